@@ -1,0 +1,142 @@
+"""Config components: small frozen dataclasses that are pytrees.
+
+A field annotated `float` (or `float | None`) is a leaf: traced, so it can change without
+recompiling and can be batched by `vmap`. Every other field is static: part of the program.
+"""
+
+import dataclasses
+import difflib
+import math
+import typing
+from typing import Any, dataclass_transform
+
+import jax
+import numpy as np
+
+
+def option(default: Any, *, low: float | None = None, high: float | None = None, choices=None):
+    """A component's field with its default and the values it may take (bounds inclusive)."""
+    return dataclasses.field(
+        default=default, metadata={"low": low, "high": high, "choices": choices}
+    )
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(option,))
+def component(cls: type) -> type:
+    """Makes a class a frozen dataclass and a pytree whose leaves are its `float` fields.
+
+    >>> import jax, pgjax
+    >>> jax.tree.leaves(pgjax.RewardToGo(discount=0.5))
+    [0.5]
+    """
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    floats = [name for name, hint in hints(cls).items() if _allows(hint, float)]
+    static = [f.name for f in dataclasses.fields(cls) if f.name not in floats]
+    return jax.tree_util.register_dataclass(cls, data_fields=floats, meta_fields=static)
+
+
+class Component:
+    """Base of every component: `replace` and the checks that its annotations imply."""
+
+    def replace(self, **changes: Any):
+        """A copy with the given fields changed; dotted paths reach into nested components.
+
+        Raises:
+          ValueError: a path that does not exist; the message names the nearest one.
+        """
+        return replace(self, changes)
+
+    def check(self, path: str) -> None:
+        """Raises if a field's value is not allowed; `path` is where this component stands."""
+        for field in dataclasses.fields(self):
+            hint, value = hints(type(self))[field.name], getattr(self, field.name)
+            _check_field(f"{path}.{field.name}", hint, value, field.metadata)
+
+
+def hints(cls: type) -> dict[str, Any]:
+    """The resolved annotations of a dataclass's fields, in order."""
+    resolved = typing.get_type_hints(cls)
+    return {field.name: resolved[field.name] for field in dataclasses.fields(cls)}
+
+
+def replace(node: Any, changes: dict[str, Any], path: str = "") -> Any:
+    """`dataclasses.replace` with dotted paths, through components, Flax modules and env params."""
+    names = [f.name for f in dataclasses.fields(node) if f.init and f.name not in ("parent",)]
+    direct, nested = {}, {}
+    for dotted, value in changes.items():
+        name, _, rest = dotted.partition(".")
+        if name not in names:
+            raise ValueError(unknown(f"field {path + name!r} of {type(node).__name__}", name, names))
+        if rest:
+            nested.setdefault(name, {})[rest] = value
+        else:
+            direct[name] = value
+    for name, inner in nested.items():
+        child = direct.get(name, getattr(node, name))
+        if not dataclasses.is_dataclass(child):
+            first = next(iter(inner))
+            raise ValueError(
+                f"{path}{name}.{first} cannot be set: {path}{name} is {child!r}, which has no fields"
+            )
+        direct[name] = replace(child, inner, f"{path}{name}.")
+    return dataclasses.replace(node, **direct)
+
+
+def unknown(what: str, given: Any, known) -> str:
+    """'unknown WHAT; did you mean X? known: …', with the nearest of the known names."""
+    known = [str(name) for name in known]
+    near = difflib.get_close_matches(str(given), known, n=1, cutoff=0.5)
+    folded = {name.lower(): name for name in known}
+    near = near or [folded[m] for m in difflib.get_close_matches(str(given).lower(), folded, n=1)]
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown {what}; {hint}known: {', '.join(known)}"
+
+
+def is_traced(value: Any) -> bool:
+    """Whether a value is abstract here, so that only its shape and dtype can be checked."""
+    return isinstance(value, jax.core.Tracer)
+
+
+def _allows(hint: Any, kind: type) -> bool:
+    return hint is kind or kind in typing.get_args(hint)
+
+
+def _check_field(path: str, hint: Any, value: Any, metadata) -> None:
+    if value is None and _allows(hint, type(None)):
+        return
+    if _allows(hint, float):
+        _check_float(path, value, metadata.get("low"), metadata.get("high"))
+    elif hint is bool:
+        if not isinstance(value, bool):
+            raise TypeError(f"{path} must be True or False, got {value!r}")
+    elif _allows(hint, int):
+        check_int(path, value, metadata.get("low"))
+    elif metadata.get("choices") and value not in metadata["choices"]:
+        raise ValueError(unknown(f"{path} {value!r}", value, metadata["choices"]))
+
+
+def _check_float(path: str, value: Any, low: float | None, high: float | None) -> None:
+    numeric = isinstance(value, (int, float, np.number, np.ndarray, jax.Array))
+    if isinstance(value, (bool, np.bool_)) or not numeric:
+        raise TypeError(f"{path} must be a number, got {value!r}")
+    if np.ndim(value) != 0:
+        raise ValueError(
+            f"{path} must be a scalar, got shape {np.shape(value)}; to run several values, "
+            "use jax.vmap over the config"
+        )
+    if is_traced(value):
+        return
+    number = float(value)
+    above = low is None or number >= low
+    below = high is None or number <= high
+    if not (math.isfinite(number) and above and below):
+        bounds = f"[{'-inf' if low is None else low}, {'inf' if high is None else high}]"
+        raise ValueError(f"{path} must be a finite number in {bounds}, got {number}")
+
+
+def check_int(path: str, value: Any, low: int | None) -> None:
+    """Raises unless `value` is a Python or NumPy integer ≥ low."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{path} must be an integer known before compilation, got {value!r}")
+    if low is not None and value < low:
+        raise ValueError(f"{path} must be at least {low}, got {value}")

@@ -1,0 +1,180 @@
+"""The configuration: one frozen dataclass composed of small ones, all of them pytrees.
+
+Floats are leaves: traced, so they change without recompiling and can be batched by `vmap`. Ints,
+strings, tuples, modules and environments are static: another value is another program.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgjax import environments, policies
+from pgjax.components import Component, check_int, is_traced, option
+from pgjax.environments import Environment
+from pgjax.estimators import Estimator, RewardToGo
+from pgjax.networks import MLP
+from pgjax.objectives import Objective, ScoreFunction
+from pgjax.optimizers import Adam, Custom, Optimizer
+from pgjax.policies import Policy
+from pgjax.rollout import Episodes
+from pgjax.types import Array, PyTree
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclasses.dataclass(frozen=True)
+class Config(Component):
+    """All that `train` needs besides a key.
+
+    Attributes:
+      env: a gymnax id, or an environment object with the gymnax ≥ 1.0 interface. Static.
+      env_params: the environment's parameters, or None for its defaults. Traced, but for
+        `max_steps_in_episode`, which sizes the arrays.
+      network: a Flax Linen module from one observation to features. Static.
+      distribution: the policy's head: "auto", "categorical", "normal" or "tanh_normal".
+      sampler: what one update learns from: `Episodes`.
+      estimator: the weights of the scores: `TotalReturn`, `RewardToGo`.
+      objective: what is differentiated: `ScoreFunction`, and four to study.
+      optimizer: `Adam`, `SGD`, or a callable learning_rate -> optax.GradientTransformation.
+      num_updates: updates that `train` makes, ≥ 1. Static.
+
+    >>> import pgjax
+    >>> config = pgjax.Config(env="CartPole-v1", num_updates=3)
+    >>> config.replace(**{"optimizer.learning_rate": 3e-3}).optimizer.learning_rate
+    0.003
+    """
+
+    env: str | Any
+    env_params: PyTree = None
+    network: nn.Module = MLP()
+    distribution: str = option("auto", choices=policies.DISTRIBUTIONS)
+    sampler: Episodes = Episodes()
+    estimator: Estimator = RewardToGo()
+    objective: Objective = ScoreFunction()
+    optimizer: Optimizer = Adam()
+    num_updates: int = option(50, low=1)
+
+    def __post_init__(self) -> None:
+        factory = callable(self.optimizer) and not isinstance(self.optimizer, type)
+        if factory and not isinstance(self.optimizer, Component):
+            object.__setattr__(self, "optimizer", Custom(self.optimizer))
+
+    def build(self) -> tuple[Environment, Policy]:
+        """The environment with its parameters bound, and the policy for it."""
+        environment = environments.bind(self.env, self.env_params)
+        return environment, policies.build(environment, self.network, self.distribution)
+
+    def tree_flatten_with_keys(self):
+        """Leaves: the floats. The rest, and the time limit among env_params, is static."""
+        params, limit = _split_limit(self.env_params)
+        values = {name: getattr(self, name) for name in _COMPONENTS} | {"env_params": params}
+        children = [(jax.tree_util.GetAttrKey(name), values[name]) for name in _TRACED]
+        return children, (limit, *(getattr(self, name) for name in _STATIC))
+
+    @classmethod
+    def tree_unflatten(cls, static, children):
+        """The inverse of `tree_flatten_with_keys`, for any leaves."""
+        limit, *static = static
+        fields = dict(zip(_TRACED, children, strict=True)) | dict(zip(_STATIC, static, strict=True))
+        if limit is not None and dataclasses.is_dataclass(fields["env_params"]):
+            fields["env_params"] = fields["env_params"].replace(max_steps_in_episode=limit)
+        return cls(**fields)
+
+
+_COMPONENTS = ("sampler", "estimator", "objective", "optimizer")
+_TRACED = ("env_params", *_COMPONENTS)
+_STATIC = ("env", "network", "distribution", "num_updates")
+
+
+def checked(config: Config) -> Config:
+    """The same config with arrays of explicit dtypes for leaves, once everything in it is valid.
+
+    Raises:
+      TypeError: a field of the wrong kind, an object without the interface it needs.
+      ValueError: a value outside its range, names that do not exist, shapes that do not fit.
+    """
+    if not isinstance(config, Config):
+        raise TypeError(f"config must be a pgjax.Config, got {config!r}")
+    _check_fields(config)
+    leaves, structure = jax.tree.flatten(config)
+    arrays = [jnp.asarray(leaf, _dtype(leaf)) for leaf in leaves]
+    config = jax.tree.unflatten(structure, arrays)
+    initial_variables(config)
+    return config
+
+
+def initial_variables(config: Config) -> PyTree:
+    """Shapes and dtypes of the policy's variables; traces the environment and the policy once."""
+    leaves, structure = jax.tree.flatten(config)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    try:
+        hash(structure)
+    except TypeError as error:
+        raise TypeError(f"config.env and config.network must be hashable: {error}") from None
+    return _traced_variables(structure, shapes)
+
+
+def check_key(key: Array) -> None:
+    """Raises TypeError unless `key` is one `jax.random.key`."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) or key.shape:
+        kind = getattr(key, "shape", key)
+        raise TypeError(
+            f"key must be one typed key, jax.random.key(seed), got {dtype or type(key)} {kind}; "
+            "for several keys use jax.vmap"
+        )
+
+
+@functools.lru_cache(maxsize=1024)
+def _traced_variables(structure: Any, shapes: tuple) -> PyTree:
+    def trace(config: Config) -> PyTree:
+        environment, policy = config.build()
+        environments.check(environment)
+        config.sampler.resolve_horizon(environment)
+        return policy.init(jax.random.key(0))
+
+    return jax.eval_shape(trace, jax.tree.unflatten(structure, shapes))
+
+
+def _check_fields(config: Config) -> None:
+    for name in _COMPONENTS:
+        value = getattr(config, name)
+        if not isinstance(value, Component):
+            raise TypeError(f"{name} must be one of pgjax's components, got {value!r}")
+        value.check(name)
+    check_int("num_updates", config.num_updates, 1)
+    needed, m = getattr(config.estimator, "min_trajectories", 1), config.sampler.num_trajectories
+    if m < needed:
+        raise ValueError(
+            f"sampler.num_trajectories must be at least {needed} for this estimator's baseline, "
+            f"got {m}; estimator.baseline='none' works with one"
+        )
+    defaults = environments.default_params(config.env)
+    if config.env_params is not None and type(config.env_params) is not type(defaults):
+        raise TypeError(
+            f"env_params must be a {type(defaults).__name__}, got {config.env_params!r}"
+        )
+    for path, leaf in jax.tree_util.tree_leaves_with_path(config.env_params):
+        if not is_traced(leaf) and not np.all(np.isfinite(leaf)):
+            raise ValueError(f"env_params{jax.tree_util.keystr(path)} must be finite, got {leaf}")
+
+
+def _split_limit(env_params: PyTree) -> tuple[PyTree, int | float | None]:
+    """env_params without its time limit, and the limit, a Python number."""
+    limit = getattr(env_params, "max_steps_in_episode", None)
+    if limit is None or not dataclasses.is_dataclass(env_params):
+        return env_params, None
+    if is_traced(limit):
+        raise TypeError(
+            "env_params.max_steps_in_episode sizes the arrays: it must be a number, not traced"
+        )
+    return env_params.replace(max_steps_in_episode=None), np.asarray(limit).item()
+
+
+def _dtype(leaf: Any) -> Any:
+    """JAX's default float type for Python floats; what it is already for anything else."""
+    return jax.dtypes.canonicalize_dtype(jnp.result_type(leaf))

@@ -1,0 +1,164 @@
+"""Action distributions π(· | s) for one state; batch with `vmap`.
+
+Each turns noise drawn beforehand into an action, so that noise can be drawn for many steps at
+once, and scores the action as sampled. `environment_action` makes it legal for the environment.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from pgjax.types import Array
+
+_HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+_LOG_TWO = math.log(2.0)
+_NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(20)
+_NODE_WEIGHTS = _NODE_WEIGHTS / math.sqrt(2.0 * math.pi)
+
+
+@struct.dataclass
+class Categorical:
+    """p(a) = exp(logits_a) / Σ_b exp(logits_b) over the actions 0 … n−1.
+
+    Attributes:
+      logits: float[n], unnormalised log-probabilities.
+    """
+
+    logits: Array
+
+    @staticmethod
+    def noise(key: Array, shape: tuple[int, ...]) -> Array:
+        """One uniform number in [0, 1) for each action."""
+        return jax.random.uniform(key, shape)
+
+    def sample(self, noise: Array) -> Array:
+        """The inverse of the cumulative distribution function at `noise`: int32[]."""
+        cumulative = _prefix_sums(jax.nn.softmax(self.logits))
+        return jnp.sum(noise >= cumulative, dtype=jnp.int32)
+
+    def mode(self) -> Array:
+        """The most probable action."""
+        return jnp.argmax(self.logits).astype(jnp.int32)
+
+    def log_prob(self, action: Array) -> Array:
+        """log p(action), nats."""
+        chosen = jax.nn.one_hot(action, self.logits.shape[0], dtype=self.logits.dtype)
+        return jnp.sum(jax.nn.log_softmax(self.logits) * chosen)
+
+    def entropy(self) -> Array:
+        """−Σ_a p(a) log p(a), nats."""
+        log_probs = jax.nn.log_softmax(self.logits)
+        return -jnp.sum(jnp.exp(log_probs) * log_probs)
+
+    def environment_action(self, action: Array) -> Array:
+        """The action itself."""
+        return action
+
+
+@struct.dataclass
+class Normal:
+    """Independent normals, a_i ~ N(mean_i, std_i²). Scored unclipped, clipped to act.
+
+    Attributes:
+      mean: float[*shape], the action space's shape, action units.
+      log_std: float[*shape], log of action units.
+      low, high: float[*shape], action units; the legal range; infinite where there is none.
+    """
+
+    mean: Array
+    log_std: Array
+    low: Array
+    high: Array
+
+    @staticmethod
+    def noise(key: Array, shape: tuple[int, ...]) -> Array:
+        """Standard normal numbers."""
+        return jax.random.normal(key, shape)
+
+    def sample(self, noise: Array) -> Array:
+        """mean + std · noise: float[*shape], not clipped."""
+        return self.mean + jnp.exp(self.log_std) * noise
+
+    def mode(self) -> Array:
+        """The mean."""
+        return self.mean
+
+    def log_prob(self, action: Array) -> Array:
+        """Σ_i log N(a_i; mean_i, std_i²), nats."""
+        return jnp.sum(_normal_log_density(action, self.mean, self.log_std))
+
+    def entropy(self) -> Array:
+        """Σ_i (½ + ½ log 2π + log std_i), nats; that of the unclipped action."""
+        return jnp.sum(0.5 + _HALF_LOG_TWO_PI + self.log_std)
+
+    def environment_action(self, action: Array) -> Array:
+        """The action clipped to [low, high]."""
+        return jnp.clip(action, self.low, self.high)
+
+
+@struct.dataclass
+class TanhNormal:
+    """Normal squashed into (low, high): a = low + (high − low)(tanh u + 1)/2, u ~ N(mean, std²).
+
+    The action that is stored and scored is u, so that saturation loses nothing; its log-probability
+    is the exact density of a, by the change of variables
+    log p(a) = log N(u; mean, std²) − log((high − low)/2) − log(1 − tanh² u).
+
+    Attributes:
+      mean: float[*shape], mean of u.
+      log_std: float[*shape], log standard deviation of u.
+      low, high: float[*shape], action units, finite.
+
+    Source: Haarnoja et al. (2018), Soft Actor-Critic, appendix C.
+    """
+
+    mean: Array
+    log_std: Array
+    low: Array
+    high: Array
+
+    noise = staticmethod(Normal.noise)
+    sample = Normal.sample
+    mode = Normal.mode
+
+    def log_prob(self, action: Array) -> Array:
+        """Log-density of a = environment_action(u) at u = `action`, nats."""
+        density = _normal_log_density(action, self.mean, self.log_std)
+        return jnp.sum(density - self._log_slope(action))
+
+    def entropy(self) -> Array:
+        """H[u] + E[log da/du] by 20-node Gauss–Hermite quadrature: within 1e-3 nats for std ≤ 2."""
+        nodes, weights = jnp.asarray([_NODES, _NODE_WEIGHTS], self.mean.dtype)
+        slopes = jax.vmap(lambda node: self._log_slope(self.sample(node)))(nodes)
+        expected_slope = jnp.tensordot(weights, slopes, axes=1)
+        return jnp.sum(0.5 + _HALF_LOG_TWO_PI + self.log_std + expected_slope)
+
+    def environment_action(self, action: Array) -> Array:
+        """a = low + (high − low)(tanh u + 1)/2, inside [low, high]."""
+        squashed = self.low + (self.high - self.low) * (jnp.tanh(action) + 1.0) / 2.0
+        return jnp.clip(squashed, self.low, self.high)
+
+    def _log_slope(self, u: Array) -> Array:
+        # log(1 − tanh² u) = 2 (log 2 − u − softplus(−2u)), which never takes the log of 0.
+        return jnp.log((self.high - self.low) / 2.0) + 2.0 * (
+            _LOG_TWO - u - jax.nn.softplus(-2.0 * u)
+        )
+
+
+Distribution = Categorical | Normal | TanhNormal
+
+
+def _prefix_sums(probabilities: Array) -> Array:
+    # Σ_{b ≤ a} p_b for all but the last action. For the few actions that environments have, a
+    # masked sum is faster on a CPU than `cumsum`, which XLA turns into a windowed reduction.
+    n = probabilities.shape[0]
+    keep = np.tril(np.ones((n, n), bool))[:-1]
+    return jnp.sum(jnp.where(keep, probabilities[None, :], 0.0), axis=1)
+
+
+def _normal_log_density(x: Array, mean: Array, log_std: Array) -> Array:
+    scaled = (x - mean) * jnp.exp(-log_std)
+    return -0.5 * jnp.square(scaled) - log_std - _HALF_LOG_TWO_PI

@@ -1,0 +1,210 @@
+"""Environments: one interface over gymnax; the only file that imports it.
+
+`bind` turns an id or a gymnax object, with its parameters, into an `Environment`: two pure
+functions, and what must be known about the problem before compilation.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnax.environments import spaces
+from gymnax.environments.environment import EnvParams, EnvState
+from gymnax.environments.environment import Environment as GymnaxEnvironment
+
+from pgjax.components import unknown
+from pgjax.types import Array, PyTree
+
+__all__ = [
+    "EnvParams",
+    "EnvState",
+    "Environment",
+    "GymnaxEnvironment",
+    "Step",
+    "bind",
+    "check",
+    "ids",
+    "make",
+    "spaces",
+]
+
+_INTERFACE = ("default_params", "reset", "step", "action_space", "observation_space")
+
+
+class Step(NamedTuple):
+    """What follows an action: s_{t+1} as it truly is, r_t, and how the episode ended, if it did."""
+
+    obs: PyTree
+    env_state: PyTree
+    reward: Array
+    terminated: Array
+    truncated: Array
+
+
+class Environment(NamedTuple):
+    """A problem with its parameters bound.
+
+    Attributes:
+      name: for messages.
+      reset: key -> (obs, env_state).
+      step: (key, env_state, action) -> Step, whose `obs` is what the action led to, also at the
+        end of an episode: an automatic reset, where there is one, shows only in `env_state`.
+      observation_space, action_space: gymnax spaces; their bounds may be traced.
+      bounded: whether the action space is a Box with finite bounds.
+      limit: the environment's own time limit in steps, or None.
+    """
+
+    name: str
+    reset: Callable[[Array], tuple[PyTree, PyTree]]
+    step: Callable[[Array, PyTree, Array], Step]
+    observation_space: Any
+    action_space: Any
+    bounded: bool
+    limit: int | None
+
+
+def ids() -> list[str]:
+    """Every id that gymnax knows, those that a user registered included."""
+    return list(gymnax.registered_envs)
+
+
+@functools.lru_cache
+def make(env_id: str) -> GymnaxEnvironment:
+    """The gymnax environment of an id; one object per id, so that it compiles once.
+
+    Raises:
+      ValueError: an unknown id (the message names the nearest), or one that cannot be made.
+    """
+    if env_id not in gymnax.registered_envs:
+        raise ValueError(unknown(f"environment {env_id!r}", env_id, ids()))
+    try:
+        return gymnax.make(env_id)[0]
+    except OSError as error:
+        raise ValueError(
+            f"environment {env_id!r} cannot be made here: it loads data when it is made ({error})"
+        ) from error
+
+
+def default_params(env: str | Any) -> PyTree:
+    """The default parameters of an id or a gymnax object.
+
+    Raises:
+      ValueError: an unknown id, or an environment that cannot be made.
+      TypeError: an object without the gymnax ≥ 1.0 interface.
+    """
+    return _resolve(env).default_params
+
+
+def bind(env: str | Any, env_params: PyTree = None) -> Environment:
+    """The environment of an id or a gymnax object, with its parameters (None: its defaults).
+
+    Raises:
+      ValueError: an unknown id, or an environment that cannot be made.
+      TypeError: an object without the gymnax ≥ 1.0 interface.
+    """
+    env = _resolve(env)
+    params = env.default_params if env_params is None else env_params
+    limit = getattr(params, "max_steps_in_episode", None)
+    arrays = jax.tree.map(_strong, params)
+    reset, step = (env.reset_env, _plain_step) if _is_plain(env) else (env.reset, _wrapped_step)
+    return Environment(
+        name=str(getattr(env, "name", type(env).__name__)),
+        reset=lambda key: jax.tree.map(_strong, reset(key, arrays)),
+        step=lambda key, env_state, action: step(env, key, env_state, action, arrays),
+        observation_space=env.observation_space(params),
+        action_space=env.action_space(params),
+        bounded=_is_bounded(env.action_space(env.default_params)),
+        limit=None if limit is None else int(limit),
+    )
+
+
+def check(environment: Environment) -> None:
+    """Raises unless reset and step agree with each other; traces both, compiles nothing.
+
+    Raises:
+      TypeError: `step` has the five values of gymnax before 1.0, or a state that changes its
+        structure, shape or dtype.
+      ValueError: a reward or an end-of-episode flag that is not a scalar.
+    """
+    key = jax.random.key(0)
+    obs, env_state = jax.eval_shape(environment.reset, key)
+    action = jax.eval_shape(environment.action_space.sample, key)
+    step = jax.eval_shape(environment.step, key, env_state, action)
+    for name in ("reward", "terminated", "truncated"):
+        if getattr(step, name).shape != ():
+            shape = getattr(step, name).shape
+            raise ValueError(f"{environment.name}: {name} must be a scalar, got shape {shape}")
+    for name, before, after in (("state", env_state, step.env_state), ("obs", obs, step.obs)):
+        if before != after:
+            raise TypeError(
+                f"{environment.name}: {name} changes from reset to step: {before} -> {after}"
+            )
+
+
+def _resolve(env: str | Any) -> Any:
+    if isinstance(env, str):
+        return make(env)
+    missing = [name for name in _INTERFACE if isinstance(env, type) or not hasattr(env, name)]
+    if missing:
+        raise TypeError(
+            f"env must be a gymnax id or an environment object, got {env!r}, "
+            f"which has no {', '.join(missing)}"
+        )
+    return env
+
+
+def _plain_step(env, key, env_state, action, params) -> Step:
+    # `Environment.step` computes a whole reset at every step; whole episodes need none.
+    obs, env_state, reward, terminated, _ = env.step_env(key, env_state, action, params)
+    return _as_step(obs, env_state, reward, terminated, env.is_truncated(env_state, params))
+
+
+def _wrapped_step(env, key, env_state, action, params) -> Step:
+    result = env.step(key, env_state, action, params)
+    if len(result) != 6:
+        raise TypeError(
+            f"{type(env).__name__}.step returns {len(result)} values; gymnax >= 1.0 returns six: "
+            "obs, state, reward, terminated, truncated, info"
+        )
+    obs, env_state, reward, terminated, truncated, info = result
+    if "final_observation" not in info:
+        raise TypeError(f"{type(env).__name__}.step must put 'final_observation' into its info")
+    ended = jnp.logical_or(terminated, truncated)
+    true_obs = jax.tree.map(
+        lambda final, reset: jnp.where(ended, final, reset), info["final_observation"], obs
+    )
+    return _as_step(true_obs, env_state, reward, terminated, truncated)
+
+
+def _as_step(obs, env_state, reward, terminated, truncated) -> Step:
+    return Step(
+        obs=jax.tree.map(_strong, obs),
+        env_state=jax.tree.map(_strong, env_state),
+        reward=jnp.asarray(reward, float),
+        terminated=jnp.asarray(terminated, bool),
+        truncated=jnp.asarray(truncated, bool),
+    )
+
+
+def _is_plain(env: Any) -> bool:
+    """Whether reset and step are gymnax's own, so that `step_env` says all that they do."""
+    own = isinstance(env, GymnaxEnvironment)
+    return own and all(
+        getattr(type(env), name) is getattr(GymnaxEnvironment, name) for name in ("reset", "step")
+    )
+
+
+def _is_bounded(space: Any) -> bool:
+    bounds = [np.asarray(getattr(space, side, np.inf)) for side in ("low", "high")]
+    return all(np.isfinite(bound).all() for bound in bounds)
+
+
+def _strong(x: Any) -> Array:
+    """An array of an explicit dtype: a weakly typed loop carry would change type after a step."""
+    if jax.dtypes.issubdtype(getattr(x, "dtype", None), jax.dtypes.extended):
+        return x
+    return jax.lax.convert_element_type(x, jnp.result_type(x))

@@ -1,0 +1,142 @@
+"""Stochastic policies π_θ(a | s): a network, and a head that the action space chooses."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from pgjax import networks
+from pgjax.components import unknown
+from pgjax.distributions import Categorical, Distribution, Normal, TanhNormal
+from pgjax.environments import Environment, spaces
+from pgjax.types import Array, PyTree
+
+DISTRIBUTIONS = ("auto", "categorical", "normal", "tanh_normal")
+
+# A small last layer starts the policy nearly uniform: with sparse rewards, a first batch that never
+# meets one then costs time only, and does not freeze an arbitrary preference for some action.
+_HEAD_INIT = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
+_INITIAL_LOG_STD = -0.5
+_LOG_STD_RANGE = (-5.0, 2.0)
+
+
+class CategoricalHead(nn.Module):
+    """logits = W x + b, one for each of n actions."""
+
+    num_actions: int
+
+    @nn.compact
+    def __call__(self, features: Array) -> tuple[Array]:
+        """float[features] -> (logits[n],)."""
+        return (nn.Dense(self.num_actions, kernel_init=_HEAD_INIT)(features),)
+
+
+class NormalHead(nn.Module):
+    """mean = W x + b, and one learned log std per dimension, the same in every state.
+
+    In units of half the action's legal range. log std starts at −0.5 and is kept in [−5, 2].
+    """
+
+    shape: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, features: Array) -> tuple[Array, Array]:
+        """float[features] -> (mean[*shape], log_std[*shape])."""
+        mean = nn.DenseGeneral(self.shape or (1,), kernel_init=_HEAD_INIT)(features)
+        initial = nn.initializers.constant(_INITIAL_LOG_STD)
+        log_std = self.param("log_std", initial, self.shape)
+        return mean.reshape(self.shape), jnp.clip(log_std, *_LOG_STD_RANGE)
+
+
+class PolicyModule(nn.Module):
+    """A network and a head on top of it: one encoded observation -> distribution parameters."""
+
+    network: nn.Module
+    head: nn.Module
+
+    def __call__(self, obs: PyTree) -> tuple[Array, ...]:
+        """Raises ValueError unless the network gives one vector of floats."""
+        features = self.network(obs)
+        if not isinstance(features, jax.Array) or features.ndim != 1:
+            shapes = jax.tree.map(jnp.shape, features)
+            raise ValueError(
+                f"network must map one observation to a vector of features, float[n]; "
+                f"{type(self.network).__name__} gave {shapes}"
+            )
+        return self.head(features)
+
+
+class Policy(NamedTuple):
+    """A stochastic policy as pure functions of its variables; one observation at a time.
+
+    Attributes:
+      init: key -> Flax variables, {"params": θ, other collections…}.
+      apply: (variables, obs) -> Distribution.
+      noise: (key, batch_shape) -> the noise that `Distribution.sample` takes, one per action.
+    """
+
+    init: Callable[[Array], PyTree]
+    apply: Callable[[PyTree, PyTree], Distribution]
+    noise: Callable[[Array, tuple[int, ...]], Array]
+
+
+def build(environment: Environment, network: nn.Module, distribution: str = "auto") -> Policy:
+    """The policy of a network for an environment.
+
+    Args:
+      environment: its spaces decide the encoding and the head.
+      network: any Flax module from one encoded observation to features float[n].
+      distribution: "categorical" for Discrete actions, "normal" or "tanh_normal" for Box ones;
+        "auto": categorical, tanh_normal for a bounded Box, normal for an unbounded one.
+
+    Raises:
+      TypeError: an action space that the distribution cannot cover, a network that is no module.
+    """
+    networks.check(network)
+    head, distribution_type, to_distribution = _head(environment, distribution)
+    module = PolicyModule(network, head)
+    action_shape = tuple(environment.action_space.shape)
+
+    def init(key: Array) -> PyTree:
+        obs = jax.eval_shape(environment.reset, jax.random.key(0))[0]
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), obs)
+        return module.init(key, networks.encode(zeros, environment.observation_space))
+
+    def apply(variables: PyTree, obs: PyTree) -> Distribution:
+        encoded = networks.encode(obs, environment.observation_space)
+        return to_distribution(*module.apply(variables, encoded))
+
+    return Policy(
+        # jaxlib's CPU backend can hang on several batched QR factorisations at once, which is what
+        # vmapped orthogonal initialisers are; one seed after another has none.
+        init=jax.custom_batching.sequential_vmap(init),
+        apply=apply,
+        noise=lambda key, shape: distribution_type.noise(key, shape + action_shape),
+    )
+
+
+def _head(environment: Environment, distribution: str) -> tuple[nn.Module, type, Callable]:
+    """The head, the type of distribution, and the function from the one's outputs to the other."""
+    space, name = environment.action_space, environment.name
+    if distribution not in DISTRIBUTIONS:
+        raise ValueError(unknown(f"distribution {distribution!r}", distribution, DISTRIBUTIONS))
+    if isinstance(space, spaces.Discrete):
+        if distribution not in ("auto", "categorical"):
+            raise TypeError(f"{name}: distribution {distribution!r} needs a Box, not {space!r}")
+        return CategoricalHead(space.n), Categorical, Categorical
+    if not isinstance(space, spaces.Box):
+        raise TypeError(f"{name}: no policy head for the actions {space!r}, only Discrete and Box")
+    if distribution == "categorical":
+        raise TypeError(f"{name}: distribution 'categorical' needs Discrete actions, not {space!r}")
+    if distribution == "tanh_normal" and not environment.bounded:
+        raise TypeError(f"{name}: distribution 'tanh_normal' needs finite bounds, not {space!r}")
+    low, high = (jnp.broadcast_to(jnp.asarray(b, float), space.shape) for b in (space.low, space.high))
+    head = NormalHead(tuple(space.shape))
+    if distribution == "normal" or not environment.bounded:
+        middle, half = ((low + high) / 2.0, (high - low) / 2.0) if environment.bounded else (0.0, 1.0)
+        return head, Normal, lambda mean, log_std: Normal(
+            middle + half * mean, log_std + jnp.log(half), low, high
+        )
+    return head, TanhNormal, lambda mean, log_std: TanhNormal(mean, log_std, low, high)

@@ -1,0 +1,130 @@
+"""The records that flow through pgjax, each a pytree of arrays.
+
+Axes: T steps (the horizon), m trajectories. Time comes first.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+from flax import struct
+
+Array = jax.Array
+PyTree = Any
+
+
+@struct.dataclass
+class Trajectories:
+    """m whole episodes side by side, of lengths H_1 … H_m ≤ T.
+
+    τ_i = (s_0, a_0, r_0, …, s_{H_i−1}, a_{H_i−1}, r_{H_i−1}, s_{H_i})
+
+    Attributes:
+      obs: pytree of [T, m, …], the environment's own dtypes; s_t, before action a_t.
+      action: [T, m, …]; a_t as the policy sampled it, before any clipping.
+      reward: float[T, m], reward units; r_t follows a_t; 0 where not valid.
+      valid: bool[T, m]; whether step t was taken, i.e. t < H_i.
+      terminated: bool[T, m]; the environment ended the episode at this step.
+      truncated: bool[T, m]; a time limit ended it: the environment's own or the sampler's.
+        May be true together with `terminated`, which then counts.
+      final_obs: pytree of [m, …]; s_{H_i}, the observation after the last action.
+    """
+
+    obs: PyTree
+    action: Array
+    reward: Array
+    valid: Array
+    terminated: Array
+    truncated: Array
+    final_obs: PyTree
+
+
+@struct.dataclass
+class TrainState:
+    """All that training carries from one update to the next.
+
+    Attributes:
+      params: the policy's parameters θ, a pytree of float arrays.
+      variables: the policy's other Flax collections; they are not differentiated.
+      opt_state: the Optax state.
+      key: the key that the next update splits.
+      num_updates: int32[]; updates made.
+      env_steps: uint32[]; valid environment steps taken. It wraps at 2³² = 4.29e9 steps.
+    """
+
+    params: PyTree
+    variables: PyTree
+    opt_state: PyTree
+    key: Array
+    num_updates: Array
+    env_steps: Array
+
+
+@struct.dataclass
+class Metrics:
+    """Scalars that describe one update; `train` stacks them to [num_updates].
+
+    Attributes:
+      episode_return: float; mean undiscounted return R(τ) of the episodes that finished, reward
+        units; NaN where none did.
+      episode_length: float; their mean length in steps; NaN where none did.
+      num_episodes: int32; how many finished.
+      env_steps: uint32; cumulative valid environment steps, this update's included.
+      entropy: float; mean entropy of π(· | s_t) over valid steps, nats.
+      gradient_norm: float; global 2-norm of the estimated gradient, before any clipping.
+      objective: float; value of the m-trajectory objective whose gradient was taken.
+      finite: bool; whether every number in the gradient is finite.
+    """
+
+    episode_return: Array
+    episode_length: Array
+    num_episodes: Array
+    env_steps: Array
+    entropy: Array
+    gradient_norm: Array
+    objective: Array
+    finite: Array
+
+
+class TrainResult(NamedTuple):
+    """What `train` returns: the final state, and metrics with a leading [num_updates] axis."""
+
+    state: TrainState
+    metrics: Metrics
+
+
+@struct.dataclass
+class Evaluation:
+    """Returns of n independent episodes under a fixed policy.
+
+    Attributes:
+      returns: float[n]; undiscounted return of each episode, reward units.
+      lengths: int32[n]; steps in each episode.
+      mean: float[]; the mean return.
+      interval: float[2]; 95 % bootstrap percentile interval of the mean.
+    """
+
+    returns: Array
+    lengths: Array
+    mean: Array
+    interval: Array
+
+
+@struct.dataclass
+class GradientStatistics:
+    """Moments of n independent gradient estimates g_1 … g_n.
+
+    Attributes:
+      mean: pytree like `params`; ĝ = (1/n) Σ g_k.
+      variance: pytree like `params`; unbiased variance of each coordinate of one estimate.
+      total_variance: float[]; the sum of `variance` over all coordinates, E‖g − ĝ‖².
+      signal_to_noise: float[]; ‖ĝ‖ / √total_variance.
+      cosine: float[]; mean over k of cos(g_k, reference).
+      num_samples: int32[]; n.
+    """
+
+    mean: PyTree
+    variance: PyTree
+    total_variance: Array
+    signal_to_noise: Array
+    cosine: Array
+    num_samples: Array
