@@ -6,7 +6,6 @@ whole trajectory buffers here. If the condition is the same for all members noth
 and slices move together. These two make it the same: a batch runs until its last member is done.
 """
 
-import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 

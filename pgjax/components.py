@@ -66,7 +66,9 @@ def replace(node: Any, changes: dict[str, Any], path: str = "") -> Any:
     for dotted, value in changes.items():
         name, _, rest = dotted.partition(".")
         if name not in names:
-            raise ValueError(unknown(f"field {path + name!r} of {type(node).__name__}", name, names))
+            raise ValueError(
+                unknown(f"field {path + name!r} of {type(node).__name__}", name, names)
+            )
         if rest:
             nested.setdefault(name, {})[rest] = value
         else:
@@ -76,7 +78,7 @@ def replace(node: Any, changes: dict[str, Any], path: str = "") -> Any:
         if not dataclasses.is_dataclass(child):
             first = next(iter(inner))
             raise ValueError(
-                f"{path}{name}.{first} cannot be set: {path}{name} is {child!r}, which has no fields"
+                f"{path}{name}.{first} cannot be set: {path}{name} is {child!r}, without fields"
             )
         direct[name] = replace(child, inner, f"{path}{name}.")
     return dataclasses.replace(node, **direct)

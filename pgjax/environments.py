@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
-from gymnax.environments.environment import EnvParams, EnvState
 from gymnax.environments.environment import Environment as GymnaxEnvironment
+from gymnax.environments.environment import EnvParams, EnvState
 
 from pgjax.components import unknown
 from pgjax.types import Array, PyTree

@@ -3,7 +3,6 @@
 An estimator is a component with one method, `weights(trajectories) -> float[T, m]`.
 """
 
-
 import jax
 import jax.numpy as jnp
 
@@ -57,8 +56,8 @@ class RewardToGo(Component):
 
     With γ = 1, unbiased for the gradient of U = E[Σ_t r_t] with baselines "none" and
     "leave_one_out". With γ < 1 the usual choice is made: the γᵗ that the discounted utility would
-    put in front of each score is dropped, so the expectation is E[Σ_t ∇log π(a_t, s_t) Q_γ(s_t, a_t)]
-    over undiscounted states, which is biased for either utility.
+    put in front of each score is dropped, so the expectation is
+    E[Σ_t ∇log π(a_t, s_t) Q_γ(s_t, a_t)] over undiscounted states: biased for either utility.
 
     A baseline is taken at each step t over the trajectories that are still running then: over the
     others for "leave_one_out", own one included for "mean", which is biased and shrinks the term of

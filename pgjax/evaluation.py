@@ -47,10 +47,10 @@ def evaluate(
     check_int("num_episodes", num_episodes, 1)
     config = checked(config)
     check_state(state, config)
-    return _evaluate(key, state, config, int(num_episodes), bool(deterministic))
+    return _evaluate(key, state, config, int(num_episodes), jnp.bool_(deterministic))
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
+@functools.partial(jax.jit, static_argnums=3)
 def _evaluate(key, state, config, num_episodes, deterministic) -> Evaluation:
     episode_key, bootstrap_key = jax.random.split(key)
     environment, policy = config.build()

@@ -77,9 +77,12 @@ class FiniteMDP(GymnaxEnvironment):
         if initial[terminal].any():
             raise ValueError("initial gives probability to a terminal state")
         self._num_states, self._num_actions = num_states, num_actions
-        self._tables = dict(
-            transition=transition, reward=reward, initial=initial, terminal=terminal
-        )
+        self._tables = {
+            "transition": transition,
+            "reward": reward,
+            "initial": initial,
+            "terminal": terminal,
+        }
         self._horizon = int(horizon)
 
     @property

@@ -117,6 +117,15 @@ def build(environment: Environment, network: nn.Module, distribution: str = "aut
     )
 
 
+def head_name(environment: Environment) -> str:
+    """The distribution that "auto" chooses for an environment's actions.
+
+    Raises:
+      TypeError: none covers them.
+    """
+    return _head(environment, "auto")[1].__name__
+
+
 def _head(environment: Environment, distribution: str) -> tuple[nn.Module, type, Callable]:
     """The head, the type of distribution, and the function from the one's outputs to the other."""
     space, name = environment.action_space, environment.name
@@ -132,11 +141,28 @@ def _head(environment: Environment, distribution: str) -> tuple[nn.Module, type,
         raise TypeError(f"{name}: distribution 'categorical' needs Discrete actions, not {space!r}")
     if distribution == "tanh_normal" and not environment.bounded:
         raise TypeError(f"{name}: distribution 'tanh_normal' needs finite bounds, not {space!r}")
-    low, high = (jnp.broadcast_to(jnp.asarray(b, float), space.shape) for b in (space.low, space.high))
-    head = NormalHead(tuple(space.shape))
-    if distribution == "normal" or not environment.bounded:
-        middle, half = ((low + high) / 2.0, (high - low) / 2.0) if environment.bounded else (0.0, 1.0)
-        return head, Normal, lambda mean, log_std: Normal(
-            middle + half * mean, log_std + jnp.log(half), low, high
-        )
-    return head, TanhNormal, lambda mean, log_std: TanhNormal(mean, log_std, low, high)
+    normal = distribution == "normal" or not environment.bounded
+    return NormalHead(tuple(space.shape)), *(_normal if normal else _tanh_normal)(environment)
+
+
+def _normal(environment: Environment) -> tuple[type, Callable]:
+    low, high = _bounds(environment.action_space)
+    middle, half = jnp.zeros_like(low), jnp.ones_like(low)
+    if environment.bounded:
+        middle, half = (low + high) / 2.0, (high - low) / 2.0
+
+    def distribution(mean: Array, log_std: Array) -> Normal:
+        return Normal(middle + half * mean, log_std + jnp.log(half), low, high)
+
+    return Normal, distribution
+
+
+def _tanh_normal(environment: Environment) -> tuple[type, Callable]:
+    low, high = _bounds(environment.action_space)
+    return TanhNormal, lambda mean, log_std: TanhNormal(mean, log_std, low, high)
+
+
+def _bounds(space: spaces.Box) -> tuple[Array, Array]:
+    bounds = (jnp.asarray(bound, float) for bound in (space.low, space.high))
+    low, high = (jnp.broadcast_to(bound, space.shape) for bound in bounds)
+    return low, high

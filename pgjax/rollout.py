@@ -93,7 +93,7 @@ def unroll(
     horizon: int,
     recorded: PyTree,
     record: Callable[[PyTree, Array, Taken], PyTree],
-    deterministic: bool = False,
+    deterministic: bool | Array = False,
 ) -> tuple[Carry, PyTree]:
     """Runs n trajectories, block by block, until all are over or the horizon is reached.
 
@@ -101,7 +101,7 @@ def unroll(
       key: the only source of randomness.
       recorded, record: a fold over blocks of K steps: `recorded = record(recorded, first_step,
         taken)`, where the leaves of `taken` are [K, n, …].
-      deterministic: take the distribution's mode instead of a sample.
+      deterministic: bool or bool[]; take the distribution's mode instead of a sample.
 
     Returns:
       The carry after the last block, and what was recorded.
@@ -151,7 +151,7 @@ def _step(
 
     def act(obs, noise):
         distribution = policy.apply(variables, obs)
-        action = distribution.mode() if deterministic else distribution.sample(noise)
+        action = jnp.where(deterministic, distribution.mode(), distribution.sample(noise))
         return action, distribution.environment_action(action)
 
     action, environment_action = jax.vmap(act)(obs, noise)
@@ -182,6 +182,4 @@ def _empty(policy, variables, environment, shape: tuple[int, int]) -> Taken:
     def zeros(leaf):
         return jnp.zeros((*shape, *leaf.shape), leaf.dtype)
 
-    return Taken(
-        jax.tree.map(zeros, obs), zeros(action), jnp.zeros(shape), flags, flags, flags
-    )
+    return Taken(jax.tree.map(zeros, obs), zeros(action), jnp.zeros(shape), flags, flags, flags)

@@ -54,7 +54,9 @@ def gradient_statistics(
     if reference is not None:
         structures = jax.tree.structure(reference), jax.tree.structure(state.params)
         if structures[0] != structures[1]:
-            raise ValueError(f"reference must be like state.params, {structures[1]}, got {structures[0]}")
+            raise ValueError(
+                f"reference must be like state.params, {structures[1]}, got {structures[0]}"
+            )
     return _statistics(key, state, config, int(num_samples), reference)
 
 

@@ -71,9 +71,7 @@ def action_values(
         return values, now
 
     after = jnp.zeros_like(params.initial)
-    _, values = jax.lax.scan(
-        backward, after, length=int(params.max_steps_in_episode), reverse=True
-    )
+    _, values = jax.lax.scan(backward, after, length=int(params.max_steps_in_episode), reverse=True)
     return values
 
 

@@ -1,4 +1,6 @@
-"""Training: pure functions of a key, a state and a config. It knows everything and computes nothing."""
+"""Training: pure functions of a key, a state and a config. Knows everything, computes nothing."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -145,6 +147,31 @@ def _update(state: TrainState, config: Config) -> tuple[TrainState, Metrics]:
         num_updates=state.num_updates + 1,
         env_steps=metrics.env_steps,
     )
+    return state, metrics
+
+
+@functools.partial(jax.jit, static_argnums=3, donate_argnums=0)
+def update_block(
+    state: TrainState, config: Config, number: Array, capacity: int
+) -> tuple[TrainState, Metrics]:
+    """Up to `capacity` updates in one call, for a host loop; `config` must be checked.
+
+    `number` is traced, so that blocks of any length run one compiled program. `state` is donated.
+
+    Returns:
+      The state after `number` updates, and metrics [capacity], of which the first `number` count.
+    """
+
+    def step(carry):
+        index, state, stored = carry
+        state, metrics = _update(state, config)
+        stored = jax.tree.map(lambda old, new: old.at[index].set(new), stored, metrics)
+        return index + 1, state, stored
+
+    shapes = jax.eval_shape(_update, state, config)[1]
+    empty = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes)
+    start = (jnp.zeros_like(number), state, empty)
+    _, state, metrics = jax.lax.while_loop(lambda carry: carry[0] < number, step, start)
     return state, metrics
 
 

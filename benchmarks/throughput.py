@@ -1,0 +1,207 @@
+"""Trained environment steps per second beside the ceiling that training runs against.
+
+Three programs for each environment and each number m of trajectories side by side:
+
+  environment  plain gymnax, m auto-reset environments, random actions;
+  ceiling      the same with the policy choosing the actions, no learning;
+  train        `pgjax.update` scanned over, as `pgjax.train` does: only valid steps count.
+
+All of it with a trained policy, and a learning rate of 0 while the clock runs: the same arithmetic,
+but the policy, and with it the length of the episodes, stays the same in every block and at every m.
+
+    python benchmarks/throughput.py
+"""
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnax
+import jax
+import jax.numpy as jnp
+from common import (
+    Seconds,
+    compile_ahead,
+    measure,
+    parser,
+    results_folder,
+    significant,
+    write,
+)
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+import pgjax
+
+# Updates, of 64 trajectories each, that make the policy that is measured.
+ENVIRONMENTS = {"CartPole-v1": 50, "Acrobot-v1": 50, "Pendulum-v1": 50, "Breakout-MinAtar": 300}
+SIZES = (1, 16, 64, 256, 1024, 4096)
+LINES = ("environment", "ceiling", "train")
+STEPS = 2**18  # per measured call, about; fewer where few run side by side
+MAX_LENGTH = 2**14
+MAX_BYTES = 2**32
+
+
+def main() -> None:
+    """Measures, prints a table, writes throughput.json and throughput.png."""
+    flags = parser(__doc__.splitlines()[0]).parse_args()
+    folder = results_folder(flags)
+    environments = {"CartPole-v1": 5} if flags.quick else ENVIRONMENTS
+    sizes = (16, 64) if flags.quick else SIZES
+    target = 2**14 if flags.quick else STEPS
+    print("million steps/s, medians; compile: seconds for `train`, not counted in its speed")
+    print(f"{'':17} {'m':>5} {'env alone':>10} {'ceiling':>10} {'train':>10} compile/s  length")
+    points = []
+    for name, num_updates in environments.items():
+        config, state, length = trained(name, num_updates)
+        for m in sizes:
+            points.append(measure_size(config, state, length, m, target))
+            print(row(points[-1]), flush=True)
+    write(folder, "throughput", {"quick": flags.quick, "points": points})
+    picture(points, folder / "throughput.png")
+    print(f"written to {folder}")
+
+
+def trained(name: str, num_updates: int) -> tuple[pgjax.Config, pgjax.TrainState, float]:
+    """A config whose policy has learned something, its state, and its mean episode length."""
+    config = pgjax.Config(env=name, num_updates=num_updates)
+    state, metrics = pgjax.train(jax.random.key(0), config)
+    return config, state, float(metrics.episode_length[-1])
+
+
+def measure_size(
+    config: pgjax.Config, state: pgjax.TrainState, length: float, m: int, target: int
+) -> dict[str, Any]:
+    """The three speeds with m side by side; `train` is missing where memory would not do."""
+    steps = max(16, min(target // m, MAX_LENGTH))
+    config = config.replace(
+        **{
+            "sampler.num_trajectories": m,
+            "estimator.baseline": "none" if m == 1 else "leave_one_out",
+            "optimizer.learning_rate": 0.0,
+        }
+    )
+    point: dict[str, Any] = {"env": config.env, "m": m}
+    for line, random_actions in (("environment", True), ("ceiling", False)):
+        program = jax.jit(partial(auto_reset_rollout, m=m, steps=steps, random=random_actions))
+        point[line] = speed(program, (jax.random.key(1), state, config), m * steps)
+    needed = trajectory_bytes(config, state)
+    if needed > MAX_BYTES:
+        return {**point, "skipped": f"train: {needed / 2**30:.1f} GiB of trajectories"}
+    num_updates = max(1, min(round(target / (m * length)), 64))
+    program = jax.jit(partial(train_block, num_updates=num_updates))
+    train = speed(program, (state, config))
+    found = significant(train["num_steps"] / (m * num_updates))
+    return {**point, "train": train, "num_updates": num_updates, "episode_length": found}
+
+
+def auto_reset_rollout(key, state, config, m: int, steps: int, random: bool) -> jax.Array:
+    """Plain gymnax: m environments that reset themselves, `steps` steps; the mean reward."""
+    env, env_params = gymnax.make(config.env)
+    policy = config.build()[1]
+    variables = {"params": state.params, **state.variables}
+
+    def act(key, obs):
+        if random:
+            return env.action_space(env_params).sample(key)
+        return sampled(key, policy.apply(variables, obs))
+
+    def step(carry, key):
+        obs, env_state = carry
+        act_key, step_key = jax.random.split(key)
+        action = jax.vmap(act)(jax.random.split(act_key, m), obs)
+        obs, env_state, reward, *_ = jax.vmap(env.step, (0, 0, 0, None))(
+            jax.random.split(step_key, m), env_state, action, env_params
+        )
+        return (obs, env_state), jnp.mean(reward)
+
+    reset_key, run_key = jax.random.split(key)
+    start = jax.vmap(env.reset, (0, None))(jax.random.split(reset_key, m), env_params)
+    _, rewards = jax.lax.scan(step, start, jax.random.split(run_key, steps))
+    return jnp.mean(rewards)
+
+
+def sampled(key: jax.Array, distribution: Any) -> jax.Array:
+    """An action by JAX's own samplers, as one would without pgjax."""
+    if hasattr(distribution, "logits"):
+        return jax.random.categorical(key, distribution.logits)
+    noise = jax.random.normal(key, distribution.mean.shape)
+    action = distribution.mean + jnp.exp(distribution.log_std) * noise
+    return distribution.environment_action(action)
+
+
+def train_block(state, config, num_updates: int) -> pgjax.TrainResult:
+    """`pgjax.train` from a given state on: a scan over `pgjax.update`."""
+
+    def step(state, _):
+        return pgjax.update(state, config)
+
+    return pgjax.TrainResult(*jax.lax.scan(step, state, length=num_updates))
+
+
+def speed(program: Any, args: tuple, num_steps: int | None = None) -> dict[str, float]:
+    """Steps per second of a jitted program; it counts its own steps if none are given."""
+    compiled, compile_seconds = compile_ahead(program, *args)
+    if num_steps is None:
+        (before, _), (after, _) = args, compiled(*args)
+        num_steps = int(after.env_steps - before.env_steps)
+    seconds: Seconds = measure(partial(compiled, *args))
+    return {
+        "steps_per_second": significant(num_steps / seconds.median),
+        "lowest": significant(num_steps / seconds.max),
+        "highest": significant(num_steps / seconds.min),
+        "repeats": seconds.repeats,
+        "num_steps": num_steps,
+        "compile_seconds": significant(compile_seconds, 3),
+    }
+
+
+def trajectory_bytes(config: pgjax.Config, state: pgjax.TrainState) -> int:
+    """Bytes of the trajectories of one update."""
+    shapes = jax.eval_shape(
+        lambda: pgjax.sample_trajectories(jax.random.key(0), state, config),
+    )
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+
+
+def row(point: dict[str, Any]) -> str:
+    """One line of the printed table."""
+
+    def millions(line):
+        return f"{point[line]['steps_per_second'] / 1e6:10.3f}" if line in point else f"{'—':>10}"
+
+    text = f"{point['env']:17} {point['m']:5} {' '.join(map(millions, LINES))}"
+    if "skipped" in point:
+        return f"{text}\n  skipped {point['skipped']}"
+    return f"{text} {point['train']['compile_seconds']:8.1f} {point['episode_length']:7.4g}"
+
+
+def picture(points: list[dict[str, Any]], path: Path) -> None:
+    """Steps/s against m, log-log, one panel per environment; bars from lowest to highest."""
+    names = list(dict.fromkeys(point["env"] for point in points))
+    figure = Figure(figsize=(1.2 + 2.6 * len(names), 3.4), layout="constrained")
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    labels = ("environment alone", "+ policy (ceiling)", "pgjax train")
+    for panel, name in zip(panels, names, strict=True):
+        for line, label, color in zip(LINES, labels, ("0.6", "C0", "C1"), strict=True):
+            found = [p for p in points if p["env"] == name and line in p]
+            sizes, speeds = [p["m"] for p in found], [p[line] for p in found]
+            middle = [s["steps_per_second"] for s in speeds]
+            spread = [
+                [s["steps_per_second"] - s["lowest"] for s in speeds],
+                [s["highest"] - s["steps_per_second"] for s in speeds],
+            ]
+            panel.errorbar(sizes, middle, spread, label=label, color=color, marker="o", ms=3.5)
+        panel.set(xscale="log", yscale="log", title=name, xlabel="m, side by side")
+        panel.set_xticks(sorted({p["m"] for p in points}))
+        panel.set_xticklabels(sorted({p["m"] for p in points}), fontsize=8)
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("environment steps/s")
+    panels[0].legend(fontsize=8, frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Command-line flags for a config: its own dotted paths, with dashes.
+
+`--sampler.num-trajectories 32` sets `sampler.num_trajectories`; `--estimator TotalReturn` chooses a
+component by its name; `--env-params.gravity 12` sets a parameter of the environment.
+"""
+
+import argparse
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import flax.linen as nn
+
+from pgjax import environments, serialization
+from pgjax.components import Component, hints, unknown
+from pgjax.config import Config
+
+_ENV_PARAMS = "--env-params."
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are exceptions, for the caller to print in one line."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        """Raises ValueError."""
+        raise ValueError(message)
+
+    def parse(self, arguments: list[str]) -> argparse.Namespace:
+        """`parse_args`, but an unknown option's message names the nearest known one."""
+        options, rest = self.parse_known_args(arguments)
+        if rest and rest[0].startswith("-"):
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            near = unknown(f"option {rest[0]!r}", rest[0].partition("=")[0], flags)
+            self.error(near.partition("known: ")[0].strip() + " --help lists all")
+        if rest:
+            self.error(f"unexpected argument {rest[0]!r}; --help lists all options")
+        return options
+
+
+def config_from(arguments: list[str], parser: Parser) -> tuple[Config, argparse.Namespace]:
+    """The config that `ENV [flags]` describes, and the parser's own options, `env` among them.
+
+    Raises:
+      ValueError: unknown flags (the message names the nearest), values of the wrong type.
+    """
+    arguments, env_params = _take_env_params(arguments)
+    _add_flags(parser)
+    options = vars(parser.parse(arguments))
+    changes = {name: options.pop(name) for name in list(options) if "/" in name}
+    changes = {name.strip("/"): value for name, value in changes.items()}
+    parts = {}
+    for field, classes in serialization.COMPONENTS.items():
+        if field in changes:
+            parts[field] = _named(field, changes.pop(field), classes)()
+    config = Config(env=options["env"], **parts).replace(**changes)
+    if env_params:
+        config = dataclasses.replace(config, env_params=_env_params(config.env, env_params))
+    return config, argparse.Namespace(**options)
+
+
+def _add_flags(parser: Parser) -> None:
+    default = Config(env="")
+    for field, classes in serialization.COMPONENTS.items():
+        if len(classes) > 1:
+            now = type(getattr(default, field)).__name__
+            text = f"{', '.join(classes)} (default: {now})"
+            parser.add_argument(
+                f"--{field}", dest=f"/{field}", metavar="NAME", help=text, default=argparse.SUPPRESS
+            )
+    seen = set()
+    for path, hint, value, metadata in _leaves(default):
+        if path not in seen:
+            seen.add(path)
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            text = ", ".join(metadata.get("choices") or ()) + f" (default: {shown})"
+            options = {"dest": f"/{path}", "default": argparse.SUPPRESS, "help": text.strip()}
+            parser.add_argument("--" + path.replace("_", "-"), **options, **_argument(hint))
+    parser.add_argument(
+        _ENV_PARAMS + "NAME", metavar="VALUE", help="a parameter of the environment"
+    )
+
+
+def _leaves(default: Config) -> Iterator[tuple[str, Any, Any, Any]]:
+    """Path, annotation, default and metadata of every field that a flag can set."""
+    for field, classes in serialization.COMPONENTS.items():
+        chosen = getattr(default, field)
+        for node in (chosen, *(cls() for cls in classes.values() if cls is not type(chosen))):
+            yield from _fields(node, field + ".")
+    yield from (leaf for leaf in _fields(default, "") if leaf[0] in ("distribution", "num_updates"))
+
+
+def _fields(node: Component | nn.Module, prefix: str) -> Iterator[tuple[str, Any, Any, Any]]:
+    annotations = hints(type(node))
+    for field in dataclasses.fields(node):
+        if field.name not in ("parent", "name"):
+            value = getattr(node, field.name)
+            yield prefix + field.name, annotations[field.name], value, field.metadata
+
+
+def _argument(hint: Any) -> dict[str, Any]:
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if typing.get_origin(hint) is tuple:
+        return {"type": typing.get_args(hint)[0], "nargs": "*", "metavar": "N", "action": _Tuple}
+    if isinstance(hint, types.UnionType):
+        kind = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+        return {"type": _optional(kind), "metavar": kind.__name__.upper()}
+    return {"type": hint, "metavar": hint.__name__.upper()}
+
+
+def _optional(kind: type) -> Any:
+    def parse(text: str) -> Any:
+        return None if text.lower() == "none" else kind(text)
+
+    parse.__name__ = kind.__name__
+    return parse
+
+
+class _Tuple(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, tuple(values))
+
+
+def _named(field: str, name: str, classes: dict[str, type]) -> type:
+    folded = {known.lower(): cls for known, cls in classes.items()}
+    plain = name.lower().replace("-", "").replace("_", "")
+    if plain not in folded:
+        raise ValueError(unknown(f"{field} {name!r}", name, classes))
+    return folded[plain]
+
+
+def _take_env_params(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The arguments without the environment's parameters, and those; their names depend on ENV."""
+    rest, found, left = [], {}, list(arguments)
+    while left:
+        flag = left.pop(0)
+        name, equals, value = flag.removeprefix(_ENV_PARAMS).partition("=")
+        if not flag.startswith(_ENV_PARAMS):
+            rest.append(flag)
+        elif equals or left:
+            found[name.replace("-", "_")] = value if equals else left.pop(0)
+        else:
+            raise ValueError(f"argument {flag}: expected one argument")
+    return rest, found
+
+
+def _env_params(env: str, given: dict[str, str]) -> Any:
+    defaults = environments.default_params(env)
+    names = [f.name for f in dataclasses.fields(defaults)]
+    changes = {}
+    for name, text in given.items():
+        if name not in names:
+            raise ValueError(unknown(f"parameter {name!r} of {env}", name, names))
+        changes[name] = _number(name, text, getattr(defaults, name))
+    return defaults.replace(**changes)
+
+
+def _number(name: str, text: str, default: Any) -> Any:
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(default, int):
+            return int(text)
+        return float(text)
+    except (ValueError, KeyError):
+        kind = type(default).__name__
+        raise ValueError(f"env_params.{name} must be a {kind}, got {text!r}") from None

@@ -1,0 +1,174 @@
+"""Runs: the host loop around jitted blocks of updates, and the folder that a run leaves."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgjax import checkpoints, plots, serialization, training
+from pgjax.components import check_int
+from pgjax.config import Config, checked
+from pgjax.types import Metrics, TrainState
+
+_CAPACITY = 64
+_BLOCK_SECONDS = 0.2
+_FIELDS = tuple(field.name for field in dataclasses.fields(Metrics))
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a run stands after a block of updates; times in seconds.
+
+    Attributes:
+      num_updates: updates made so far.
+      metrics: NumPy metrics of this block's updates, `env_steps` int64 and cumulative.
+      state: the state after the block; its arrays are given to the next block, so copy what you
+        keep.
+      compile_seconds, run_seconds: so far; the one is not in the other.
+    """
+
+    num_updates: int
+    metrics: Metrics
+    state: TrainState
+    compile_seconds: float
+    run_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run leaves behind.
+
+    Attributes:
+      state: the final state.
+      metrics: NumPy metrics, [updates made].
+      compile_seconds, run_seconds: wall-clock time; the one is not in the other.
+      interrupted: whether Ctrl-C ended it before its last update.
+      directory: the run folder, or None.
+    """
+
+    state: TrainState
+    metrics: Metrics
+    compile_seconds: float
+    run_seconds: float
+    interrupted: bool
+    directory: Path | None
+
+
+def run(
+    config: Config,
+    seed: int = 0,
+    directory: str | os.PathLike | None = None,
+    on_block: Callable[[Progress], None] | None = None,
+) -> Run:
+    """`train`, with a host loop around it: files, progress, Ctrl-C. The same numbers.
+
+    Args:
+      config: what to train.
+      seed: the run's key is `jax.random.key(seed)`.
+      directory: a folder to make, for config.json, metrics.csv, learning_curve.png, checkpoint/;
+        None writes nothing.
+      on_block: called after every block of updates, a few times a second.
+
+    Raises:
+      ValueError, TypeError: before anything is compiled or written, for what cannot be; a
+        `directory` that exists.
+    """
+    check_int("seed", seed, 0)
+    arrays = checked(config)
+    folder = None if directory is None else _Folder(Path(directory), config, seed)
+    started = time.perf_counter()
+    state = training.init(jax.random.key(seed), arrays)
+    number = jnp.int32(0)
+    block = training.update_block.lower(state, arrays, number, _CAPACITY).compile()
+    compile_seconds = time.perf_counter() - started
+    made, run_seconds, blocks = 0, 0.0, []
+    with _interruption() as interrupted:
+        while made < config.num_updates and not interrupted.is_set():
+            size = _block_size(config.num_updates - made, made, run_seconds)
+            started = time.perf_counter()
+            state, metrics = jax.block_until_ready(block(state, arrays, jnp.int32(size)))
+            run_seconds += time.perf_counter() - started
+            blocks.append(_on_host(metrics, size, blocks[-1].env_steps[-1] if blocks else 0))
+            if folder is not None:
+                folder.append(blocks[-1], made)
+            made += size
+            if on_block is not None:
+                on_block(Progress(made, blocks[-1], state, compile_seconds, run_seconds))
+    metrics = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
+    if folder is not None:
+        folder.finish(state, config, metrics)
+    stopped = made < config.num_updates
+    path = None if folder is None else folder.path
+    return Run(state, metrics, compile_seconds, run_seconds, stopped, path)
+
+
+class _Folder:
+    """A run folder, from its making to its last file."""
+
+    def __init__(self, path: Path, config: Config, seed: int) -> None:
+        if path.exists():
+            raise ValueError(f"the run folder {path} exists; give another, or remove it")
+        path.mkdir(parents=True)
+        self.path = path
+        facts = {"config": serialization.to_dict(config), "seed": seed}
+        facts["versions"] = checkpoints.versions()
+        (path / "config.json").write_text(json.dumps(facts, indent=2) + "\n")
+        self._write([("update", *_FIELDS)], "w")
+
+    def append(self, metrics: Metrics, first: int) -> None:
+        columns = [getattr(metrics, name) for name in _FIELDS]
+        rows = ([first + i + 1, *(c[i].item() for c in columns)] for i in range(len(columns[0])))
+        self._write(rows, "a")
+
+    def finish(self, state: TrainState, config: Config, metrics: Metrics) -> None:
+        checkpoints.save(self.path / "checkpoint", state, config)
+        plots.learning_curve(metrics, self.path / "learning_curve.png", title=self.path.name)
+
+    def _write(self, rows, mode: str) -> None:
+        with open(self.path / "metrics.csv", mode, newline="") as file:
+            csv.writer(file).writerows(rows)
+
+
+def _block_size(left: int, made: int, seconds: float) -> int:
+    """Updates for the next block to take about `_BLOCK_SECONDS`; one, to begin with."""
+    fitting = int(_BLOCK_SECONDS * made / seconds) if made else 1
+    return max(1, min(fitting, _CAPACITY, left))
+
+
+def _on_host(metrics: Metrics, size: int, steps_before: int) -> Metrics:
+    host = jax.tree.map(lambda x: np.asarray(x)[:size], metrics)
+    # The device counts modulo 2³²; differences between updates do not suffer from that.
+    previous = np.concatenate([[np.uint32(steps_before % 2**32)], host.env_steps[:-1]])
+    taken = (host.env_steps - previous.astype(np.uint32)).astype(np.int64)
+    return host.replace(env_steps=steps_before + np.cumsum(taken))
+
+
+@contextmanager
+def _interruption() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, so that a block in flight is finished and kept. A second Ctrl-C
+    interrupts at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def note(signum, frame):
+        event.set()
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, previous)

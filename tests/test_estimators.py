@@ -1,0 +1,184 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pgjax import RewardToGo, TotalReturn, Trajectories
+
+REWARDS = [
+    [1.0, -2.0, 0.5, 3.0],
+    [0.25],
+    [2.0, 2.0],
+    [-1.0, 0.0, 4.0, -3.0],
+    [0.0, 1.5, 1.0],
+]
+BASELINES = ("none", "mean", "leave_one_out")
+ESTIMATORS = [
+    kind(discount=discount, baseline=baseline, standardize=standardize)
+    for kind, discount, baseline, standardize in itertools.product(
+        (TotalReturn, RewardToGo), (1.0, 0.9), BASELINES, (False, True)
+    )
+]
+every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS, ids=str)
+
+
+def trajectories_of(rewards: list[list[float]], num_steps: int | None = None) -> Trajectories:
+    """Trajectories that end where their lists of rewards do, padded to `num_steps`."""
+    lengths = np.array([len(r) for r in rewards])
+    num_steps = num_steps or lengths.max()
+    reward = np.zeros((num_steps, len(rewards)), np.float32)
+    for i, r in enumerate(rewards):
+        reward[: len(r), i] = r
+    time = np.arange(num_steps)[:, None]
+    return Trajectories(
+        obs=jnp.zeros((num_steps, len(rewards), 1)),
+        action=jnp.zeros((num_steps, len(rewards)), jnp.int32),
+        reward=jnp.asarray(reward),
+        valid=jnp.asarray(time < lengths[None]),
+        terminated=jnp.asarray(time == lengths[None] - 1),
+        truncated=jnp.zeros((num_steps, len(rewards)), bool),
+        final_obs=jnp.zeros((len(rewards), 1)),
+    )
+
+
+def slow_weights(estimator, rewards):
+    """{(t, i): weight}, one trajectory and one step after the other."""
+
+    def discounted(r):
+        return sum(estimator.discount**k * reward for k, reward in enumerate(r))
+
+    def value(i, t):
+        return discounted(rewards[i][t:] if isinstance(estimator, RewardToGo) else rewards[i])
+
+    def baseline(i, t):
+        among = list(range(len(rewards)))
+        if isinstance(estimator, RewardToGo):
+            among = [j for j in among if t < len(rewards[j])]
+        if estimator.baseline == "leave_one_out":
+            among.remove(i)
+        if estimator.baseline == "none" or not among:
+            return 0.0
+        return sum(value(j, t) for j in among) / len(among)
+
+    steps = [(t, i) for i, r in enumerate(rewards) for t in range(len(r))]
+    weights = {(t, i): value(i, t) - baseline(i, t) for t, i in steps}
+    if not estimator.standardize:
+        return weights
+    centre, spread = np.mean(list(weights.values())), np.std(list(weights.values()))
+    return {step: (weight - centre) / spread for step, weight in weights.items()}
+
+
+def test_total_return_by_hand():
+    trajectories = trajectories_of([[1.0, 2.0], [4.0]])
+    weights = TotalReturn().weights(trajectories)
+    np.testing.assert_array_equal(weights, [[3.0, 4.0], [3.0, 0.0]])
+    weights = TotalReturn(discount=0.5).weights(trajectories)
+    np.testing.assert_array_equal(weights, [[2.0, 4.0], [2.0, 0.0]])
+    weights = TotalReturn(baseline="mean").weights(trajectories)
+    np.testing.assert_array_equal(weights, [[-0.5, 0.5], [-0.5, 0.0]])
+    weights = TotalReturn(baseline="leave_one_out").weights(trajectories)
+    np.testing.assert_array_equal(weights, [[-1.0, 1.0], [-1.0, 0.0]])
+
+
+def test_reward_to_go_by_hand():
+    trajectories = trajectories_of([[1.0, 2.0], [4.0]])
+    weights = RewardToGo(baseline="none").weights(trajectories)
+    np.testing.assert_array_equal(weights, [[3.0, 4.0], [2.0, 0.0]])
+    weights = RewardToGo(baseline="none", discount=0.5).weights(trajectories)
+    np.testing.assert_array_equal(weights, [[2.0, 4.0], [2.0, 0.0]])
+    # At the second step only the first trajectory runs: it is its own mean, and has no others.
+    weights = RewardToGo(baseline="mean").weights(trajectories)
+    np.testing.assert_array_equal(weights, [[-0.5, 0.5], [0.0, 0.0]])
+    weights = RewardToGo(baseline="leave_one_out").weights(trajectories)
+    np.testing.assert_array_equal(weights, [[-1.0, 1.0], [2.0, 0.0]])
+
+
+@every_estimator
+def test_weights_agree_with_loops_over_ragged_trajectories(estimator):
+    weights = estimator.weights(trajectories_of(REWARDS))
+    expected = np.zeros(weights.shape)
+    for (t, i), weight in slow_weights(estimator, REWARDS).items():
+        expected[t, i] = weight
+    np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-5)
+
+
+@every_estimator
+def test_permuting_the_trajectories_permutes_the_weights(estimator):
+    order = np.array([3, 0, 4, 1, 2])
+    weights = estimator.weights(trajectories_of(REWARDS))
+    permuted = estimator.weights(trajectories_of([REWARDS[i] for i in order]))
+    np.testing.assert_allclose(permuted, weights[:, order], rtol=1e-5, atol=1e-6)
+
+
+@every_estimator
+def test_appending_invalid_steps_changes_no_weight(estimator):
+    weights = estimator.weights(trajectories_of(REWARDS))
+    padded = estimator.weights(trajectories_of(REWARDS, num_steps=11))
+    np.testing.assert_allclose(padded[:4], weights, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(padded[4:], 0.0)
+
+
+@every_estimator
+def test_a_step_that_was_not_taken_has_weight_zero(estimator):
+    trajectories = trajectories_of(REWARDS)
+    weights = np.asarray(estimator.weights(trajectories))
+    np.testing.assert_array_equal(weights[~np.asarray(trajectories.valid)], 0.0)
+
+
+@pytest.mark.parametrize("estimator", [e for e in ESTIMATORS if e.standardize], ids=str)
+def test_standardized_weights_have_mean_zero_and_deviation_one_over_valid_steps(estimator):
+    trajectories = trajectories_of(REWARDS, num_steps=7)
+    weights = np.asarray(estimator.weights(trajectories))[np.asarray(trajectories.valid)]
+    np.testing.assert_allclose(weights.mean(), 0.0, atol=1e-6)
+    np.testing.assert_allclose(weights.std(), 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("reward", [0.0, 2.0, 0.1, 123.456, -1200.7])
+def test_standardized_weights_are_exactly_zero_where_all_are_equal(reward):
+    trajectories = trajectories_of([[reward]] * 64)
+    for kind in (TotalReturn, RewardToGo):
+        weights = kind(baseline="none", standardize=True).weights(trajectories)
+        np.testing.assert_array_equal(weights, 0.0)
+
+
+@pytest.mark.parametrize("kind", [TotalReturn, RewardToGo])
+def test_standardized_weights_do_not_depend_on_the_scale_of_rewards(kind):
+    estimator = kind(standardize=True)
+    scaled = [[1000.0 * reward for reward in r] for r in REWARDS]
+    np.testing.assert_allclose(
+        estimator.weights(trajectories_of(scaled)),
+        estimator.weights(trajectories_of(REWARDS)),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("kind", [TotalReturn, RewardToGo])
+def test_a_trajectory_alone_keeps_its_return_without_others_to_compare_with(kind):
+    trajectories = trajectories_of([[1.0, 2.0]])
+    np.testing.assert_array_equal(
+        kind(baseline="leave_one_out").weights(trajectories),
+        kind(baseline="none").weights(trajectories),
+    )
+
+
+@pytest.mark.parametrize("kind", [TotalReturn, RewardToGo])
+def test_the_discount_may_be_traced(kind):
+    trajectories = trajectories_of(REWARDS)
+    discounts = jnp.array([0.5, 1.0])
+    swept = jax.vmap(lambda d: kind(discount=d).weights(trajectories))(discounts)
+    for weights, discount in zip(swept, (0.5, 1.0)):
+        alone = kind(discount=discount).weights(trajectories)
+        np.testing.assert_allclose(weights, alone, rtol=1e-6, atol=1e-6)
+
+
+def test_own_return_inside_the_mean_shrinks_total_return_weights_by_one_in_m():
+    trajectories = trajectories_of(REWARDS)
+    m = len(REWARDS)
+    np.testing.assert_allclose(
+        TotalReturn(baseline="mean").weights(trajectories),
+        (m - 1) / m * TotalReturn(baseline="leave_one_out").weights(trajectories),
+        rtol=1e-5,
+    )
