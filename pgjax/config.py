@@ -100,9 +100,7 @@ def checked(config: Config) -> Config:
     if not isinstance(config, Config):
         raise TypeError(f"config must be a pgjax.Config, got {config!r}")
     _check_fields(config)
-    leaves, structure = jax.tree.flatten(config)
-    arrays = [jnp.asarray(leaf, _dtype(leaf)) for leaf in leaves]
-    config = jax.tree.unflatten(structure, arrays)
+    config = jax.tree_util.tree_map_with_path(_array, config)
     initial_variables(config)
     return config
 
@@ -175,6 +173,7 @@ def _split_limit(env_params: PyTree) -> tuple[PyTree, int | float | None]:
     return env_params.replace(max_steps_in_episode=None), np.asarray(limit).item()
 
 
-def _dtype(leaf: Any) -> Any:
-    """JAX's default float type for Python floats; what it is already for anything else."""
-    return jax.dtypes.canonicalize_dtype(jnp.result_type(leaf))
+def _array(path: tuple, leaf: Any) -> Array:
+    """A leaf with one dtype however it was given: JAX's default float, or env_params' own."""
+    own = path[0].name == "env_params"
+    return jnp.asarray(leaf, jax.dtypes.canonicalize_dtype(jnp.result_type(leaf)) if own else float)

@@ -121,7 +121,7 @@ def _metrics(trajectories, gradient, objective, entropy, env_steps) -> Metrics:
         num_episodes=number,
         env_steps=env_steps + jnp.sum(lengths).astype(jnp.uint32),
         entropy=entropy,
-        gradient_norm=optax.global_norm(gradient),
+        gradient_norm=optax.tree.norm(gradient),
         objective=objective,
         finite=jnp.all(jnp.stack(finite)),
     )

@@ -78,7 +78,7 @@ def _statistics(key, state, config, num_samples, reference) -> GradientStatistic
         mean=moments.mean,
         variance=variance,
         total_variance=total,
-        signal_to_noise=optax.global_norm(moments.mean) / jnp.sqrt(total),
+        signal_to_noise=optax.tree.norm(moments.mean) / jnp.sqrt(total),
         cosine=moments.cosines / num_samples,
         num_samples=jnp.int32(num_samples),
     )
@@ -128,7 +128,7 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
 
 def cosine(a: PyTree, b: PyTree) -> Array:
     """cos of the angle between two gradients, float[]; 0 if either is zero."""
-    norms = optax.global_norm(a) * optax.global_norm(b)
+    norms = optax.tree.norm(a) * optax.tree.norm(b)
     dot = optax.tree.vdot(a, b)
     return jnp.where(norms > 0, dot / jnp.where(norms > 0, norms, 1.0), 0.0)
 

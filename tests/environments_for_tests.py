@@ -1,0 +1,97 @@
+"""Environments with known answers, and broken ones."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import struct
+
+from pgjax.environments import EnvParams, EnvState, GymnaxEnvironment, spaces
+
+
+@struct.dataclass
+class CounterParams(EnvParams):
+    """An episode that terminates after `lifetime` steps, if the time limit is not reached first."""
+
+    lifetime: int = 3
+    max_steps_in_episode: int = 5
+
+
+class Counter(GymnaxEnvironment):
+    """Observes the time, pays it as a reward, ends by itself after `lifetime` steps."""
+
+    def __init__(self, lifetime: int = 3, limit: int = 5) -> None:
+        self._params = CounterParams(lifetime=lifetime, max_steps_in_episode=limit)
+
+    @property
+    def default_params(self) -> CounterParams:
+        return self._params
+
+    def reset_env(self, key, params):
+        return jnp.zeros(1), EnvState(time=0)
+
+    def step_env(self, key, state, action, params):
+        state = EnvState(time=state.time + 1)
+        obs = jnp.asarray([state.time], float)
+        return obs, state, obs[0], state.time >= params.lifetime, {}
+
+    def action_space(self, params=None) -> Any:
+        return spaces.Discrete(2)
+
+    def observation_space(self, params=None) -> Any:
+        return spaces.Box(0.0, 100.0, (1,))
+
+
+class FiveValues(Counter):
+    """`step` as it was before gymnax 1.0."""
+
+    def step(self, key, state, action, params=None):
+        obs, state, reward, done, info = self.step_env(key, state, action, params)
+        return obs, state, reward, done, info
+
+
+class VectorReward(Counter):
+    """A reward that is not a scalar."""
+
+    def step_env(self, key, state, action, params):
+        obs, state, _, done, info = super().step_env(key, state, action, params)
+        return obs, state, obs, done, info
+
+
+class DriftingState(Counter):
+    """A state that changes its dtype with the first step."""
+
+    def step_env(self, key, state, action, params):
+        obs, state, reward, done, info = super().step_env(key, state, action, params)
+        return obs, EnvState(time=state.time * 1.0), reward, done, info
+
+
+class UnboundedActions(Counter):
+    """A Box without bounds; the reward is −(a − 3)², so the best action is 3."""
+
+    def step_env(self, key, state, action, params):
+        obs, state, _, done, info = super().step_env(key, state, action, params)
+        return obs, state, -jnp.sum(jnp.square(action - 3.0)), done, info
+
+    def action_space(self, params=None) -> Any:
+        return spaces.Box(-jnp.inf, jnp.inf, (1,))
+
+
+class LegalActionsOnly(Counter):
+    """A Box [−0.5, 2] × [0, 1] whose reward is 1 for a legal action and −1000 for any other."""
+
+    low, high = jnp.array([-0.5, 0.0]), jnp.array([2.0, 1.0])
+
+    def step_env(self, key, state, action, params):
+        obs, state, _, done, info = super().step_env(key, state, action, params)
+        legal = jnp.all((action >= self.low) & (action <= self.high))
+        return obs, state, jnp.where(legal, 1.0, -1000.0), done, info
+
+    def action_space(self, params=None) -> Any:
+        return spaces.Box(self.low, self.high, (2,))
+
+
+class DictActions(Counter):
+    """An action space without a head."""
+
+    def action_space(self, params=None) -> Any:
+        return spaces.Dict({"a": spaces.Discrete(2)})

@@ -1,0 +1,212 @@
+"""Exact unbiasedness: estimates of all possible batches, weighted by probability, in float64."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pgjax
+from pgjax import gradients
+from pgjax.config import checked
+from pgjax.types import Trajectories
+
+NUM_STATES, NUM_ACTIONS = 3, 2
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+def make_mdp(horizon, with_terminal):
+    rng = np.random.default_rng(7)
+    transition = rng.dirichlet(np.ones(NUM_STATES), (NUM_STATES, NUM_ACTIONS))
+    reward = 1.0 + rng.normal(size=(NUM_STATES, NUM_ACTIONS))
+    terminal = [False, False, with_terminal]
+    return pgjax.FiniteMDP(transition, reward, [0.6, 0.4, 0.0], horizon, terminal)
+
+
+def make_state(config):
+    state = pgjax.init(jax.random.key(0), config)
+    rng = np.random.default_rng(1)
+    return state.replace(params=jax.tree.map(lambda x: rng.normal(size=x.shape), state.params))
+
+
+def enumerate_trajectories(mdp, probabilities):
+    """Every trajectory as rows (s, a, r, s', terminated), with its probability."""
+    tables = mdp.default_params
+
+    def extend(prefix, state, probability):
+        if len(prefix) == tables.max_steps_in_episode or (prefix and tables.terminal[state]):
+            yield prefix, probability
+            return
+        for action, following in itertools.product(range(NUM_ACTIONS), range(NUM_STATES)):
+            p = probabilities[state, action] * tables.transition[state, action, following]
+            ended = bool(tables.terminal[following])
+            row = (state, action, float(tables.reward[state, action]), following, ended)
+            yield from extend([*prefix, row], following, probability * p)
+
+    for state in range(NUM_STATES):
+        if tables.initial[state] > 0:
+            yield from extend([], state, tables.initial[state])
+
+
+def batch_of(rows_of_each, horizon):
+    """`Trajectories` [T, m] of hand-written rows."""
+    m = len(rows_of_each)
+    arrays = {name: np.zeros((horizon, m)) for name in ("reward",)}
+    flags = {n: np.zeros((horizon, m), bool) for n in ("valid", "terminated", "truncated")}
+    obs, action = np.zeros((horizon, m, NUM_STATES)), np.zeros((horizon, m), np.int32)
+    final = np.zeros((m, NUM_STATES))
+    for i, rows in enumerate(rows_of_each):
+        for t, (state, act, reward, following, ended) in enumerate(rows):
+            obs[t, i, state], action[t, i], arrays["reward"][t, i] = 1.0, act, reward
+            flags["valid"][t, i], flags["terminated"][t, i] = True, ended
+            flags["truncated"][t, i] = t == horizon - 1
+            final[i] = np.eye(NUM_STATES)[following]
+    return Trajectories(obs=obs, action=action, final_obs=final, **arrays, **flags)
+
+
+def expected_estimate(config, state, m):
+    """Σ over all m-tuples of trajectories: probability × estimate."""
+    mdp, horizon = config.env, config.env.default_params.max_steps_in_episode
+    probabilities = np.asarray(pgjax.tabular.action_probabilities(state, config))
+    every = list(enumerate_trajectories(mdp, probabilities))
+    batches, weights = [], []
+    for members in itertools.product(every, repeat=m):
+        batches.append(batch_of([rows for rows, _ in members], horizon))
+        weights.append(np.prod([probability for _, probability in members]))
+    assert np.isclose(sum(weights), 1.0)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+    arrays = checked(config)
+    _, policy = arrays.build()
+
+    @jax.jit
+    def expectation(stacked, weights):
+        estimates = jax.vmap(
+            lambda batch: gradients.from_trajectories(
+                state.params, state.variables, batch, policy, arrays
+            )[0]
+        )(stacked)
+        return jax.tree.map(lambda x: jnp.tensordot(weights, x, axes=1), estimates)
+
+    return expectation(stacked, np.asarray(weights))
+
+
+def assert_equal_trees(actual, expected, tolerance=1e-6):
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, e, rtol=0, atol=tolerance)
+    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected)) > 0.05
+
+
+def make_config(estimator, m, horizon=2, with_terminal=True, **changes):
+    config = pgjax.Config(
+        env=make_mdp(horizon, with_terminal),
+        network=pgjax.MLP((3,)),
+        sampler=pgjax.Episodes(m),
+        estimator=estimator,
+    )
+    return config.replace(**changes)
+
+
+UNBIASED = [
+    (pgjax.TotalReturn(), 1),
+    (pgjax.TotalReturn(), 2),
+    (pgjax.TotalReturn(baseline="leave_one_out"), 2),
+    (pgjax.TotalReturn(discount=0.7), 1),
+    (pgjax.TotalReturn(discount=0.7, baseline="leave_one_out"), 2),
+    (pgjax.RewardToGo(baseline="none"), 1),
+    (pgjax.RewardToGo(baseline="none"), 2),
+    (pgjax.RewardToGo(baseline="leave_one_out"), 2),
+]
+
+
+@pytest.mark.parametrize(("estimator", "m"), UNBIASED, ids=str)
+def test_expectation_is_the_exact_gradient(estimator, m):
+    config = make_config(estimator, m, horizon=3 if m == 1 else 2)
+    state = make_state(config)
+    exact = pgjax.tabular.policy_gradient(state, config)
+    assert_equal_trees(expected_estimate(config, state, m), exact)
+
+
+def test_expectation_of_the_probability_ratio_is_the_exact_gradient():
+    config = make_config(pgjax.TotalReturn(), 1, horizon=3, objective=pgjax.ProbabilityRatio())
+    state = make_state(config)
+    exact = pgjax.tabular.policy_gradient(state, config)
+    assert_equal_trees(expected_estimate(config, state, 1), exact)
+
+
+def test_mean_baseline_shrinks_total_return_by_m_minus_one_over_m():
+    config = make_config(pgjax.TotalReturn(baseline="mean"), 2)
+    state = make_state(config)
+    exact = pgjax.tabular.policy_gradient(state, config)
+    half = jax.tree.map(lambda x: x / 2, exact)
+    assert_equal_trees(expected_estimate(config, state, 2), half)
+
+
+def test_mean_baseline_shrinks_reward_to_go_likewise_where_all_lengths_are_equal():
+    config = make_config(pgjax.RewardToGo(baseline="mean"), 2, with_terminal=False)
+    state = make_state(config)
+    exact = pgjax.tabular.policy_gradient(state, config)
+    half = jax.tree.map(lambda x: x / 2, exact)
+    assert_equal_trees(expected_estimate(config, state, 2), half)
+
+
+def weighted_scores(config, state, weight_of_step):
+    """E[Σ_t ∇log π(a_t | s_t) w_t(s_t, a_t)] for any known weights, by enumeration."""
+    probabilities = np.asarray(pgjax.tabular.action_probabilities(state, config))
+
+    def log_probs(params):
+        return jnp.log(pgjax.tabular.action_probabilities(state.replace(params=params), config))
+
+    scores = jax.jacobian(log_probs)(state.params)
+    coefficients = np.zeros((NUM_STATES, NUM_ACTIONS))
+    for rows, probability in enumerate_trajectories(config.env, probabilities):
+        for t, (s, a, *_) in enumerate(rows):
+            coefficients[s, a] += probability * weight_of_step[t, s, a]
+    return jax.tree.map(lambda x: jnp.tensordot(coefficients, x, axes=2), scores)
+
+
+def test_discounted_reward_to_go_has_the_expectation_that_its_docstring_states():
+    config = make_config(pgjax.RewardToGo(discount=0.6, baseline="none"), 1, horizon=3)
+    state = make_state(config)
+    probabilities = pgjax.tabular.action_probabilities(state, config)
+    values = pgjax.tabular.action_values(probabilities, config.env, discount=0.6)
+    actual = expected_estimate(config, state, 1)
+    assert_equal_trees(actual, weighted_scores(config, state, values))
+    exact = pgjax.tabular.policy_gradient(state, config)
+    gaps = jax.tree.map(lambda a, e: np.abs(a - e).max(), actual, exact)
+    assert max(jax.tree.leaves(gaps)) > 1e-2
+
+
+def test_weights_of_the_true_action_values_give_the_exact_gradient():
+    config = make_config(pgjax.RewardToGo(), 2, horizon=3)
+    state = make_state(config)
+    probabilities = pgjax.tabular.action_probabilities(state, config)
+    values = pgjax.tabular.action_values(probabilities, config.env)
+    exact = pgjax.tabular.policy_gradient(state, config)
+    assert_equal_trees(weighted_scores(config, state, values), exact)
+
+
+def test_entropy_bonus_adds_its_gradient_at_visited_states():
+    plain = make_config(pgjax.RewardToGo(baseline="none"), 1, horizon=3)
+    with_bonus = plain.replace(**{"objective.entropy_coefficient": 0.5})
+    state = make_state(plain)
+    probabilities = pgjax.tabular.action_probabilities(state, plain)
+    visits = np.zeros(NUM_STATES)
+    for rows, probability in enumerate_trajectories(plain.env, np.asarray(probabilities)):
+        for s, *_ in rows:
+            visits[s] += probability
+
+    def bonus(params):
+        p = pgjax.tabular.action_probabilities(state.replace(params=params), plain)
+        return -0.5 * visits @ jnp.sum(p * jnp.log(p), axis=1)
+
+    added = jax.grad(bonus)(state.params)
+    exact = pgjax.tabular.policy_gradient(state, plain)
+    expected = jax.tree.map(jnp.add, exact, added)
+    assert_equal_trees(expected_estimate(with_bonus, state, 1), expected)
