@@ -1,5 +1,6 @@
 """The command line: `pgjax train ENV`, `evaluate RUN`, `envs`, `doctor`."""
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,14 +48,13 @@ def _train(arguments: list[str]) -> int:
     """train a policy, evaluate it, leave a run folder"""
     parser = Parser(prog="pgjax train", description=_train.__doc__, allow_abbrev=False)
     parser.add_argument("env", metavar="ENV", help="a gymnax id; `pgjax envs` lists them")
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument(
         "--directory", type=Path, help="the run folder (default: runs/ENV-seed-time)"
     )
-    _add_eval_episodes(parser)
+    _add_options(parser)
     config, options = config_from(arguments, parser)
     checked(config)
-    check_int("--seed", options.seed, 0)
+    _check_options(options)
     directory = options.directory or _new_directory(config, options.seed)
     print(f"{config.env}, seed {options.seed}, on {doctor.device_line()}")
     with _progress(config.num_updates) as show:
@@ -79,10 +79,9 @@ def _evaluate(arguments: list[str]) -> int:
     """evaluate the policy of a run folder or checkpoint"""
     parser = Parser(prog="pgjax evaluate", description=_evaluate.__doc__, allow_abbrev=False)
     parser.add_argument("run", metavar="RUN", type=Path, help="a run folder or a checkpoint")
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    _add_eval_episodes(parser)
+    _add_options(parser)
     options = parser.parse(arguments)
-    check_int("--seed", options.seed, 0)
+    _check_options(options)
     state, config = checkpoints.load(options.run)
     print(f"{config.env}, {int(state.num_updates)} updates, on {doctor.device_line()}")
     _print_rows(_evaluation_rows(state, config, options))
@@ -99,12 +98,10 @@ def _envs(arguments: list[str]) -> int:
         except ValueError:
             print(f"{name:26s}cannot be made here: it loads data from the network")
             continue
-        observation, actions = (
-            _space(getattr(environment, f"{kind}_space")) for kind in ("observation", "action")
-        )
-        print(
-            f"{name:26s}{observation:21s}{actions:11s}{environment.limit!s:>6s}  {_head(environment)}"
-        )
+        observation = _space(environment.observation_space)
+        actions = _space(environment.action_space)
+        limit, head = str(environment.limit), _head(environment)
+        print(f"{name:26s}{observation:21s}{actions:11s}{limit:>6s}  {head}")
     return 0
 
 
@@ -124,17 +121,25 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
-def _add_eval_episodes(parser: Parser) -> None:
+def _add_options(parser: Parser) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument(
         "--eval-episodes", type=int, default=128, help="episodes in an evaluation (default: 128)"
     )
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    check_int("--seed", options.seed, 0)
+    check_int("--eval-episodes", options.eval_episodes, 1)
 
 
 def _new_directory(config: Config, seed: int) -> Path:
     return Path("runs") / f"{config.env}-{seed}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def _evaluation_rows(state: TrainState, config: Config, options) -> dict[str, str]:
+def _evaluation_rows(
+    state: TrainState, config: Config, options: argparse.Namespace
+) -> dict[str, str]:
     key = jax.random.fold_in(jax.random.key(options.seed), _EVALUATION)
     rows = {}
     for kind, deterministic in (("stochastic", False), ("deterministic", True)):

@@ -95,3 +95,21 @@ class DictActions(Counter):
 
     def action_space(self, params=None) -> Any:
         return spaces.Dict({"a": spaces.Discrete(2)})
+
+
+@struct.dataclass
+class EndlessParams:
+    """No time limit."""
+
+    lifetime: int = 1000
+
+
+class Endless(Counter):
+    """Has no `max_steps_in_episode`."""
+
+    @property
+    def default_params(self) -> EndlessParams:
+        return EndlessParams()
+
+    def is_truncated(self, state, params):
+        return jnp.array(False)

@@ -17,7 +17,7 @@ def random_values(seed: int):
 
 
 def slow_mean(values, valid, i):
-    counted = [float(v) for v, ok in zip(values, valid) if ok]
+    counted = [float(v) for v, ok in zip(values, valid, strict=True) if ok]
     return sum(counted) / len(counted)
 
 
@@ -47,7 +47,7 @@ def test_every_baseline_by_hand_with_one_invalid():
 def test_agrees_with_a_loop_over_the_valid_ones(baseline, slow, seed):
     values, valid = random_values(seed)
     result = baseline(jnp.asarray(values), jnp.asarray(valid))
-    for t, i in zip(*np.nonzero(valid)):
+    for t, i in np.argwhere(valid):
         expected = slow(values[t], valid[t], i)
         np.testing.assert_allclose(result[t, i], expected, rtol=1e-5, atol=1e-6)
 
@@ -72,7 +72,7 @@ def test_leave_one_out_does_not_depend_on_the_own_value():
 
 
 def test_leave_one_out_has_no_derivative_by_the_own_value():
-    values, valid = random_values(1)
+    values, _ = random_values(1)
     slopes = jax.jacobian(leave_one_out)(jnp.asarray(values[0]), jnp.ones(6, bool))
     np.testing.assert_allclose(slopes, (np.ones((6, 6)) - np.eye(6)) / 5, rtol=1e-6)
 
@@ -110,5 +110,5 @@ def test_mean_leaves_the_share_of_leave_one_out_that_its_docstring_says(seed):
 @pytest.mark.parametrize("name", sorted(BASELINES))
 def test_rows_are_independent_of_each_other(name):
     values, valid = (jnp.asarray(x) for x in random_values(2))
-    rows = jnp.stack([BASELINES[name](v, ok) for v, ok in zip(values, valid)])
+    rows = jnp.stack([BASELINES[name](v, ok) for v, ok in zip(values, valid, strict=True)])
     np.testing.assert_allclose(BASELINES[name](values, valid), rows, rtol=1e-6, atol=1e-7)

@@ -21,6 +21,7 @@ ESTIMATORS = [
         (TotalReturn, RewardToGo), (1.0, 0.9), BASELINES, (False, True)
     )
 ]
+compute_weights = jax.jit(lambda estimator, trajectories: estimator.weights(trajectories))
 every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS, ids=str)
 
 
@@ -97,7 +98,7 @@ def test_reward_to_go_by_hand():
 
 @every_estimator
 def test_weights_agree_with_loops_over_ragged_trajectories(estimator):
-    weights = estimator.weights(trajectories_of(REWARDS))
+    weights = compute_weights(estimator, trajectories_of(REWARDS))
     expected = np.zeros(weights.shape)
     for (t, i), weight in slow_weights(estimator, REWARDS).items():
         expected[t, i] = weight
@@ -107,15 +108,15 @@ def test_weights_agree_with_loops_over_ragged_trajectories(estimator):
 @every_estimator
 def test_permuting_the_trajectories_permutes_the_weights(estimator):
     order = np.array([3, 0, 4, 1, 2])
-    weights = estimator.weights(trajectories_of(REWARDS))
-    permuted = estimator.weights(trajectories_of([REWARDS[i] for i in order]))
+    weights = compute_weights(estimator, trajectories_of(REWARDS))
+    permuted = compute_weights(estimator, trajectories_of([REWARDS[i] for i in order]))
     np.testing.assert_allclose(permuted, weights[:, order], rtol=1e-5, atol=1e-6)
 
 
 @every_estimator
 def test_appending_invalid_steps_changes_no_weight(estimator):
-    weights = estimator.weights(trajectories_of(REWARDS))
-    padded = estimator.weights(trajectories_of(REWARDS, num_steps=11))
+    weights = compute_weights(estimator, trajectories_of(REWARDS))
+    padded = compute_weights(estimator, trajectories_of(REWARDS, num_steps=11))
     np.testing.assert_allclose(padded[:4], weights, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(padded[4:], 0.0)
 
@@ -148,8 +149,8 @@ def test_standardized_weights_do_not_depend_on_the_scale_of_rewards(kind):
     estimator = kind(standardize=True)
     scaled = [[1000.0 * reward for reward in r] for r in REWARDS]
     np.testing.assert_allclose(
-        estimator.weights(trajectories_of(scaled)),
-        estimator.weights(trajectories_of(REWARDS)),
+        compute_weights(estimator, trajectories_of(scaled)),
+        compute_weights(estimator, trajectories_of(REWARDS)),
         rtol=1e-5,
         atol=1e-6,
     )
@@ -169,7 +170,7 @@ def test_the_discount_may_be_traced(kind):
     trajectories = trajectories_of(REWARDS)
     discounts = jnp.array([0.5, 1.0])
     swept = jax.vmap(lambda d: kind(discount=d).weights(trajectories))(discounts)
-    for weights, discount in zip(swept, (0.5, 1.0)):
+    for weights, discount in zip(swept, (0.5, 1.0), strict=True):
         alone = kind(discount=discount).weights(trajectories)
         np.testing.assert_allclose(weights, alone, rtol=1e-6, atol=1e-6)
 

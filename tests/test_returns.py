@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -126,9 +128,8 @@ WRONG_SHAPES = [
 def test_reward_to_go_names_the_shapes_that_do_not_fit(shapes, compiled):
     function = jax.jit(reward_to_go) if compiled else reward_to_go
     given = ", ".join(str(list(shape)) for shape in shapes)
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=re.escape(given)):
         function(*(jnp.ones(shape) for shape in shapes))
-    assert given in str(error.value)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -136,6 +137,5 @@ def test_reward_to_go_names_the_shapes_that_do_not_fit(shapes, compiled):
 def test_total_return_names_the_shapes_that_do_not_fit(shapes, compiled):
     function = jax.jit(total_return) if compiled else total_return
     given = ", ".join(str(list(shape)) for shape in shapes)
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=re.escape(given)):
         function(*(jnp.ones(shape) for shape in shapes))
-    assert given in str(error.value)

@@ -1,0 +1,150 @@
+"""What cannot be is refused before anything compiles: what was given, what is allowed."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from environments_for_tests import (
+    Counter,
+    DictActions,
+    DriftingState,
+    Endless,
+    FiveValues,
+    VectorReward,
+)
+
+import pgjax
+
+CONFIG = pgjax.Config(env="CartPole-v1")
+
+
+class TwoOutputs(nn.Module):
+    @nn.compact
+    def __call__(self, obs):
+        return obs, obs
+
+
+class MatrixOutput(nn.Module):
+    @nn.compact
+    def __call__(self, obs):
+        return obs[None, :]
+
+
+def bad(**changes):
+    return CONFIG.replace(**{name.replace("__", "."): value for name, value in changes.items()})
+
+
+CASES = [
+    (lambda: pgjax.Config(env="CartPole-v2"), ValueError, "did you mean 'CartPole-v1'"),
+    (lambda: pgjax.Config(env="cartpole"), ValueError, "unknown environment 'cartpole'.*CartPole"),
+    (
+        lambda: pgjax.Config(env=object()),
+        TypeError,
+        "gymnax id or an environment object.*which has no default_params, reset",
+    ),
+    (lambda: pgjax.Config(env=Counter), TypeError, "environment object"),
+    (lambda: pgjax.Config(env=FiveValues()), TypeError, "FiveValues.step returns 5 values.*six"),
+    (lambda: pgjax.Config(env=VectorReward()), ValueError, r"reward must be a scalar.*\(1,\)"),
+    (lambda: pgjax.Config(env=DriftingState()), TypeError, "state changes from reset to step"),
+    (lambda: pgjax.Config(env=DictActions()), TypeError, "no policy head for the actions"),
+    (lambda: bad(env_params=3.0), TypeError, "env_params must be a EnvParams, got 3.0"),
+    (lambda: bad(env_params=Counter().default_params), TypeError, "env_params must be"),
+    (
+        lambda: bad(env_params=with_gravity(float("nan"))),
+        ValueError,
+        "env_params.gravity must be finite, got nan",
+    ),
+    (lambda: bad(network=nn.Dense), TypeError, "network must be a flax.linen.Module instance"),
+    (lambda: bad(network=TwoOutputs()), ValueError, "TwoOutputs gave"),
+    (lambda: bad(network=MatrixOutput()), ValueError, r"MatrixOutput gave \(1, 4\)"),
+    (lambda: bad(network__hidden_sizes=(64, 0)), ValueError, r"positive integers, got \(64, 0\)"),
+    (lambda: bad(network__activation="tahn"), ValueError, "did you mean 'tanh'"),
+    (lambda: bad(distribution="norml"), ValueError, "did you mean 'normal'"),
+    (lambda: bad(distribution="normal"), TypeError, "'normal' needs a Box"),
+    (
+        lambda: pgjax.Config(env="Pendulum-v1", distribution="categorical"),
+        TypeError,
+        "'categorical' needs Discrete actions",
+    ),
+    (lambda: bad(sampler__num_trajectories=0), ValueError, "num_trajectories must be at least 1"),
+    (lambda: bad(sampler__num_trajectories=1), ValueError, "at least 2.*got 1.*baseline='none'"),
+    (lambda: bad(sampler__num_trajectories=2.0), TypeError, "must be an integer.*got 2.0"),
+    (lambda: bad(sampler__num_trajectories=-4), ValueError, "got -4"),
+    (lambda: bad(sampler__horizon=0), ValueError, "horizon must be at least 1, got 0"),
+    (lambda: bad(sampler__horizon=501), ValueError, "at most 500, the time limit of CartPole-v1"),
+    (lambda: bad(num_updates=0), ValueError, "num_updates must be at least 1, got 0"),
+    (lambda: bad(num_updates=True), TypeError, "num_updates must be an integer"),
+    (lambda: bad(estimator__discount=1.01), ValueError, r"\[0.0, 1.0\], got 1.01"),
+    (lambda: bad(estimator__discount=-0.1), ValueError, "estimator.discount must be a finite"),
+    (lambda: bad(estimator__discount=float("nan")), ValueError, "got nan"),
+    (lambda: bad(estimator__discount="0.9"), TypeError, "estimator.discount must be a number"),
+    (lambda: bad(estimator__discount=np.ones(3)), ValueError, r"shape \(3,\).*jax.vmap"),
+    (lambda: bad(estimator__baseline="leave-one-out"), ValueError, "did you mean 'leave_one_out'"),
+    (lambda: bad(estimator__standardize=1), TypeError, "standardize must be True or False"),
+    (lambda: bad(estimator="RewardToGo"), TypeError, "estimator must be one of pgjax's components"),
+    (lambda: bad(estimator=pgjax.RewardToGo), TypeError, "estimator must be one of"),
+    (lambda: bad(optimizer__learning_rate=-1e-3), ValueError, "learning_rate.*got -0.001"),
+    (lambda: bad(optimizer__learning_rate=jnp.inf), ValueError, "learning_rate.*got inf"),
+    (lambda: bad(optimizer__max_gradient_norm=-1.0), ValueError, "max_gradient_norm.*got -1.0"),
+    (lambda: bad(objective__entropy_coefficient=-0.1), ValueError, "entropy_coefficient.*-0.1"),
+    (lambda: bad(optimizer__learning_rat=1.0), ValueError, "did you mean 'learning_rate'"),
+    (lambda: bad(optimiser=pgjax.SGD()), ValueError, "did you mean 'optimizer'"),
+    (lambda: bad(num_updates__x=1), ValueError, "num_updates.x cannot be set"),
+    (lambda: "CartPole-v1", TypeError, "config must be a pgjax.Config"),
+]
+
+
+def with_gravity(value):
+    return pgjax.environments.default_params("CartPole-v1").replace(gravity=value)
+
+
+@pytest.mark.parametrize(("make", "kind", "message"), CASES)
+def test_a_config_that_cannot_be_is_refused_before_compilation(make, kind, message, monkeypatch):
+    monkeypatch.setattr(pgjax.training, "_train", lambda *_: pytest.fail("it went on to compile"))
+    with pytest.raises(kind, match=message):
+        pgjax.train(jax.random.key(0), make())
+
+
+@pytest.mark.parametrize(
+    "key", [0, jax.random.split(jax.random.key(0), 2), np.zeros(2, np.uint32)], ids=str
+)
+def test_a_key_must_be_one_typed_key(key):
+    with pytest.raises(TypeError, match=r"jax.random.key\(seed\)"):
+        pgjax.train(key, CONFIG)
+
+
+def test_a_time_limit_must_come_from_somewhere():
+    with pytest.raises(ValueError, match=r"no time limit: set sampler\.horizon"):
+        pgjax.train(jax.random.key(0), pgjax.Config(env=Endless()))
+    config = pgjax.Config(env=Endless(), sampler=pgjax.Episodes(2, horizon=4))
+    state = pgjax.init(jax.random.key(0), config)
+    assert pgjax.sample_trajectories(jax.random.key(0), state, config).truncated[3].all()
+
+
+def test_a_traced_time_limit_is_refused():
+    def lengths(limit):
+        params = Counter().default_params.replace(max_steps_in_episode=limit)
+        config = pgjax.Config(env=Counter(), env_params=params)
+        return pgjax.init(jax.random.key(0), config).params
+
+    with pytest.raises(TypeError, match="max_steps_in_episode sizes the arrays"):
+        jax.vmap(lengths)(jnp.array([3, 4]))
+
+
+def test_a_state_of_another_network_is_refused():
+    state = pgjax.init(jax.random.key(0), CONFIG)
+    with pytest.raises(ValueError, match="state and config do not belong together"):
+        pgjax.update(state, bad(network__hidden_sizes=(8,)))
+    with pytest.raises(TypeError, match="state must be a TrainState"):
+        pgjax.evaluate(jax.random.key(0), state.params, CONFIG)
+
+
+def test_counts_of_samples_and_episodes_are_checked():
+    state = pgjax.init(jax.random.key(0), CONFIG)
+    with pytest.raises(ValueError, match="num_samples must be at least 2, got 1"):
+        pgjax.gradient_statistics(jax.random.key(0), state, CONFIG, 1)
+    with pytest.raises(ValueError, match="num_episodes must be at least 1, got 0"):
+        pgjax.evaluate(jax.random.key(0), state, CONFIG, 0)
+    with pytest.raises(ValueError, match=r"reference must be like state.params"):
+        pgjax.gradient_statistics(jax.random.key(0), state, CONFIG, 4, reference={})

@@ -1,0 +1,148 @@
+import json
+import shutil
+
+import jax
+import numpy as np
+import optax
+import pytest
+from environments_for_tests import Counter
+
+import pgjax
+
+CONFIG = pgjax.Config(env="Catch-bsuite", num_updates=2).replace(
+    **{
+        "optimizer.learning_rate": 3e-3,
+        "optimizer.max_gradient_norm": 1.0,
+        "network.hidden_sizes": (8,),
+        "sampler.num_trajectories": 4,
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return pgjax.train(jax.random.key(0), CONFIG).state
+
+
+@pytest.fixture
+def path(tmp_path, trained):
+    pgjax.save(tmp_path / "checkpoint", trained, CONFIG)
+    return tmp_path / "checkpoint"
+
+
+def assert_same_bits(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        assert x.dtype == y.dtype
+        np.testing.assert_array_equal(x, y)
+
+
+def test_load_needs_nothing_but_the_path(path, trained):
+    state, config = pgjax.load(path)
+    assert config == CONFIG
+    assert jax.tree.structure(state) == jax.tree.structure(trained)
+    assert_same_bits(state, trained)
+
+
+def test_training_goes_on_with_the_same_bits(path, trained):
+    state, config = pgjax.load(path)
+    assert_same_bits(pgjax.update(state, config), pgjax.update(trained, CONFIG))
+
+
+def test_a_run_folder_is_loaded_through_its_checkpoint(path, trained):
+    state, _ = pgjax.load(path.parent)
+    assert_same_bits(state, trained)
+
+
+def test_env_params_and_traced_floats_survive(tmp_path, trained):
+    params = pgjax.environments.default_params("CartPole-v1").replace(gravity=np.float32(11.5))
+    config = pgjax.Config(env="CartPole-v1", env_params=params)
+    config = config.replace(**{"optimizer.learning_rate": jax.numpy.float32(0.1)})
+    pgjax.save(tmp_path / "c", pgjax.init(jax.random.key(0), config), config)
+    _, loaded = pgjax.load(tmp_path / "c")
+    assert loaded.env_params.gravity == 11.5
+    assert loaded.env_params.max_steps_in_episode == 500
+    assert np.float32(loaded.optimizer.learning_rate) == np.float32(0.1)
+
+
+def test_saving_again_replaces_and_leaves_nothing_behind(path, trained):
+    later, _ = pgjax.update(trained, CONFIG)
+    pgjax.save(path, later, CONFIG)
+    state, _ = pgjax.load(path)
+    assert int(state.num_updates) == 3
+    assert [p.name for p in path.parent.iterdir()] == ["checkpoint"]
+
+
+def test_what_is_not_a_checkpoint_is_not_overwritten(tmp_path, trained):
+    (tmp_path / "thesis").mkdir()
+    with pytest.raises(ValueError, match="exists and is not a pgjax checkpoint"):
+        pgjax.save(tmp_path / "thesis", trained, CONFIG)
+
+
+def test_objects_of_the_users_own_need_the_config(tmp_path):
+    config = pgjax.Config(env=Counter(), optimizer=optax.rmsprop)
+    state = pgjax.init(jax.random.key(0), config)
+    pgjax.save(tmp_path / "c", state, config)
+    with pytest.raises(ValueError, match=r"env \(.*Counter.*optimizer \(.*pass config"):
+        pgjax.load(tmp_path / "c")
+    loaded, _ = pgjax.load(tmp_path / "c", config=config)
+    assert_same_bits(loaded, state)
+
+
+def edit_manifest(path, **changes):
+    manifest = json.loads((path / "pgjax.json").read_text())
+    (path / "pgjax.json").write_text(json.dumps(manifest | changes))
+
+
+def largest_array_file(path):
+    files = [p for p in (path / "arrays").rglob("*") if p.is_file()]
+    return max(files, key=lambda p: p.stat().st_size)
+
+
+def truncate(path):
+    file = largest_array_file(path)
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+def flip_a_byte(path):
+    file = largest_array_file(path)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+DAMAGE = [
+    (lambda p: shutil.rmtree(p), "does not exist"),
+    (lambda p: (p / "pgjax.json").unlink(), "holds no checkpoint"),
+    (lambda p: (p / "pgjax.json").write_text("{"), "pgjax.json cannot be read"),
+    (lambda p: (p / "pgjax.json").write_text("[]"), "has format None"),
+    (lambda p: edit_manifest(p, format=99), "has format 99; this version of pgjax reads format 1"),
+    (lambda p: largest_array_file(p).unlink(), "is missing"),
+    (truncate, "is damaged"),
+    (flip_a_byte, "is damaged"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGE)
+def test_damage_is_named_and_nothing_is_loaded(path, damage, message):
+    damage(path)
+    with pytest.raises(ValueError, match=message):
+        pgjax.load(path)
+
+
+def test_a_config_of_another_network_or_version_is_refused(path):
+    with pytest.raises(ValueError, match="does not fit its config"):
+        pgjax.load(path, config=CONFIG.replace(**{"network.hidden_sizes": (9,)}))
+    with pytest.raises(ValueError, match="does not fit its config"):
+        pgjax.load(path, config=CONFIG.replace(**{"network.hidden_sizes": (8, 8)}))
+    config = json.loads((path / "pgjax.json").read_text())["config"]
+    edit_manifest(path, config=config | {"sampler": {"type": "Episodes", "number": 3}})
+    with pytest.raises(ValueError, match="sampler is not one of this version's"):
+        pgjax.load(path)
+
+
+def test_a_state_is_only_saved_with_its_own_config(tmp_path, trained):
+    with pytest.raises(ValueError, match="do not belong together"):
+        pgjax.save(tmp_path / "c", trained, pgjax.Config(env="CartPole-v1"))
+    assert not list(tmp_path.iterdir())

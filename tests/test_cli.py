@@ -1,0 +1,149 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pgjax.cli import main
+
+SMALL = ["--num-updates", "3", "--sampler.num-trajectories", "8", "--network.hidden-sizes", "8"]
+
+
+def run(capsys, *arguments):
+    code = main(list(arguments))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_train_then_evaluate(tmp_path, capsys):
+    folder = str(tmp_path / "run")
+    flags = ["--directory", folder, "--seed", "1", "--optimizer.learning-rate", "3e-3"]
+    code, out, err = run(capsys, "train", "Catch-bsuite", *SMALL, *flags)
+    assert (code, err) == (0, "")
+    assert "Catch-bsuite, seed 1, on 1 CPU device" in out
+    assert re.search(r"return, stochastic +-?\d+\.\d+ +\(95 % interval", out)
+    assert re.search(r"running time .* steps/s\)", out)
+    assert "\x1b" not in out
+    assert max(map(len, out.replace(folder, "").splitlines())) <= 80
+    code, again, _ = run(capsys, "evaluate", folder, "--seed", "1")
+    assert code == 0
+    for line in out.splitlines():
+        if "return, " in line:
+            assert line in again
+
+
+def test_envs_lists_every_environment(capsys):
+    code, out, _ = run(capsys, "envs")
+    assert code == 0
+    assert "CartPole-v1" in out
+    assert re.search(r"Pendulum-v1 +Box3 float32 +Box1 float32 +200 +TanhNormal", out)
+    assert re.search(r"FrozenLake-misc +Discrete\(16\) +Discrete\(4\) +100 +Categorical", out)
+    assert re.search(r"MNISTBandit-bsuite +(cannot be made here|Box)", out)
+    assert len(out.splitlines()) == 27
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_doctor_reports_versions_devices_and_speed(capsys, monkeypatch):
+    code, out, _ = run(capsys, "doctor")
+    assert code == 0
+    assert "gymnax 1." in out
+    assert re.search(r"devices: \d+ ", out)
+    assert re.search(r"[\d,]+ steps/s", out)
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_help_tells_the_flags(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--help"])
+    assert stopped.value.code == 0
+    out = capsys.readouterr().out
+    for flag in ("--sampler.num-trajectories", "--estimator NAME", "--env-params.NAME"):
+        assert flag in out
+    assert main(["--help"]) == 0
+    assert "doctor" in capsys.readouterr().out
+
+
+def test_components_and_env_params_are_chosen_by_flags(tmp_path, capsys):
+    flags = ["--estimator", "total-return", "--estimator.baseline", "mean", "--optimizer", "SGD"]
+    flags += ["--env-params.gravity", "12", "--optimizer.max-gradient-norm", "none"]
+    flags += ["--estimator.standardize", "--sampler.horizon", "20"]
+    folder = str(tmp_path / "run")
+    code, _, err = run(capsys, "train", *flags, "CartPole-v1", *SMALL, "--directory", folder)
+    assert (code, err) == (0, "")
+    import pgjax
+
+    _, config = pgjax.load(folder)
+    assert config.estimator == pgjax.TotalReturn(baseline="mean", standardize=True)
+    assert config.optimizer == pgjax.SGD()
+    assert config.env_params.gravity == 12.0
+    assert config.sampler.horizon == 20
+
+
+BAD = [
+    (["trian"], "unknown command 'trian'; did you mean 'train'"),
+    (["train"], "the following arguments are required: ENV"),
+    (["train", "CartPole"], "did you mean 'CartPole-v1'"),
+    (["train", "MNISTBandit-bsuite"], "cannot be made here"),
+    (["train", "CartPole-v1", "--num-updats", "3"], "did you mean '--num-updates'"),
+    (["train", "CartPole-v1", "--num-updates", "x"], "invalid int value: 'x'"),
+    (["train", "CartPole-v1", "--num-updates", "0"], "num_updates must be at least 1, got 0"),
+    (["train", "CartPole-v1", "extra"], "unexpected argument 'extra'"),
+    (["train", "CartPole-v1", "--seed", "-1"], "--seed must be at least 0"),
+    (["train", "CartPole-v1", "--eval-episodes", "0"], "--eval-episodes must be at least 1"),
+    (["train", "CartPole-v1", "--estimator", "QLearning"], "unknown estimator 'QLearning'"),
+    (["train", "CartPole-v1", "--estimator.baseline", "loo"], "unknown estimator.baseline 'loo'"),
+    (["train", "CartPole-v1", "--env-params.gravty", "3"], "did you mean 'gravity'"),
+    (["train", "CartPole-v1", "--env-params.gravity", "x"], "gravity must be a float, got 'x'"),
+    (["train", "CartPole-v1", "--env-params.gravity"], "expected one argument"),
+    (["train", "CartPole-v1", "--directory", "."], "exists"),
+    (["evaluate", "nowhere"], "nowhere does not exist"),
+    (["evaluate", "."], "holds no checkpoint"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), BAD, ids=lambda x: " ".join(x) if isinstance(x, list) else ""
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, *arguments)
+    assert code == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_saves_and_leaves_cleanly(tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "pgjax.cli", "train", "Catch-bsuite", "--num-updates"]
+    process = subprocess.Popen(
+        [*command, "1000000", "--directory", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    metrics = folder / "metrics.csv"
+    while time.monotonic() < deadline:
+        if metrics.exists() and metrics.read_text().count("\n") > 2:
+            break
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: saved what was done" in err
+    assert "Traceback" not in err
+    rows = metrics.read_text().count("\n") - 1
+    assert main(["evaluate", str(folder), "--eval-episodes", "2"]) == 0
+    assert f"updates               {rows} of 1000000" in out
+
+
+def test_import_is_light():
+    script = "import sys, gymnax; before = set(sys.modules); import pgjax; "
+    script += "new = {m.partition('.')[0] for m in set(sys.modules) - before}; "
+    script += "print(sorted(new & {'matplotlib', 'orbax', 'rich', 'argparse', 'tensorstore'}))"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]"

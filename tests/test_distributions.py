@@ -1,0 +1,276 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import integrate, special, stats
+
+from pgjax.distributions import Categorical, Normal, TanhNormal
+
+# A correct sampler fails a test at this level once in a thousand seeds; the seeds are fixed.
+LEVEL = 1e-3
+
+LOGITS = [[0.0, 0.0], [1.0, -2.0, 0.5], [3.0, -3.0, 0.0, 0.25, 7.0]]
+MEANS_AND_STDS = [(0.0, 1.0), (-1.5, 0.2), (0.7, 1.8)]
+
+
+def normal(mean, std, low=-np.inf, high=np.inf, kind=Normal):
+    mean, std, low, high = (jnp.asarray(x, float) for x in (mean, std, low, high))
+    return kind(mean, jnp.log(std), low, high)
+
+
+def tanh_normal(mean, std, low, high):
+    return normal(mean, std, low, high, kind=TanhNormal)
+
+
+def draw(distribution, seed, number):
+    noise = distribution.noise(jax.random.key(seed), (number, *jnp.shape(mean_of(distribution))))
+    return jax.jit(jax.vmap(distribution.sample))(noise)
+
+
+def mean_of(distribution):
+    return distribution.mean if hasattr(distribution, "mean") else 0.0
+
+
+def log_slope(u, low, high):
+    """log da/du by NumPy, where it is far from saturation."""
+    return np.log((high - low) / 2) + np.log1p(-(np.tanh(u) ** 2))
+
+
+@pytest.mark.parametrize("logits", LOGITS)
+def test_categorical_agrees_with_scipy(logits):
+    distribution = Categorical(jnp.array(logits))
+    expected = special.log_softmax(logits)
+    for action in range(len(logits)):
+        result = distribution.log_prob(jnp.int32(action))
+        np.testing.assert_allclose(result, expected[action], rtol=1e-5)
+    entropy = stats.entropy(special.softmax(logits))
+    np.testing.assert_allclose(distribution.entropy(), entropy, rtol=1e-5)
+
+
+def test_categorical_does_not_depend_on_a_constant_in_the_logits():
+    for action in range(3):
+        shifted = Categorical(jnp.array([1.0, -2.0, 0.5]) + 100.0).log_prob(action)
+        original = Categorical(jnp.array([1.0, -2.0, 0.5])).log_prob(action)
+        np.testing.assert_allclose(shifted, original, rtol=1e-5)
+
+
+def test_normal_agrees_with_scipy_summed_over_dimensions():
+    mean, std = np.array([[0.0, -1.5, 0.7]]), np.array([[1.0, 0.2, 1.8]])
+    action = np.array([[0.3, -1.0, -4.0]])
+    distribution = normal(mean, std)
+    expected = stats.norm.logpdf(action, mean, std).sum()
+    np.testing.assert_allclose(distribution.log_prob(jnp.asarray(action)), expected, rtol=1e-5)
+    expected = stats.norm.entropy(mean, std).sum()
+    np.testing.assert_allclose(distribution.entropy(), expected, rtol=1e-5)
+
+
+def test_normal_scores_the_action_as_sampled_and_clips_it_for_the_environment():
+    distribution = normal([0.0, 0.0], [1.0, 1.0], [-1.0, -1.0], [1.0, 1.0])
+    action = jnp.array([3.0, -2.0])
+    np.testing.assert_array_equal(distribution.environment_action(action), [1.0, -1.0])
+    expected = stats.norm.logpdf(action).sum()
+    np.testing.assert_allclose(distribution.log_prob(action), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        normal([0.0], [1.0], [-1.0], [1.0]).sample(jnp.array([3.0])), [3.0], rtol=1e-6
+    )
+
+
+def test_tanh_normal_density_is_that_of_scipy_after_the_change_of_variables():
+    mean, std = np.array([0.0, -1.5, 0.7]), np.array([1.0, 0.2, 1.8])
+    low, high = np.array([-2.0, 0.0, -0.1]), np.array([2.0, 5.0, 0.3])
+    distribution = tanh_normal(mean, std, low, high)
+    for u in ([0.0, 0.0, 0.0], [0.3, -1.0, -2.5], [-3.0, 1.0, 3.0]):
+        expected = stats.norm.logpdf(u, mean, std) - log_slope(np.array(u), low, high)
+        result = distribution.log_prob(jnp.array(u))
+        np.testing.assert_allclose(result, expected.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 0.3), (0.5, 1.0), (-1.0, 0.7)])
+def test_tanh_normal_density_integrates_to_one_over_the_actions(mean, std):
+    low, high = -1.0, 3.0
+    log_prob = jax.jit(tanh_normal(mean, std, low, high).log_prob)
+
+    def density(action):
+        u = np.arctanh(2 * (action - low) / (high - low) - 1)
+        return np.exp(float(log_prob(np.float32(u))))
+
+    total, _ = integrate.quad(density, low, high, epsabs=1e-5, epsrel=1e-5)
+    np.testing.assert_allclose(total, 1.0, atol=2e-5)
+
+
+@pytest.mark.parametrize("std", [0.1, 0.5, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("mean", [0.0, 1.0, -4.0])
+def test_tanh_normal_entropy_agrees_with_numerical_integration(mean, std):
+    low, high = -0.5, 2.5
+    u = np.linspace(mean - 12 * std, mean + 12 * std, 200_001)
+    log_density = stats.norm.logpdf(u, mean, std)
+    slope = np.log((high - low) / 2) + 2 * (np.log(2) - np.logaddexp(u, -u))
+    expected = -integrate.trapezoid(np.exp(log_density) * (log_density - slope), u)
+    result = tanh_normal(mean, std, low, high).entropy()
+    np.testing.assert_allclose(result, expected, atol=1e-3, rtol=0)
+
+
+def test_tanh_normal_entropy_adds_over_dimensions():
+    both = tanh_normal([0.0, 1.0], [0.5, 1.5], [-1.0, 0.0], [1.0, 5.0]).entropy()
+    first = tanh_normal([0.0], [0.5], [-1.0], [1.0]).entropy()
+    second = tanh_normal([1.0], [1.5], [0.0], [5.0]).entropy()
+    np.testing.assert_allclose(both, first + second, rtol=1e-6)
+
+
+@pytest.mark.parametrize("logits", LOGITS)
+def test_categorical_frequencies_pass_a_chi_square_test(logits):
+    number = 20_000
+    actions = np.asarray(draw(Categorical(jnp.array(logits)), seed=0, number=number))
+    counts = np.bincount(actions, minlength=len(logits))
+    expected = special.softmax(logits) * number
+    # The test's approximation needs a few expected counts in every cell.
+    rare = expected < 5
+    observed = np.append(counts[~rare], counts[rare].sum())
+    expected = np.append(expected[~rare], expected[rare].sum())
+    keep = expected > 0
+    assert stats.chisquare(observed[keep], expected[keep]).pvalue > LEVEL
+
+
+def test_categorical_never_takes_an_action_without_probability():
+    distribution = Categorical(jnp.array([-1e4, 0.0, -1e4, 0.0, -1e4]))
+    assert set(np.asarray(draw(distribution, seed=1, number=1000))) == {1, 3}
+    assert distribution.sample(jnp.array(0.0)) == 1
+    assert distribution.sample(jnp.array(1 - 2**-23)) == 3
+
+
+@pytest.mark.parametrize(("mean", "std"), MEANS_AND_STDS)
+def test_normal_samples_pass_a_kolmogorov_smirnov_test(mean, std):
+    samples = np.asarray(draw(normal(mean, std, -1.0, 1.0), seed=2, number=5000))
+    assert stats.kstest(samples, stats.norm(mean, std).cdf).pvalue > LEVEL
+
+
+@pytest.mark.parametrize(("mean", "std"), MEANS_AND_STDS)
+def test_tanh_normal_actions_pass_a_kolmogorov_smirnov_test(mean, std):
+    low, high = -1.0, 3.0
+    distribution = tanh_normal(mean, std, low, high)
+    samples = draw(distribution, seed=3, number=5000)
+    actions = np.asarray(jax.vmap(distribution.environment_action)(samples), np.float64)
+
+    def cumulative(action):
+        return stats.norm(mean, std).cdf(np.arctanh(2 * (action - low) / (high - low) - 1))
+
+    assert stats.kstest(actions, cumulative).pvalue > LEVEL
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        Categorical(jnp.array([1.0, -2.0, 0.5])),
+        normal([0.3, -1.0], [0.2, 1.5]),
+        tanh_normal([0.3, -1.0], [0.2, 1.5], [-1.0, 0.0], [1.0, 5.0]),
+    ],
+    ids=lambda d: type(d).__name__,
+)
+def test_entropy_is_the_mean_surprise_of_samples(distribution):
+    number = 20_000
+    surprise = -np.asarray(jax.vmap(distribution.log_prob)(draw(distribution, 4, number)))
+    standard_error = surprise.std() / np.sqrt(number)
+    assert abs(surprise.mean() - float(distribution.entropy())) < 3.3 * standard_error
+
+
+def test_modes_by_hand():
+    assert Categorical(jnp.array([0.0, 3.0, 1.0])).mode() == 1
+    np.testing.assert_allclose(normal([0.3, -2.0], [1.0, 2.0]).mode(), [0.3, -2.0], rtol=1e-6)
+    squashed = tanh_normal([0.0, np.arctanh(0.5)], [1.0, 2.0], [-1.0, 0.0], [3.0, 4.0])
+    np.testing.assert_allclose(squashed.environment_action(squashed.mode()), [1.0, 3.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Normal, TanhNormal])
+def test_environment_action_is_legal_however_extreme_the_sample(kind):
+    low, high = jnp.array([-0.1, 0.0, -2.0, 1e-3]), jnp.array([0.3, 0.1, 7.0, 1e4])
+    distribution = kind(jnp.zeros(4), jnp.zeros(4), low, high)
+    extremes = [-1e30, -50.0, -9.0, -1.0, 0.0, 1.0, 9.0, 50.0, 1e30]
+    samples = jnp.concatenate(
+        [
+            jnp.tile(jnp.array(extremes)[:, None], (1, 4)),
+            10 * jax.random.normal(jax.random.key(0), (1000, 4)),
+        ]
+    )
+    actions = np.asarray(jax.vmap(distribution.environment_action)(samples))
+    assert (actions >= np.asarray(low)).all()
+    assert (actions <= np.asarray(high)).all()
+    np.testing.assert_array_equal(actions[0], low)
+    np.testing.assert_array_equal(actions[len(extremes) - 1], high)
+
+
+def test_tanh_normal_reaches_both_ends_of_the_range_in_order():
+    distribution = tanh_normal(0.0, 1.0, -2.0, 2.0)
+    samples = jnp.linspace(-4.0, 4.0, 101)
+    actions = np.asarray(jax.vmap(distribution.environment_action)(samples))
+    assert (np.diff(actions) > 0).all()
+    np.testing.assert_allclose(actions[50], 0.0, atol=1e-6)
+    np.testing.assert_allclose(actions[[0, 100]], 2 * np.tanh([-4.0, 4.0]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("u", [-50.0, 50.0])
+@pytest.mark.parametrize("kind", [Normal, TanhNormal])
+def test_normals_stay_finite_far_from_the_mean(kind, u):
+    low, high = jnp.array(-2.0), jnp.array(2.0)
+
+    def log_prob(mean, log_std, u):
+        return kind(mean, log_std, low, high).log_prob(u)
+
+    for log_std in (-5.0, 0.0, 2.0):
+        arguments = jnp.array(0.0), jnp.array(log_std), jnp.array(u)
+        value, slopes = jax.value_and_grad(log_prob, argnums=(0, 1, 2))(*arguments)
+        assert np.isfinite([value, *slopes]).all()
+        scaled = u / np.exp(log_std)
+        expected = [scaled / np.exp(log_std), scaled**2 - 1]
+        np.testing.assert_allclose(slopes[:2], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("u", [-50.0, 50.0])
+def test_tanh_normal_log_prob_is_exact_where_tanh_is_saturated(u):
+    # log(1 − tanh² u) = 2 log(2 / (eᵘ + e⁻ᵘ)), which is 2 log 2 − 2|u| there.
+    expected = stats.norm.logpdf(u, 40.0, 5.0) - np.log(2.0) - (2 * np.log(2) - 2 * abs(u))
+    result = tanh_normal(40.0, 5.0, -2.0, 2.0).log_prob(jnp.array(u))
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mean", [-50.0, 0.0, 50.0])
+def test_tanh_normal_entropy_and_its_slope_stay_finite(mean):
+    def entropy(mean, log_std):
+        return TanhNormal(mean, log_std, jnp.array(-2.0), jnp.array(2.0)).entropy()
+
+    for log_std in (-5.0, 0.0, 2.0):
+        value, slopes = jax.value_and_grad(entropy, argnums=(0, 1))(
+            jnp.array(mean), jnp.array(log_std)
+        )
+        assert np.isfinite([value, *slopes]).all()
+
+
+@pytest.mark.parametrize("action", [0, 1, 2])
+def test_categorical_stays_finite_at_extreme_logits(action):
+    logits = jnp.array([1e4, -1e4, 0.0])
+    value, slope = jax.value_and_grad(lambda x: Categorical(x).log_prob(action))(logits)
+    assert value == [0.0, -2e4, -1e4][action]
+    np.testing.assert_array_equal(slope, np.eye(3)[action] - [1.0, 0.0, 0.0])
+    entropy, slope = jax.value_and_grad(lambda x: Categorical(x).entropy())(logits)
+    assert entropy == 0.0
+    np.testing.assert_array_equal(slope, 0.0)
+
+
+def test_the_score_of_every_distribution_has_mean_zero():
+    # E[∇ log π] = 0: by a sum over actions, and by quadrature over u.
+    logits = jnp.array([1.0, -2.0, 0.5])
+    scores = jax.vmap(lambda a: jax.grad(lambda x: Categorical(x).log_prob(a))(logits))(
+        jnp.arange(3)
+    )
+    np.testing.assert_allclose(jax.nn.softmax(logits) @ scores, 0.0, atol=1e-6)
+    u = jnp.linspace(-8.0, 8.0, 2001)
+    for kind in (Normal, TanhNormal):
+
+        def log_prob(mean, log_std, u, kind=kind):
+            return kind(mean, log_std, jnp.array(-2.0), jnp.array(2.0)).log_prob(u)
+
+        scores = jax.vmap(jax.grad(log_prob, argnums=(0, 1)), (None, None, 0))(
+            jnp.array(0.0), jnp.array(0.0), u
+        )
+        for score in scores:
+            mean_score = integrate.trapezoid(stats.norm.pdf(u) * np.asarray(score), u)
+            np.testing.assert_allclose(mean_score, 0.0, atol=1e-5)

@@ -1,0 +1,345 @@
+import os
+import pathlib
+import subprocess
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import struct
+from gymnax.environments import environment, spaces
+
+import pgjax
+from pgjax.distributions import Categorical, Normal, TanhNormal
+from pgjax.networks import encode
+
+LINEAR = pgjax.MLP(hidden_sizes=())
+
+
+@struct.dataclass
+class WalkState(environment.EnvState):
+    position: jax.Array
+
+
+@struct.dataclass
+class WalkParams(environment.EnvParams):
+    max_steps_in_episode: int = 4
+
+
+class Walk(environment.Environment):
+    """Walks along x, a step of one at a time; what it observes is chosen when it is made."""
+
+    def __init__(self, observation="dict", actions=None):
+        self.observation = observation
+        self.actions = spaces.Discrete(2) if actions is None else actions
+
+    @property
+    def default_params(self):
+        return WalkParams()
+
+    def reset_env(self, key, params):
+        state = WalkState(time=0, position=jnp.zeros(2))
+        return self.get_obs(state), state
+
+    def step_env(self, key, state, action, params):
+        state = WalkState(time=state.time + 1, position=state.position.at[0].add(1.0))
+        return self.get_obs(state), state, jnp.sum(action) * 1.0, jnp.array(False), {}
+
+    def get_obs(self, state, params=None, key=None):
+        position, phase = state.position, jnp.asarray(state.time % 3, jnp.int32)
+        return {
+            "box": position,
+            "grid": jnp.full((2, 3), phase),
+            "dict": {"position": position, "phase": phase},
+            "tuple": (position, phase),
+        }[self.observation]
+
+    def observation_space(self, params=None):
+        position, phase = spaces.Box(-10.0, 10.0, (2,)), spaces.Discrete(3)
+        return {
+            "box": position,
+            "grid": spaces.Box(0, 2, (2, 3), jnp.int32),
+            "dict": spaces.Dict({"position": position, "phase": phase}),
+            "tuple": spaces.Tuple((position, phase)),
+        }[self.observation]
+
+    def action_space(self, params=None):
+        return self.actions
+
+
+UNBOUNDED = Walk("box", spaces.Box(-np.inf, np.inf, (2,)))
+
+
+def random_linear(policy):
+    """Variables of a linear policy with random numbers in them, and its weights and biases."""
+    variables = policy.init(jax.random.key(0))
+    leaves, structure = jax.tree.flatten(variables)
+    rng = np.random.default_rng(0)
+    leaves = [jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype) for leaf in leaves]
+    kernel = next(np.asarray(leaf) for leaf in leaves if leaf.ndim == 2)
+    bias = next(np.asarray(leaf) for leaf in leaves if leaf.ndim == 1)
+    return jax.tree.unflatten(structure, leaves), kernel, bias
+
+
+def initial_distribution(config):
+    env, policy = config.build()
+    obs, _ = env.reset(jax.random.key(0))
+    return policy.apply(policy.init(jax.random.key(1)), obs)
+
+
+@pytest.mark.parametrize(
+    ("env", "distribution", "expected"),
+    [
+        ("CartPole-v1", "auto", Categorical),
+        ("CartPole-v1", "categorical", Categorical),
+        ("Pendulum-v1", "auto", TanhNormal),
+        ("Pendulum-v1", "normal", Normal),
+        ("PointRobot-misc", "auto", TanhNormal),
+        (UNBOUNDED, "auto", Normal),
+        (UNBOUNDED, "normal", Normal),
+    ],
+)
+def test_the_action_space_chooses_the_head(env, distribution, expected):
+    config = pgjax.Config(env=env, network=LINEAR, distribution=distribution)
+    assert type(initial_distribution(config)) is expected
+
+
+@pytest.mark.parametrize(
+    ("env", "distribution"),
+    [
+        ("CartPole-v1", "normal"),
+        ("CartPole-v1", "tanh_normal"),
+        ("Pendulum-v1", "categorical"),
+        (UNBOUNDED, "tanh_normal"),
+        (Walk("box", spaces.Tuple((spaces.Discrete(2), spaces.Discrete(2)))), "auto"),
+    ],
+)
+def test_a_head_that_cannot_cover_the_actions_is_refused_by_name(env, distribution):
+    name = env if isinstance(env, str) else "Walk"
+    with pytest.raises(TypeError, match=name):
+        pgjax.Config(env=env, network=LINEAR, distribution=distribution).build()
+
+
+def test_an_unknown_distribution_is_answered_with_the_nearest():
+    config = pgjax.Config(env="Pendulum-v1", distribution="tanhnormal")
+    with pytest.raises(ValueError, match="did you mean 'tanh_normal'"):
+        config.build()
+
+
+def test_a_normal_on_a_narrow_box_is_narrow_in_action_units():
+    config = pgjax.Config(env="PointRobot-misc", network=LINEAR, distribution="normal")
+    distribution = initial_distribution(config)
+    np.testing.assert_allclose(distribution.high, 0.1, rtol=1e-6)
+    assert (np.exp(distribution.log_std) < 0.1).all()
+    np.testing.assert_allclose(distribution.mean, 0.0, atol=0.01)
+
+
+def test_a_normal_on_an_asymmetric_box_starts_in_its_middle():
+    walk = Walk("box", spaces.Box(jnp.array([2.0, -1.0]), jnp.array([4.0, 1.0]), (2,)))
+    distribution = initial_distribution(
+        pgjax.Config(env=walk, network=LINEAR, distribution="normal")
+    )
+    np.testing.assert_allclose(distribution.mean, [3.0, 0.0], atol=0.05)
+    np.testing.assert_allclose(distribution.low, [2.0, -1.0])
+    np.testing.assert_allclose(distribution.high, [4.0, 1.0])
+
+
+@pytest.mark.parametrize("env", ["PointRobot-misc", "Reacher-misc", "Swimmer-misc"])
+@pytest.mark.parametrize("distribution", ["auto", "normal"])
+def test_a_box_whose_bounds_are_arrays_can_be_trained_on(env, distribution):
+    config = pgjax.Config(env=env, network=LINEAR, distribution=distribution)
+    state = pgjax.init(jax.random.key(0), config)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+def test_a_box_of_any_shape_is_flattened_into_the_linear_policy():
+    environment, policy = pgjax.Config(env="Catch-bsuite", network=LINEAR).build()
+    variables, kernel, bias = random_linear(policy)
+    obs, _ = environment.reset(jax.random.key(0))
+    assert obs.shape == (10, 5)
+    logits = policy.apply(variables, obs).logits
+    np.testing.assert_allclose(logits, np.ravel(obs) @ kernel + bias, rtol=1e-5)
+
+
+def test_a_discrete_observation_picks_its_row_of_the_linear_policy():
+    _, policy = pgjax.Config(env="FrozenLake-misc", network=LINEAR).build()
+    variables, kernel, bias = random_linear(policy)
+    assert kernel.shape == (16, 4)
+    for obs in (0, 7, 15):
+        logits = policy.apply(variables, jnp.int32(obs)).logits
+        np.testing.assert_allclose(logits, kernel[obs] + bias, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("env", "obs", "flat"),
+    [
+        (
+            Walk("grid"),
+            jnp.array([[1, 2, 0], [5, 7, 3]], jnp.int32),
+            [1.0, 2.0, 0.0, 5.0, 7.0, 3.0],
+        ),
+        # The leaves of a dict come in the order of its names: phase, then position.
+        (
+            Walk("dict"),
+            {"position": jnp.array([2.0, -1.0]), "phase": jnp.int32(1)},
+            [0.0, 1.0, 0.0, 2.0, -1.0],
+        ),
+        (Walk("tuple"), (jnp.array([2.0, -1.0]), jnp.int32(1)), [2.0, -1.0, 0.0, 1.0, 0.0]),
+    ],
+    ids=["integers", "dict", "tuple"],
+)
+def test_observations_are_encoded_leaf_by_leaf(env, obs, flat):
+    _, policy = pgjax.Config(env=env, network=LINEAR).build()
+    variables, kernel, bias = random_linear(policy)
+    logits = policy.apply(variables, obs).logits
+    np.testing.assert_allclose(logits, np.array(flat) @ kernel + bias, rtol=1e-5)
+
+
+def test_a_dict_space_reads_an_observation_that_is_a_record_too():
+    @struct.dataclass
+    class Observation:
+        position: jax.Array
+        phase: jax.Array
+
+    space = Walk("dict").observation_space()
+    encoded = encode(Observation(jnp.array([2.0, -1.0]), jnp.int32(2)), space)
+    np.testing.assert_array_equal(encoded["position"], [2.0, -1.0])
+    np.testing.assert_array_equal(encoded["phase"], [0.0, 0.0, 1.0])
+
+
+@pytest.mark.parametrize("observation", ["dict", "tuple"])
+def test_nested_observations_go_through_a_whole_update(observation):
+    config = pgjax.Config(
+        env=Walk(observation), network=LINEAR, sampler=pgjax.Episodes(num_trajectories=3)
+    )
+    state = pgjax.init(jax.random.key(0), config)
+    trajectories = pgjax.sample_trajectories(jax.random.key(1), state, config)
+    position, phase = (
+        (trajectories.obs[name] for name in ("position", "phase"))
+        if observation == "dict"
+        else trajectories.obs
+    )
+    np.testing.assert_array_equal(position[:, 0], [[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])
+    np.testing.assert_array_equal(phase[:, 0], [0, 1, 2, 0])
+    after, metrics = pgjax.update(state, config)
+    assert metrics.finite
+    assert metrics.gradient_norm > 0
+    changed = jax.tree.map(lambda a, b: bool((a != b).any()), after.params, state.params)
+    assert any(jax.tree.leaves(changed))
+
+
+class Doubled(nn.Module):
+    """A user's network: twice the position, and nothing else of a Dict observation."""
+
+    @nn.compact
+    def __call__(self, obs):
+        return 2.0 * obs["position"]
+
+
+class Matrix(nn.Module):
+    def __call__(self, obs):
+        return jnp.stack([obs, obs])
+
+
+class Pair(nn.Module):
+    def __call__(self, obs):
+        return obs, obs
+
+
+class Scalar(nn.Module):
+    def __call__(self, obs):
+        return jnp.sum(obs)
+
+
+def test_any_flax_module_serves_as_the_network_and_sees_the_structured_observation():
+    _, policy = pgjax.Config(env=Walk("dict"), network=Doubled()).build()
+    variables, kernel, bias = random_linear(policy)
+    position = np.array([2.0, -1.0])
+    for phase in (0, 2):
+        obs = {"position": jnp.asarray(position, jnp.float32), "phase": jnp.int32(phase)}
+        logits = policy.apply(variables, obs).logits
+        np.testing.assert_allclose(logits, 2.0 * position @ kernel + bias, rtol=1e-5)
+
+
+@pytest.mark.parametrize("network", [Matrix(), Pair(), Scalar()], ids=lambda n: type(n).__name__)
+def test_a_network_that_gives_no_vector_is_refused_by_name(network):
+    config = pgjax.Config(env="CartPole-v1", network=network)
+    with pytest.raises(ValueError, match=f"{type(network).__name__} gave"):
+        pgjax.init(jax.random.key(0), config)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        "CartPole-v1",
+        "Acrobot-v1",
+        "MountainCar-v0",
+        "Catch-bsuite",
+        "FrozenLake-misc",
+        "Breakout-MinAtar",
+    ],
+)
+def test_the_initial_policy_is_nearly_uniform(env):
+    environment, policy = pgjax.Config(env=env).build()
+    num_actions = environment.action_space.n
+    for seed in range(3):
+        start_key, params_key = jax.random.split(jax.random.key(seed))
+        obs, _ = environment.reset(start_key)
+        probabilities = jax.nn.softmax(policy.apply(policy.init(params_key), obs).logits)
+        np.testing.assert_allclose(probabilities * num_actions, 1.0, atol=0.05)
+
+
+def test_the_initial_policy_depends_on_the_key_alone():
+    config = pgjax.Config(env="CartPole-v1", network=pgjax.MLP(hidden_sizes=(4,)))
+    _, policy = config.build()
+    first, again, other = (policy.init(jax.random.key(seed)) for seed in (0, 0, 1))
+    kernels = [
+        [np.asarray(leaf) for leaf in jax.tree.leaves(variables) if leaf.ndim == 2]
+        for variables in (first, again, other)
+    ]
+    for a, b, c in zip(*kernels, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert (a != c).all()
+
+
+ORTHOGONAL = """
+import flax.linen as nn, jax, jax.numpy as jnp, numpy as np, pgjax
+
+class Orthogonal(nn.Module):
+    @nn.compact
+    def __call__(self, obs):
+        for _ in range(4):
+            obs = nn.tanh(nn.Dense(64, kernel_init=nn.initializers.orthogonal())(obs))
+        return obs
+
+config = pgjax.Config(env="CartPole-v1", network=Orthogonal())
+keys = jax.random.split(jax.random.key(0), 256)
+states = jax.vmap(pgjax.init, in_axes=(0, None))(keys, config)
+alone = pgjax.init(keys[7], config)
+for batch, single in zip(jax.tree.leaves(states.params), jax.tree.leaves(alone.params)):
+    np.testing.assert_allclose(batch[7], single, atol=1e-5)
+squares = [x for x in jax.tree.leaves(states.params) if x.shape == (256, 64, 64)]
+assert len(squares) == 3
+for kernels in squares:
+    assert len(np.unique(np.asarray(kernels).reshape(256, -1), axis=0)) == 256
+    grams = np.einsum("kij,kil->kjl", kernels, kernels)
+    np.testing.assert_allclose(grams, np.broadcast_to(np.eye(64), grams.shape), atol=1e-4)
+print("done")
+"""
+
+
+def test_many_seeds_of_an_orthogonally_initialised_network_do_not_hang():
+    # In a process of its own: what this guards against is a call that never comes back.
+    root = pathlib.Path(pgjax.__file__).parents[1]
+    result = subprocess.run(
+        [sys.executable, "-c", ORTHOGONAL],
+        cwd=root,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        timeout=120,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stdout.strip() == "done", result.stderr

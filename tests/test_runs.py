@@ -1,0 +1,76 @@
+import csv
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+from matplotlib import image
+
+import pgjax
+
+CONFIG = pgjax.Config(env="Catch-bsuite", num_updates=7).replace(
+    **{"network.hidden_sizes": (8,), "sampler.num_trajectories": 8}
+)
+
+
+def test_a_run_gives_the_numbers_of_train_and_leaves_them_on_disk(tmp_path):
+    seen = []
+    result = pgjax.run(CONFIG, 5, tmp_path / "run", lambda p: seen.append(p.num_updates))
+    state, metrics = pgjax.train(jax.random.key(5), CONFIG)
+    for name in ("episode_return", "entropy", "gradient_norm"):
+        found, expected = getattr(result.metrics, name), getattr(metrics, name)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert seen[0] == 1
+    assert seen[-1] == 7
+    assert seen == sorted(seen)
+    assert not result.interrupted
+    with open(tmp_path / "run" / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["update"]) for row in rows] == [1, 2, 3, 4, 5, 6, 7]
+    np.testing.assert_array_equal([int(row["env_steps"]) for row in rows], metrics.env_steps)
+    written = np.array([float(row["episode_return"]) for row in rows], np.float32)
+    np.testing.assert_array_equal(written, result.metrics.episode_return)
+    loaded, config = pgjax.load(tmp_path / "run")
+    assert config == CONFIG
+    for a, b in zip(jax.tree.leaves(loaded.params), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    facts = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert facts["seed"] == 5
+    assert facts["versions"]["jax"] == jax.__version__
+    picture = image.imread(tmp_path / "run" / "learning_curve.png")
+    assert picture.shape[0] > 300
+    assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 10
+
+
+def test_an_existing_folder_is_refused_and_left_alone(tmp_path):
+    with pytest.raises(ValueError, match="exists"):
+        pgjax.run(CONFIG, directory=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bad_config_leaves_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="discount"):
+        pgjax.run(CONFIG.replace(**{"estimator.discount": 2.0}), directory=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_interruption_saves_what_was_done(tmp_path):
+    def interrupt(progress):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    result = pgjax.run(CONFIG, 0, tmp_path / "run", interrupt)
+    assert result.interrupted
+    assert len(result.metrics.episode_return) == 1
+    state, _ = pgjax.load(tmp_path / "run")
+    assert int(state.num_updates) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_env_steps_go_on_past_the_device_counter(tmp_path):
+    before = 2**32 - 5
+    metrics = pgjax.train(jax.random.key(0), CONFIG).metrics
+    wrapped = metrics.replace(env_steps=metrics.env_steps + np.uint32(before % 2**32))
+    found = pgjax.runs._on_host(wrapped, 7, before)
+    np.testing.assert_array_equal(found.env_steps, before + np.asarray(metrics.env_steps, np.int64))
