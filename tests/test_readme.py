@@ -1,0 +1,72 @@
+"""The README's code runs, its files exist, and its layout is the order of imports."""
+
+import ast
+import re
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from environments_for_tests import Counter
+
+import pgjax
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SMALL = {"num_updates": 2, "sampler.num_trajectories": 4}
+
+
+def run_block(block, monkeypatch):
+    """Executes a block with every config made small."""
+    whole = pgjax.Config
+
+    def small(**fields):
+        return whole(**fields).replace(**SMALL)
+
+    monkeypatch.setattr(pgjax, "Config", small)
+    names = {"jax": jax, "jnp": jnp, "nn": nn, "pgjax": pgjax, "MyEnvironment": Counter}
+    exec(block, names)
+    return names
+
+
+def test_the_first_example_runs_and_its_claims_hold(monkeypatch, capsys):
+    monkeypatch.setattr(pgjax.config, "Config", pgjax.Config)
+    before = pgjax.training._train._cache_size()
+    names = run_block(BLOCKS[0], monkeypatch)
+    assert names["curves"].episode_return.shape == (16, 2)
+    assert names["sweep"].episode_return.shape == (5, 2)
+    assert float(capsys.readouterr().out) > 8
+    # Two calls of `train` outside of `vmap`, one program.
+    assert pgjax.training._train._cache_size() - before == 1
+
+
+def test_the_other_examples_make_configs_that_train(monkeypatch):
+    for block in BLOCKS[1:]:
+        with monkeypatch.context() as patch:
+            config = run_block(block, patch)["config"]
+        _, metrics = pgjax.train(jax.random.key(0), config.replace(**{"sampler.horizon": 5}))
+        assert metrics.finite.all()
+
+
+def test_linked_files_exist():
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_every_file_imports_only_from_those_above_it():
+    order = re.findall(r"(\w+)\.py", README.partition("## Layout")[2].partition("benchmarks/")[0])
+    assert sorted(order) == sorted(
+        p.stem for p in (ROOT / "pgjax").glob("*.py") if p.stem != "__init__"
+    )
+    for position, name in enumerate(order):
+        tree = ast.parse((ROOT / "pgjax" / f"{name}.py").read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pgjax"):
+                module = node.module.partition(".")[2]
+                imported = [module] if module else [alias.name for alias in node.names]
+                for other in imported:
+                    assert other in order[:position], f"{name} imports {other}"
+        if name != "environments":
+            imports = [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))]
+            assert not any("gymnax" in ast.dump(n) and "pgjax" not in ast.dump(n) for n in imports)
