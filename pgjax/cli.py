@@ -1,6 +1,7 @@
 """The command line: `pgjax train ENV`, `evaluate RUN`, `envs`, `doctor`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
         if arguments[0] not in _COMMANDS:
             raise ValueError(unknown(f"command {arguments[0]!r}", arguments[0], _COMMANDS))
         return _COMMANDS[arguments[0]](arguments[1:])
-    except (ValueError, TypeError) as error:
+    except BrokenPipeError:
+        # The reader, `head` for instance, has seen enough; nothing must be flushed to it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, TypeError, OSError) as error:
         print(f"pgjax: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -91,7 +96,7 @@ def _evaluate(arguments: list[str]) -> int:
 def _envs(arguments: list[str]) -> int:
     """list every environment: spaces, time limit, the policy head it gets"""
     Parser(prog="pgjax envs", description=_envs.__doc__).parse(arguments)
-    print(f"{'environment':26s}{'observation':21s}{'actions':11s}{'limit':>6s}  policy head")
+    print(f"{'environment':26s}{'observation':22s}{'actions':13s}{'limit':>5s}  policy head")
     for name in environments.ids():
         try:
             environment = environments.bind(name)
@@ -99,9 +104,9 @@ def _envs(arguments: list[str]) -> int:
             print(f"{name:26s}cannot be made here: it loads data from the network")
             continue
         observation = _space(environment.observation_space)
-        actions = _space(environment.action_space)
+        actions = _space(environment.action_space).removesuffix(" float32")
         limit, head = str(environment.limit), _head(environment)
-        print(f"{name:26s}{observation:21s}{actions:11s}{limit:>6s}  {head}")
+        print(f"{name:26s}{observation:22s}{actions:13s}{limit:>5s}  {head}")
     return 0
 
 
@@ -204,7 +209,7 @@ def _space(space) -> str:
     if isinstance(space, spaces.Discrete):
         return f"Discrete({space.n})"
     if isinstance(space, spaces.Box):
-        return f"Box{'x'.join(map(str, space.shape)) or 1} {jax.numpy.dtype(space.dtype).name}"
+        return f"Box({','.join(map(str, space.shape))}) {jax.numpy.dtype(space.dtype).name}"
     return type(space).__name__
 
 

@@ -117,7 +117,7 @@ def bind(env: str | Any, env_params: PyTree = None) -> Environment:
         step=lambda key, env_state, action: step(env, key, env_state, action, arrays),
         observation_space=env.observation_space(params),
         action_space=env.action_space(params),
-        bounded=_is_bounded(env.action_space(env.default_params)),
+        bounded=_is_bounded(env),
         limit=None if limit is None else int(limit),
     )
 
@@ -198,8 +198,12 @@ def _is_plain(env: Any) -> bool:
     )
 
 
-def _is_bounded(space: Any) -> bool:
-    bounds = [np.asarray(getattr(space, side, np.inf)) for side in ("low", "high")]
+def _is_bounded(env: Any) -> bool:
+    # Decided by the default parameters, since the actual ones may be traced; as numbers, also while
+    # something else is traced.
+    with jax.ensure_compile_time_eval():
+        space = env.action_space(env.default_params)
+        bounds = [np.asarray(getattr(space, side, np.inf)) for side in ("low", "high")]
     return all(np.isfinite(bound).all() for bound in bounds)
 
 

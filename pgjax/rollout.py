@@ -117,15 +117,14 @@ def unroll(
 
     def block(loop):
         first_step, carry, recorded = loop
-        noise_key, step_key = jax.random.split(jax.random.fold_in(block_key, first_step))
-        noise = policy.noise(noise_key, (length, num_trajectories))
-        keys = jax.random.split(step_key, length)
+        keys = jax.random.split(jax.random.fold_in(block_key, first_step), 1 + length)
+        noise = policy.noise(keys[0], (length, num_trajectories))
         times = first_step + jnp.arange(length, dtype=jnp.int32)
 
         def step(carry, inputs):
             return _step(carry, *inputs, policy, variables, environment, horizon, deterministic)
 
-        carry, taken = jax.lax.scan(step, carry, (times, noise, keys))
+        carry, taken = jax.lax.scan(step, carry, (times, noise, keys[1:]))
         return first_step + length, carry, record(recorded, first_step, taken)
 
     loop = (jnp.int32(0), Carry(obs, env_state, running), recorded)

@@ -39,7 +39,7 @@ def test_envs_lists_every_environment(capsys):
     code, out, _ = run(capsys, "envs")
     assert code == 0
     assert "CartPole-v1" in out
-    assert re.search(r"Pendulum-v1 +Box3 float32 +Box1 float32 +200 +TanhNormal", out)
+    assert re.search(r"Pendulum-v1 +Box\(3\) float32 +Box\(1\) +200 +TanhNormal", out)
     assert re.search(r"FrozenLake-misc +Discrete\(16\) +Discrete\(4\) +100 +Categorical", out)
     assert re.search(r"MNISTBandit-bsuite +(cannot be made here|Box)", out)
     assert len(out.splitlines()) == 27
@@ -147,3 +147,20 @@ def test_import_is_light():
     script += "print(sorted(new & {'matplotlib', 'orbax', 'rich', 'argparse', 'tensorstore'}))"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    command = f"{sys.executable} -u -m pgjax.cli envs | head -1"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert result.stdout.startswith("environment")
+    assert result.stderr == ""
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    code, _, err = run(
+        capsys, "train", "Catch-bsuite", "--directory", str(tmp_path / "file" / "run")
+    )
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "Not a directory" in err

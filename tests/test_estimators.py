@@ -73,26 +73,26 @@ def slow_weights(estimator, rewards):
 
 def test_total_return_by_hand():
     trajectories = trajectories_of([[1.0, 2.0], [4.0]])
-    weights = TotalReturn().weights(trajectories)
+    weights = compute_weights(TotalReturn(), trajectories)
     np.testing.assert_array_equal(weights, [[3.0, 4.0], [3.0, 0.0]])
-    weights = TotalReturn(discount=0.5).weights(trajectories)
+    weights = compute_weights(TotalReturn(discount=0.5), trajectories)
     np.testing.assert_array_equal(weights, [[2.0, 4.0], [2.0, 0.0]])
-    weights = TotalReturn(baseline="mean").weights(trajectories)
+    weights = compute_weights(TotalReturn(baseline="mean"), trajectories)
     np.testing.assert_array_equal(weights, [[-0.5, 0.5], [-0.5, 0.0]])
-    weights = TotalReturn(baseline="leave_one_out").weights(trajectories)
+    weights = compute_weights(TotalReturn(baseline="leave_one_out"), trajectories)
     np.testing.assert_array_equal(weights, [[-1.0, 1.0], [-1.0, 0.0]])
 
 
 def test_reward_to_go_by_hand():
     trajectories = trajectories_of([[1.0, 2.0], [4.0]])
-    weights = RewardToGo(baseline="none").weights(trajectories)
+    weights = compute_weights(RewardToGo(baseline="none"), trajectories)
     np.testing.assert_array_equal(weights, [[3.0, 4.0], [2.0, 0.0]])
-    weights = RewardToGo(baseline="none", discount=0.5).weights(trajectories)
+    weights = compute_weights(RewardToGo(baseline="none", discount=0.5), trajectories)
     np.testing.assert_array_equal(weights, [[2.0, 4.0], [2.0, 0.0]])
     # At the second step only the first trajectory runs: it is its own mean, and has no others.
-    weights = RewardToGo(baseline="mean").weights(trajectories)
+    weights = compute_weights(RewardToGo(baseline="mean"), trajectories)
     np.testing.assert_array_equal(weights, [[-0.5, 0.5], [0.0, 0.0]])
-    weights = RewardToGo(baseline="leave_one_out").weights(trajectories)
+    weights = compute_weights(RewardToGo(baseline="leave_one_out"), trajectories)
     np.testing.assert_array_equal(weights, [[-1.0, 1.0], [2.0, 0.0]])
 
 
@@ -124,14 +124,14 @@ def test_appending_invalid_steps_changes_no_weight(estimator):
 @every_estimator
 def test_a_step_that_was_not_taken_has_weight_zero(estimator):
     trajectories = trajectories_of(REWARDS)
-    weights = np.asarray(estimator.weights(trajectories))
+    weights = np.asarray(compute_weights(estimator, trajectories))
     np.testing.assert_array_equal(weights[~np.asarray(trajectories.valid)], 0.0)
 
 
 @pytest.mark.parametrize("estimator", [e for e in ESTIMATORS if e.standardize], ids=str)
 def test_standardized_weights_have_mean_zero_and_deviation_one_over_valid_steps(estimator):
     trajectories = trajectories_of(REWARDS, num_steps=7)
-    weights = np.asarray(estimator.weights(trajectories))[np.asarray(trajectories.valid)]
+    weights = np.asarray(compute_weights(estimator, trajectories))[np.asarray(trajectories.valid)]
     np.testing.assert_allclose(weights.mean(), 0.0, atol=1e-6)
     np.testing.assert_allclose(weights.std(), 1.0, rtol=1e-6)
 
@@ -140,7 +140,7 @@ def test_standardized_weights_have_mean_zero_and_deviation_one_over_valid_steps(
 def test_standardized_weights_are_exactly_zero_where_all_are_equal(reward):
     trajectories = trajectories_of([[reward]] * 64)
     for kind in (TotalReturn, RewardToGo):
-        weights = kind(baseline="none", standardize=True).weights(trajectories)
+        weights = compute_weights(kind(baseline="none", standardize=True), trajectories)
         np.testing.assert_array_equal(weights, 0.0)
 
 
@@ -160,8 +160,8 @@ def test_standardized_weights_do_not_depend_on_the_scale_of_rewards(kind):
 def test_a_trajectory_alone_keeps_its_return_without_others_to_compare_with(kind):
     trajectories = trajectories_of([[1.0, 2.0]])
     np.testing.assert_array_equal(
-        kind(baseline="leave_one_out").weights(trajectories),
-        kind(baseline="none").weights(trajectories),
+        compute_weights(kind(baseline="leave_one_out"), trajectories),
+        compute_weights(kind(baseline="none"), trajectories),
     )
 
 
@@ -171,7 +171,7 @@ def test_the_discount_may_be_traced(kind):
     discounts = jnp.array([0.5, 1.0])
     swept = jax.vmap(lambda d: kind(discount=d).weights(trajectories))(discounts)
     for weights, discount in zip(swept, (0.5, 1.0), strict=True):
-        alone = kind(discount=discount).weights(trajectories)
+        alone = compute_weights(kind(discount=discount), trajectories)
         np.testing.assert_allclose(weights, alone, rtol=1e-6, atol=1e-6)
 
 
@@ -179,7 +179,7 @@ def test_own_return_inside_the_mean_shrinks_total_return_weights_by_one_in_m():
     trajectories = trajectories_of(REWARDS)
     m = len(REWARDS)
     np.testing.assert_allclose(
-        TotalReturn(baseline="mean").weights(trajectories),
-        (m - 1) / m * TotalReturn(baseline="leave_one_out").weights(trajectories),
+        compute_weights(TotalReturn(baseline="mean"), trajectories),
+        (m - 1) / m * compute_weights(TotalReturn(baseline="leave_one_out"), trajectories),
         rtol=1e-5,
     )
