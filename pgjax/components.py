@@ -31,8 +31,20 @@ def component(cls: type) -> type:
     """
     cls = dataclasses.dataclass(frozen=True)(cls)
     floats = [name for name, hint in hints(cls).items() if _allows(hint, float)]
-    static = [f.name for f in dataclasses.fields(cls) if f.name not in floats]
-    return jax.tree_util.register_dataclass(cls, data_fields=floats, meta_fields=static)
+    static = [field.name for field in dataclasses.fields(cls) if field.name not in floats]
+
+    def flatten(node):
+        children = [(jax.tree_util.GetAttrKey(name), getattr(node, name)) for name in floats]
+        return children, tuple(getattr(node, name) for name in static)
+
+    def unflatten(values, children):
+        fields = zip((*floats, *static), (*children, *values), strict=True)
+        return cls(**dict(fields))
+
+    # Not `register_dataclass`: in jaxlib 0.10.2 the tree structures of two such classes with the
+    # same fields are equal, and `jit` may run the program that it compiled for the other class.
+    jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
+    return cls
 
 
 class Component:

@@ -15,7 +15,7 @@ from pgjax.types import Array
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 _LOG_TWO = math.log(2.0)
-_NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(20)
+_NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
 _NODE_WEIGHTS = _NODE_WEIGHTS / math.sqrt(2.0 * math.pi)
 
 
@@ -37,7 +37,9 @@ class Categorical:
     def sample(self, noise: Array) -> Array:
         """The inverse of the cumulative distribution function at `noise`: int32[]."""
         cumulative = _prefix_sums(jax.nn.softmax(self.logits))
-        return jnp.sum(noise >= cumulative, dtype=jnp.int32)
+        # Relative to the last sum, which rounding may leave below 1: an action of probability 0 at
+        # the end is then never taken.
+        return jnp.sum(noise * cumulative[-1] >= cumulative[:-1], dtype=jnp.int32)
 
     def mode(self) -> Array:
         """The most probable action."""
@@ -130,7 +132,7 @@ class TanhNormal:
         return jnp.sum(density - self._log_slope(action))
 
     def entropy(self) -> Array:
-        """H[u] + E[log da/du] by 20-node Gauss–Hermite quadrature: within 1e-3 nats for std ≤ 2."""
+        """H[u] + E[log da/du] by 32-node Gauss–Hermite quadrature: within 1e-3 nats for std ≤ 2."""
         nodes, weights = jnp.asarray([_NODES, _NODE_WEIGHTS], self.mean.dtype)
         slopes = jax.vmap(lambda node: self._log_slope(self.sample(node)))(nodes)
         expected_slope = jnp.tensordot(weights, slopes, axes=1)
@@ -152,10 +154,10 @@ Distribution = Categorical | Normal | TanhNormal
 
 
 def _prefix_sums(probabilities: Array) -> Array:
-    # Σ_{b ≤ a} p_b for all but the last action. For the few actions that environments have, a
-    # masked sum is faster on a CPU than `cumsum`, which XLA turns into a windowed reduction.
+    # Σ_{b ≤ a} p_b. For the few actions that environments have, a masked sum is faster on a CPU
+    # than `cumsum`, which XLA turns into a windowed reduction.
     n = probabilities.shape[0]
-    keep = np.tril(np.ones((n, n), bool))[:-1]
+    keep = np.tril(np.ones((n, n), bool))
     return jnp.sum(jnp.where(keep, probabilities[None, :], 0.0), axis=1)
 
 

@@ -45,7 +45,7 @@ class TotalReturn(Component):
         returns = jax.vmap(total_return, in_axes=(1, None))(rewards, self.discount)
         baseline = BASELINES[self.baseline](returns, jnp.ones_like(returns, bool))
         weights = jnp.where(valid, (returns - baseline)[None, :], 0.0)
-        return standardized(weights, valid) if self.standardize else weights
+        return standardized(weights, valid, returns) if self.standardize else weights
 
 
 @component
@@ -88,22 +88,26 @@ class RewardToGo(Component):
         nothing = jnp.zeros_like(rewards[0])
         returns = jax.vmap(reward_to_go, in_axes=(1, 1, 0), out_axes=1)(rewards, discounts, nothing)
         weights = jnp.where(valid, returns - BASELINES[self.baseline](returns, valid), 0.0)
-        return standardized(weights, valid) if self.standardize else weights
+        return standardized(weights, valid, returns) if self.standardize else weights
 
 
-def standardized(weights: Array, valid: Array) -> Array:
+def standardized(weights: Array, valid: Array, returns: Array) -> Array:
     """Weights with mean 0 and standard deviation 1 over all valid steps. Biased.
 
-        w ← (w − mean(w)) / (std(w) + 1e-8)
+        w ← (w − mean(w)) / std(w),    or 0 where std(w) ≤ 100 ε max |returns|
 
-    Each weight divides by a number that its own return is part of, and every step counts alike
-    whatever its trajectory's length; the step size no longer depends on the scale of rewards. All
-    weights equal gives 0.
+    Each weight is divided by a number that its own return is part of, and every step counts alike
+    whatever its trajectory's length; the step size no longer depends on the scale of rewards.
+    Differences within rounding (ε is the machine epsilon) of the returns are none, not signal.
     """
     number = jnp.maximum(jnp.sum(valid), 1)
     centre = jnp.sum(jnp.where(valid, weights, 0.0)) / number
     centred = jnp.where(valid, weights - centre, 0.0)
-    return centred / (jnp.sqrt(jnp.sum(jnp.square(centred)) / number) + 1e-8)
+    deviation = jnp.sqrt(jnp.sum(jnp.square(centred)) / number)
+    rounding = 100 * jnp.finfo(weights.dtype).eps * jnp.max(jnp.abs(returns))
+    # Divided by 1 rather than by 0, whose quotient would be selected away but stop a NaN check.
+    signal = deviation > rounding
+    return jnp.where(signal, centred / jnp.where(signal, deviation, 1.0), 0.0)
 
 
 Estimator = TotalReturn | RewardToGo

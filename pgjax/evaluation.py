@@ -62,7 +62,7 @@ def _evaluate(key, state, config, num_episodes, deterministic) -> Evaluation:
     _, (returns, lengths) = rollout.unroll(
         episode_key,
         policy,
-        {"params": state.params, **state.variables},
+        state.policy_variables,
         environment,
         num_episodes,
         config.sampler.resolve_horizon(environment),

@@ -37,8 +37,7 @@ def estimate(key: Array, state: TrainState, config: Config) -> tuple[PyTree, Met
     `config` must be checked; `pgjax.policy_gradient` is the public form.
     """
     environment, policy = config.build()
-    variables = {"params": state.params, **state.variables}
-    trajectories = config.sampler.sample(key, policy, variables, environment)
+    trajectories = config.sampler.sample(key, policy, state.policy_variables, environment)
     gradient, objective, entropy = from_trajectories(
         state.params, state.variables, trajectories, policy, config
     )

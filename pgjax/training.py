@@ -178,8 +178,7 @@ def update_block(
 @jax.jit
 def _sample(key: Array, state: TrainState, config: Config) -> Trajectories:
     environment, policy = config.build()
-    variables = {"params": state.params, **state.variables}
-    trajectories = config.sampler.sample(key, policy, variables, environment)
+    trajectories = config.sampler.sample(key, policy, state.policy_variables, environment)
     horizon = config.sampler.resolve_horizon(environment)
     final_obs = trajectories.final_obs
     trajectories = jax.tree.map(lambda x: x[:horizon], trajectories.replace(final_obs=None))

@@ -58,6 +58,11 @@ class TrainState:
     num_updates: Array
     env_steps: Array
 
+    @property
+    def policy_variables(self) -> PyTree:
+        """What the policy's `apply` takes: the params and the other collections."""
+        return {"params": self.params, **self.variables}
+
 
 @struct.dataclass
 class Metrics:

@@ -275,3 +275,10 @@ def test_the_score_of_every_distribution_has_mean_zero():
         for score in scores:
             mean_score = integrate.trapezoid(stats.norm.pdf(u) * np.asarray(score), u)
             np.testing.assert_allclose(mean_score, 0.0, atol=1e-5)
+
+
+def test_categorical_never_takes_a_last_action_of_probability_zero():
+    logits = jax.random.normal(jax.random.key(0), (1000, 3)).at[:, 2].set(-1e4)
+    highest = jnp.float32(1 - 2**-23)
+    actions = jax.vmap(lambda x: Categorical(x).sample(highest))(logits)
+    assert set(np.asarray(actions).tolist()) == {1}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pgjax import RewardToGo, TotalReturn, Trajectories
+from pgjax.estimators import standardized
 
 REWARDS = [
     [1.0, -2.0, 0.5, 3.0],
@@ -142,6 +143,18 @@ def test_standardized_weights_are_exactly_zero_where_all_are_equal(reward):
     for kind in (TotalReturn, RewardToGo):
         weights = compute_weights(kind(baseline="none", standardize=True), trajectories)
         np.testing.assert_array_equal(weights, 0.0)
+
+
+def test_rounding_left_by_a_baseline_is_not_standardized_into_a_signal():
+    paid_at_the_end = [[0.0] * length + [123.456] for length in range(40)]
+    raw = RewardToGo(baseline="leave_one_out")
+    trajectories = trajectories_of(paid_at_the_end)
+    alone = np.asarray(trajectories.valid).sum(1, keepdims=True) == 1
+    residuals = np.asarray(compute_weights(raw, trajectories))[~alone[:, 0]]
+    assert 0 < np.abs(residuals).max() < 1e-3
+    returns = jnp.full((40, 40), 123.456)
+    noise = jnp.where(alone, 0.0, compute_weights(raw, trajectories))
+    np.testing.assert_array_equal(standardized(noise, trajectories.valid, returns), 0.0)
 
 
 @pytest.mark.parametrize("kind", [TotalReturn, RewardToGo])

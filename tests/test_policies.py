@@ -147,17 +147,9 @@ def test_a_normal_on_an_asymmetric_box_starts_in_its_middle():
     np.testing.assert_allclose(distribution.high, [4.0, 1.0])
 
 
-@pytest.mark.parametrize(
-    ("env", "distribution"),
-    [
-        ("PointRobot-misc", "auto"),
-        ("PointRobot-misc", "normal"),
-        ("Reacher-misc", "auto"),
-        ("Swimmer-misc", "auto"),
-    ],
-)
-def test_bounds_that_are_arrays_are_read_while_tracing_as_they_are_otherwise(env, distribution):
-    config = pgjax.Config(env=env, network=LINEAR, distribution=distribution)
+@pytest.mark.parametrize("distribution", ["tanh_normal", "normal"])
+def test_bounds_that_are_arrays_are_read_while_tracing_as_they_are_otherwise(distribution):
+    config = pgjax.Config(env="PointRobot-misc", network=LINEAR, distribution=distribution)
     traced = jax.jit(lambda: initial_distribution(config))()
     otherwise = initial_distribution(config)
     assert type(traced) is type(otherwise)
@@ -219,18 +211,13 @@ def test_a_dict_space_reads_an_observation_that_is_a_record_too():
     np.testing.assert_array_equal(encoded["phase"], [0.0, 0.0, 1.0])
 
 
-@pytest.mark.parametrize("observation", ["dict", "tuple"])
-def test_nested_observations_go_through_a_whole_update(observation):
+def test_nested_observations_go_through_a_whole_update():
     config = pgjax.Config(
-        env=Walk(observation), network=LINEAR, sampler=pgjax.Episodes(num_trajectories=3)
+        env=Walk("dict"), network=LINEAR, sampler=pgjax.Episodes(num_trajectories=3)
     )
     state = pgjax.init(jax.random.key(0), config)
     trajectories = pgjax.sample_trajectories(jax.random.key(1), state, config)
-    position, phase = (
-        (trajectories.obs[name] for name in ("position", "phase"))
-        if observation == "dict"
-        else trajectories.obs
-    )
+    position, phase = trajectories.obs["position"], trajectories.obs["phase"]
     np.testing.assert_array_equal(position[:, 0], [[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])
     np.testing.assert_array_equal(phase[:, 0], [0, 1, 2, 0])
     after, metrics = pgjax.update(state, config)
@@ -284,7 +271,6 @@ def test_a_network_that_gives_no_vector_is_refused_by_name(network):
     "env",
     [
         "CartPole-v1",
-        "Acrobot-v1",
         "Catch-bsuite",
         "FrozenLake-misc",
         "Breakout-MinAtar",

@@ -1,0 +1,74 @@
+"""Every benchmark runs at small size and writes finite figures and a picture."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(name, folder):
+    """What `benchmarks/name.py --quick` writes into a folder: its JSON."""
+    search = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--quick", "--out", str(folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(search)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def positive(*numbers):
+    """Whether all are finite and above zero."""
+    return all(math.isfinite(number) and number > 0 for number in numbers)
+
+
+def test_throughput(tmp_path):
+    found = run("throughput", tmp_path)
+    assert [point["m"] for point in found["points"]] == [16, 64]
+    for point in found["points"]:
+        for line in ("environment", "ceiling", "train"):
+            measured = point[line]
+            speeds = [measured[name] for name in ("lowest", "steps_per_second", "highest")]
+            assert positive(*speeds, measured["compile_seconds"])
+            assert speeds == sorted(speeds)
+            assert measured["repeats"] >= 3
+    assert positive(found["facts"]["num_cores"])
+    assert found["facts"]["versions"]["jax"]
+
+
+def test_returns(tmp_path):
+    (found,) = run("returns", tmp_path)["environments"]
+    assert found["env"] == "Catch-bsuite"
+    assert positive(found["env_steps"], found["seconds"], found["compile_seconds"])
+    for evaluation in (found["stochastic"], found["deterministic"]):
+        low, high = evaluation["interval"]
+        assert -1.0 <= evaluation["worst"] <= evaluation["mean"] <= 1.0
+        assert low <= evaluation["mean"] <= high
+        assert len(evaluation["seeds"]) == 2
+    assert "Catch-bsuite" in (tmp_path / "returns.md").read_text()
+
+
+@pytest.mark.parametrize("problem", ["5-state MDP", "CartPole-v1"])
+def test_variance(problem, variances):
+    plain, best = (found for found in variances if found["problem"] == problem)
+    assert positive(plain["variance"], best["variance"], best["cosine"])
+    assert best["variance"] < plain["variance"] / 3
+
+
+@pytest.fixture(scope="module")
+def variances(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("variance")
+    estimates = run("variance", folder)["estimates"]
+    assert "leave_one_out" in (folder / "variance.md").read_text()
+    return estimates
