@@ -32,7 +32,9 @@ class Seconds(NamedTuple):
 def parser(description: str) -> argparse.ArgumentParser:
     """A parser with the flags of every benchmark."""
     flags = argparse.ArgumentParser(description=description)
-    flags.add_argument("--quick", action="store_true", help="small sizes: does it run, not how fast")
+    flags.add_argument(
+        "--quick", action="store_true", help="small sizes: does it run, not how fast"
+    )
     flags.add_argument("--out", type=Path, help="folder for the results")
     return flags
 

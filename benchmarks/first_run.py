@@ -1,6 +1,6 @@
 """The main job as a user has it: `pgjax train CartPole-v1` with its defaults, seed after seed.
 
-Each seed is a new process, measured from its start to its end: wall-clock time, and inside it, as the
+Each seed is a new process, measured from start to end: wall-clock time, and inside it, as the
 command reports them, compiling, running, and the mean return of 128 stochastic episodes.
 
     python benchmarks/first_run.py
