@@ -23,12 +23,29 @@ from pgjax.evaluation import bootstrap_interval
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "CartPole-v1": {},
-    "Catch-bsuite": {},
-    "Acrobot-v1": {},
-    "PointRobot-misc": {},
-    "Pendulum-v1": {},
+    "Catch-bsuite": {"num_updates": 200, "optimizer.learning_rate": 3e-3},
+    "Acrobot-v1": {
+        "num_updates": 100,
+        "sampler.num_trajectories": 128,
+        "optimizer.learning_rate": 5e-3,
+    },
+    "PointRobot-misc": {
+        "num_updates": 500,
+        "sampler.num_trajectories": 256,
+        "optimizer.learning_rate": 3e-3,
+        "estimator.discount": 0.9,
+        "distribution": "normal",
+    },
+    "Pendulum-v1": {
+        "num_updates": 600,
+        "sampler.num_trajectories": 128,
+        "optimizer.learning_rate": 3e-3,
+        "estimator.discount": 0.95,
+        "distribution": "normal",
+    },
 }
 QUICK = ("Catch-bsuite",)
+EVALUATION_SEED = 1_000_000
 MAX_BYTES = 2**30  # of trajectories, for all seeds that train side by side
 HEADER = (
     "environment",
@@ -69,7 +86,7 @@ def run(config: pgjax.Config, num_seeds: int, num_episodes: int) -> dict[str, An
     keys = jax.vmap(jax.random.key)(jnp.arange(num_seeds))
     (states, metrics), seconds, compile_seconds = train_seeds(keys, config)
     evaluations = {
-        name: evaluate_seeds(keys, states, config, num_episodes, name == "deterministic")
+        name: evaluate_seeds(num_seeds, states, config, num_episodes, name == "deterministic")
         for name in ("stochastic", "deterministic")
     }
     return {
@@ -111,15 +128,16 @@ def group_size(num_seeds: int, config: pgjax.Config) -> int:
 
 
 def evaluate_seeds(
-    keys: jax.Array, states: Any, config: pgjax.Config, num_episodes: int, deterministic: bool
+    num_seeds: int, states: Any, config: pgjax.Config, num_episodes: int, deterministic: bool
 ) -> np.ndarray:
     """The mean evaluation return of each seed: float[seeds], reward units."""
 
     def mean(key, state):
         return pgjax.evaluate(key, state, config, num_episodes, deterministic).mean
 
-    evaluation_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1 + deterministic))(keys)
-    return np.asarray(jax.jit(jax.vmap(mean))(evaluation_keys, states))
+    # Not `fold_in(key, 1)`, which is `split(key)[1]`: the key that the seed was trained with.
+    root = jax.random.key(EVALUATION_SEED + deterministic)
+    return np.asarray(jax.jit(jax.vmap(mean))(jax.random.split(root, num_seeds), states))
 
 
 def summary(returns: np.ndarray) -> dict[str, Any]:

@@ -133,6 +133,7 @@ def _traced_variables(structure: Any, shapes: tuple) -> PyTree:
         environment, policy = config.build()
         environments.check(environment)
         config.sampler.resolve_horizon(environment)
+        config.optimizer.transformation()
         return policy.init(jax.random.key(0))
 
     return jax.eval_shape(trace, jax.tree.unflatten(structure, shapes))

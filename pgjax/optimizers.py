@@ -20,9 +20,17 @@ class Optimizer(Component):
     max_gradient_norm: float | None
 
     def transformation(self) -> optax.GradientTransformation:
-        """Clipping by the global 2-norm, if any, followed by the optimizer; as Optax has it,
-        for gradients to descend."""
+        """Clipping by the global 2-norm, if any, then the optimizer; made for descent, as Optax is.
+
+        Raises:
+          TypeError: the factory makes something else.
+        """
         step = self.make(self.learning_rate)
+        if not isinstance(step, optax.GradientTransformation):
+            raise TypeError(
+                "optimizer must make an optax.GradientTransformation from a learning rate, "
+                f"{self.make!r} made {step!r}"
+            )
         if self.max_gradient_norm is None:
             return step
         return optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), step)

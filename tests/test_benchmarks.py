@@ -72,3 +72,12 @@ def variances(tmp_path_factory):
     estimates = run("variance", folder)["estimates"]
     assert "leave_one_out" in (folder / "variance.md").read_text()
     return estimates
+
+
+def test_first_run(tmp_path):
+    found = run("first_run", tmp_path)
+    assert [row["seed"] for row in found["rows"]] == [0, 1]
+    for row in found["rows"]:
+        assert positive(row["stochastic"], row["run_seconds"], row["steps_per_second"])
+        assert row["process_seconds"] > row["run_seconds"] + row["compile_seconds"]
+    assert found["solved"] == 0
