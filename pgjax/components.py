@@ -30,19 +30,33 @@ def component(cls: type) -> type:
     [0.5]
     """
     cls = dataclasses.dataclass(frozen=True)(cls)
-    floats = [name for name, hint in hints(cls).items() if _allows(hint, float)]
-    static = [field.name for field in dataclasses.fields(cls) if field.name not in floats]
+    return _register(cls, [name for name, hint in hints(cls).items() if _allows(hint, float)])
+
+
+@dataclass_transform(frozen_default=True)
+def record(cls: type) -> type:
+    """Makes a class a frozen dataclass and a pytree whose leaves are all of its fields."""
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    return _register(cls, [field.name for field in dataclasses.fields(cls)])
+
+
+def _register(cls: type, traced: list[str]) -> type:
+    """Registers a dataclass as a pytree with the named fields as children, the others static.
+
+    Not by `register_dataclass`, nor by `flax.struct`, which uses it: in jaxlib 0.10.2 the tree
+    structures of two such classes with the same fields are equal, and `jit` may run the program
+    that it compiled for the other class.
+    """
+    static = [field.name for field in dataclasses.fields(cls) if field.name not in traced]
 
     def flatten(node):
-        children = [(jax.tree_util.GetAttrKey(name), getattr(node, name)) for name in floats]
+        children = [(jax.tree_util.GetAttrKey(name), getattr(node, name)) for name in traced]
         return children, tuple(getattr(node, name) for name in static)
 
     def unflatten(values, children):
-        fields = zip((*floats, *static), (*children, *values), strict=True)
+        fields = zip((*traced, *static), (*children, *values), strict=True)
         return cls(**dict(fields))
 
-    # Not `register_dataclass`: in jaxlib 0.10.2 the tree structures of two such classes with the
-    # same fields are equal, and `jit` may run the program that it compiled for the other class.
     jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
     return cls
 

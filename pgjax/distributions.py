@@ -9,8 +9,8 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from pgjax.components import record
 from pgjax.types import Array
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
@@ -19,7 +19,7 @@ _NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
 _NODE_WEIGHTS = _NODE_WEIGHTS / math.sqrt(2.0 * math.pi)
 
 
-@struct.dataclass
+@record
 class Categorical:
     """p(a) = exp(logits_a) / Σ_b exp(logits_b) over the actions 0 … n−1.
 
@@ -60,7 +60,7 @@ class Categorical:
         return action
 
 
-@struct.dataclass
+@record
 class Normal:
     """Independent normals, a_i ~ N(mean_i, std_i²). Scored unclipped, clipped to act.
 
@@ -101,7 +101,7 @@ class Normal:
         return jnp.clip(action, self.low, self.high)
 
 
-@struct.dataclass
+@record
 class TanhNormal:
     """Normal squashed into (low, high): a = low + (high − low)(tanh u + 1)/2, u ~ N(mean, std²).
 

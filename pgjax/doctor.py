@@ -10,7 +10,6 @@ import jax
 
 from pgjax import checkpoints, training
 from pgjax.config import Config, checked
-from pgjax.networks import MLP
 from pgjax.rollout import Episodes
 
 
@@ -64,7 +63,7 @@ def _has_nvidia() -> bool:
 
 def _small_run() -> tuple[float, float]:
     """Seconds to compile, and steps per second of running, of a small training."""
-    config = checked(Config("CartPole-v1", network=MLP(), sampler=Episodes(64, 100)))
+    config = checked(Config("CartPole-v1", sampler=Episodes(64, horizon=100)))
     state, number = training.init(jax.random.key(0), config), jax.numpy.int32(16)
     started = time.perf_counter()
     block = training.update_block.lower(state, config, number, 16).compile()

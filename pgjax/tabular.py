@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-from pgjax.components import Component
 from pgjax.config import Config, checked
 from pgjax.finite_mdp import FiniteMDP, MDPParams
 from pgjax.training import check_state
@@ -127,6 +126,6 @@ def _params(mdp: FiniteMDP | MDPParams) -> MDPParams:
     return mdp.default_params if isinstance(mdp, FiniteMDP) else mdp
 
 
-def _require_mdp(config: Component) -> None:
+def _require_mdp(config: Config) -> None:
     if not isinstance(getattr(config, "env", None), FiniteMDP):
         raise TypeError(f"tabular needs a config whose env is a FiniteMDP, got {config!r}")

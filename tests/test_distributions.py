@@ -282,3 +282,10 @@ def test_categorical_never_takes_a_last_action_of_probability_zero():
     highest = jnp.float32(1 - 2**-23)
     actions = jax.vmap(lambda x: Categorical(x).sample(highest))(logits)
     assert set(np.asarray(actions).tolist()) == {1}
+
+
+def test_distributions_with_the_same_fields_are_different_programs():
+    fields = (jnp.zeros(1), jnp.zeros(1), -jnp.ones(1), jnp.ones(1))
+    structures = [jax.tree.structure(kind(*fields)) for kind in (Normal, TanhNormal)]
+    assert structures[0] != structures[1]
+    assert jax.tree.map(lambda x: x + 1, Normal(*fields)) == Normal(*(x + 1 for x in fields))
