@@ -16,7 +16,8 @@ from pgjax.config import Config, checked
 from pgjax.types import TrainState
 
 FORMAT = 1
-_MANIFEST, _ARRAYS, _CHECKPOINT = "pgjax.json", "arrays", "checkpoint"
+IN_RUN = "checkpoint"  # its name in a run folder
+_MANIFEST, _ARRAYS = "pgjax.json", "arrays"
 _PACKAGES = ("pgjax", "jax", "jaxlib", "flax", "optax", "gymnax", "orbax-checkpoint")
 
 
@@ -101,7 +102,7 @@ def versions() -> dict[str, str]:
 
 
 def _find(path: Path) -> Path:
-    for candidate in (path, path / _CHECKPOINT):
+    for candidate in (path, path / IN_RUN):
         if (candidate / _MANIFEST).is_file():
             return candidate.absolute()
     what = "does not exist" if not path.exists() else f"holds no checkpoint ({_MANIFEST})"

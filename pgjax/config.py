@@ -109,10 +109,6 @@ def initial_variables(config: Config) -> PyTree:
     """Shapes and dtypes of the policy's variables; traces the environment and the policy once."""
     leaves, structure = jax.tree.flatten(config)
     shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-    try:
-        hash(structure)
-    except TypeError as error:
-        raise TypeError(f"config.env and config.network must be hashable: {error}") from None
     return _traced_variables(structure, shapes)
 
 
@@ -146,6 +142,13 @@ def _check_fields(config: Config) -> None:
             raise TypeError(f"{name} must be one of pgjax's components, got {value!r}")
         value.check(name)
     check_int("num_updates", config.num_updates, 1)
+    for name in ("env", "network"):
+        try:
+            hash(getattr(config, name))
+        except TypeError as error:
+            raise TypeError(
+                f"{name} is part of the program, so it must be hashable: {error}"
+            ) from None
     needed, m = getattr(config.estimator, "min_trajectories", 1), config.sampler.num_trajectories
     if m < needed:
         raise ValueError(

@@ -27,6 +27,7 @@ __all__ = [
     "Step",
     "bind",
     "check",
+    "default_params",
     "ids",
     "make",
     "spaces",

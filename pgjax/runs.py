@@ -131,7 +131,7 @@ class _Folder:
         self._write(rows, "a")
 
     def finish(self, state: TrainState, config: Config, metrics: Metrics) -> None:
-        checkpoints.save(self.path / "checkpoint", state, config)
+        checkpoints.save(self.path / checkpoints.IN_RUN, state, config)
         plots.learning_curve(metrics, self.path / "learning_curve.png", title=self.path.name)
 
     def _write(self, rows, mode: str) -> None:

@@ -113,3 +113,9 @@ class Endless(Counter):
 
     def is_truncated(self, state, params):
         return jnp.array(False)
+
+
+class Unhashable(Counter):
+    """Compares by value, and so has no hash."""
+
+    __hash__ = None

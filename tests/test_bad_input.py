@@ -11,6 +11,7 @@ from environments_for_tests import (
     DriftingState,
     Endless,
     FiveValues,
+    Unhashable,
     VectorReward,
 )
 
@@ -45,6 +46,11 @@ CASES = [
     ),
     (lambda: pgjax.Config(env=Counter), TypeError, "environment object"),
     (lambda: pgjax.Config(env=FiveValues()), TypeError, "FiveValues.step returns 5 values.*six"),
+    (
+        lambda: pgjax.Config(env=Unhashable()),
+        TypeError,
+        "env is part of the program, so it must be hashable.*'Unhashable'",
+    ),
     (lambda: pgjax.Config(env=VectorReward()), ValueError, r"reward must be a scalar.*\(1,\)"),
     (lambda: pgjax.Config(env=DriftingState()), TypeError, "state changes from reset to step"),
     (lambda: pgjax.Config(env=DictActions()), TypeError, "no policy head for the actions"),
