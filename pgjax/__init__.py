@@ -1,33 +1,40 @@
 """pgjax: policy gradients as pure functions."""
 
-from pgjax import tabular
-from pgjax.checkpoints import load, save
-from pgjax.components import component
-from pgjax.config import Config
-from pgjax.estimators import RewardToGo, TotalReturn
-from pgjax.evaluation import evaluate
-from pgjax.finite_mdp import FiniteMDP
-from pgjax.networks import MLP
-from pgjax.objectives import (
-    Probability,
-    ProbabilityRatio,
-    ProbabilityTimesReturn,
-    ScoreFunction,
-    SummedProbabilityTimesReturn,
-)
-from pgjax.optimizers import SGD, Adam
-from pgjax.rollout import Episodes
-from pgjax.runs import run
-from pgjax.statistics import gradient_statistics
-from pgjax.training import init, policy_gradient, sample_trajectories, train, update
-from pgjax.types import (
-    Evaluation,
-    GradientStatistics,
-    Metrics,
-    TrainResult,
-    TrainState,
-    Trajectories,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pgjax import tabular
+    from pgjax.checkpoints import load, save
+    from pgjax.components import component
+    from pgjax.config import Config
+    from pgjax.estimators import RewardToGo, TotalReturn
+    from pgjax.evaluation import evaluate
+    from pgjax.finite_mdp import FiniteMDP
+    from pgjax.memory import MemoryEstimate, memory_estimate
+    from pgjax.networks import MLP
+    from pgjax.objectives import (
+        Probability,
+        ProbabilityRatio,
+        ProbabilityTimesReturn,
+        ScoreFunction,
+        SummedProbabilityTimesReturn,
+    )
+    from pgjax.optimizers import SGD, Adam
+    from pgjax.parallel import make_mesh
+    from pgjax.rollout import Episodes
+    from pgjax.runs import run
+    from pgjax.statistics import gradient_statistics
+    from pgjax.sweeps import Sweep, sweep
+    from pgjax.training import init, policy_gradient, sample_trajectories, train, update
+    from pgjax.types import (
+        Evaluation,
+        GradientStatistics,
+        Metrics,
+        TrainResult,
+        TrainState,
+        Trajectories,
+    )
 
 __version__ = "0.1.0"
 
@@ -40,6 +47,7 @@ __all__ = [
     "Evaluation",
     "FiniteMDP",
     "GradientStatistics",
+    "MemoryEstimate",
     "Metrics",
     "Probability",
     "ProbabilityRatio",
@@ -47,6 +55,7 @@ __all__ = [
     "RewardToGo",
     "ScoreFunction",
     "SummedProbabilityTimesReturn",
+    "Sweep",
     "TotalReturn",
     "TrainResult",
     "TrainState",
@@ -56,11 +65,65 @@ __all__ = [
     "gradient_statistics",
     "init",
     "load",
+    "make_mesh",
+    "memory_estimate",
     "policy_gradient",
     "run",
     "sample_trajectories",
     "save",
+    "sweep",
     "tabular",
     "train",
     "update",
 ]
+
+# Imported when first used: gymnax starts JAX's devices when it is imported, and what must come
+# before that, such as `jax.distributed.initialize`, could not follow `import pgjax` otherwise.
+_MODULES = {
+    "checkpoints": ("load", "save"),
+    "components": ("component",),
+    "config": ("Config",),
+    "estimators": ("RewardToGo", "TotalReturn"),
+    "evaluation": ("evaluate",),
+    "finite_mdp": ("FiniteMDP",),
+    "memory": ("MemoryEstimate", "memory_estimate"),
+    "networks": ("MLP",),
+    "objectives": (
+        "Probability",
+        "ProbabilityRatio",
+        "ProbabilityTimesReturn",
+        "ScoreFunction",
+        "SummedProbabilityTimesReturn",
+    ),
+    "optimizers": ("SGD", "Adam"),
+    "parallel": ("make_mesh",),
+    "rollout": ("Episodes",),
+    "runs": ("run",),
+    "statistics": ("gradient_statistics",),
+    "sweeps": ("Sweep", "sweep"),
+    "training": ("init", "policy_gradient", "sample_trajectories", "train", "update"),
+    "types": (
+        "Evaluation",
+        "GradientStatistics",
+        "Metrics",
+        "TrainResult",
+        "TrainState",
+        "Trajectories",
+    ),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"pgjax.{_HOMES[name]}"), name)
+    try:
+        return importlib.import_module(f"pgjax.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"pgjax.{name}":
+            raise
+        raise AttributeError(f"module 'pgjax' has no attribute {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

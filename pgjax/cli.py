@@ -1,223 +1,62 @@
 """The command line: `pgjax train ENV`, `evaluate RUN`, `envs`, `doctor`."""
 
-import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
-from pathlib import Path
 
 import jax
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pgjax import checkpoints, doctor, environments, policies, runs
-from pgjax.components import check_int, unknown
-from pgjax.config import Config, checked
-from pgjax.environments import Environment, spaces
-from pgjax.evaluation import evaluate
-from pgjax.flags import Parser, config_from
-from pgjax.types import TrainState
+from pgjax import distributed, startup
+from pgjax.components import unknown
 
-_LINES_WITHOUT_TERMINAL = 10
-# Far from the small numbers that `jax.random.split` of the same seed's key is made of.
-_EVALUATION = 0x5EED
+_COMMANDS = {
+    "train": "train a policy, evaluate it, leave a run folder",
+    "evaluate": "evaluate the policy of a run folder or checkpoint",
+    "envs": "list every environment: spaces, time limit, the policy head it gets",
+    "doctor": "versions, devices, what is slow here and why",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
+    """Runs one command.
+
+    Returns:
+      The exit code: 0; 2 for bad input, 3 for a lost process, 130 after Ctrl-C.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    commands = "\n".join(f"  {name:10s}{run.__doc__}" for name, run in _COMMANDS.items())
-    usage = f"pgjax COMMAND [--help | options]\n\n{commands}"
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: {usage}")
+        lines = "\n".join(f"  {name:10s}{text}" for name, text in _COMMANDS.items())
+        print(f"usage: pgjax COMMAND [--help | options]\n\n{lines}")
         return 0 if arguments else 2
     try:
-        if arguments[0] not in _COMMANDS:
-            raise ValueError(unknown(f"command {arguments[0]!r}", arguments[0], _COMMANDS))
-        return _COMMANDS[arguments[0]](arguments[1:])
+        return _run(*arguments)
     except BrokenPipeError:
         # The reader, `head` for instance, has seen enough; nothing must be flushed to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, TypeError, OSError) as error:
-        print(f"pgjax: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _fail(" ".join(str(error).split()), 2)
+    except jax.errors.JaxRuntimeError as error:
+        if not distributed.is_running():
+            raise
+        return _fail(f"{distributed.lost()} ({str(error).splitlines()[0]})", 3)
     except KeyboardInterrupt:
-        print("pgjax: interrupted", file=sys.stderr)
-        return 130
+        return _fail("interrupted", 130)
 
 
-def _train(arguments: list[str]) -> int:
-    """train a policy, evaluate it, leave a run folder"""
-    parser = Parser(prog="pgjax train", description=_train.__doc__, allow_abbrev=False)
-    parser.add_argument("env", metavar="ENV", help="a gymnax id; `pgjax envs` lists them")
-    parser.add_argument(
-        "--directory", type=Path, help="the run folder (default: runs/ENV-seed-time)"
-    )
-    _add_options(parser)
-    config, options = config_from(arguments, parser)
-    checked(config)
-    _check_options(options)
-    directory = options.directory or _new_directory(config, options.seed)
-    print(f"{config.env}, seed {options.seed}, on {doctor.device_line()}")
-    with _progress(config.num_updates) as show:
-        result = runs.run(config, options.seed, directory, show)
-    steps = int(result.metrics.env_steps[-1])
-    rows = {
-        "updates": f"{len(result.metrics.env_steps)} of {config.num_updates}",
-        "environment steps": f"{steps:,}",
-        "running time": f"{result.run_seconds:.2f} s ({steps / result.run_seconds:,.0f} steps/s)",
-        "compile time": f"{result.compile_seconds:.2f} s",
-        "run folder": str(directory),
-    }
-    if not result.interrupted:
-        rows = _evaluation_rows(result.state, config, options) | rows
-    _print_rows(rows)
-    if result.interrupted:
-        print("interrupted: saved what was done", file=sys.stderr)
-    return 130 if result.interrupted else 0
+def _run(command: str, *arguments: str) -> int:
+    if command not in _COMMANDS:
+        raise ValueError(unknown(f"command {command!r}", command, _COMMANDS))
+    startup.prepare(command, list(arguments))
+    # Only now: gymnax starts JAX's devices when it is imported, and they must be settled by then.
+    from pgjax import commands
+
+    return getattr(commands, command)(list(arguments))
 
 
-def _evaluate(arguments: list[str]) -> int:
-    """evaluate the policy of a run folder or checkpoint"""
-    parser = Parser(prog="pgjax evaluate", description=_evaluate.__doc__, allow_abbrev=False)
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder or a checkpoint")
-    _add_options(parser)
-    options = parser.parse(arguments)
-    _check_options(options)
-    state, config = checkpoints.load(options.run)
-    print(f"{config.env}, {int(state.num_updates)} updates, on {doctor.device_line()}")
-    _print_rows(_evaluation_rows(state, config, options))
-    return 0
-
-
-def _envs(arguments: list[str]) -> int:
-    """list every environment: spaces, time limit, the policy head it gets"""
-    Parser(prog="pgjax envs", description=_envs.__doc__).parse(arguments)
-    print(f"{'environment':26s}{'observation':22s}{'actions':13s}{'limit':>5s}  policy head")
-    for name in environments.ids():
-        try:
-            environment = environments.bind(name)
-        except ValueError:
-            print(f"{name:26s}cannot be made here: it loads data from the network")
-            continue
-        observation = _space(environment.observation_space)
-        actions = _space(environment.action_space).removesuffix(" float32")
-        limit, head = str(environment.limit), _head(environment)
-        print(f"{name:26s}{observation:22s}{actions:13s}{limit:>5s}  {head}")
-    return 0
-
-
-def _doctor(arguments: list[str]) -> int:
-    """versions, devices, what is slow here and why"""
-    Parser(prog="pgjax doctor", description=_doctor.__doc__).parse(arguments)
-    for line in doctor.report():
-        print(line)
-    return 0
-
-
-_COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "envs": _envs,
-    "doctor": _doctor,
-}
-
-
-def _add_options(parser: Parser) -> None:
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    parser.add_argument(
-        "--eval-episodes", type=int, default=128, help="episodes in an evaluation (default: 128)"
-    )
-
-
-def _check_options(options: argparse.Namespace) -> None:
-    check_int("--seed", options.seed, 0)
-    check_int("--eval-episodes", options.eval_episodes, 1)
-
-
-def _new_directory(config: Config, seed: int) -> Path:
-    return Path("runs") / f"{config.env}-{seed}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def _evaluation_rows(
-    state: TrainState, config: Config, options: argparse.Namespace
-) -> dict[str, str]:
-    key = jax.random.fold_in(jax.random.key(options.seed), _EVALUATION)
-    rows = {}
-    for kind, deterministic in (("stochastic", False), ("deterministic", True)):
-        result = evaluate(key, state, config, options.eval_episodes, deterministic)
-        low, high = map(float, result.interval)
-        rows[f"return, {kind}"] = (
-            f"{float(result.mean):.2f}  (95 % interval {low:.2f} to {high:.2f})"
-        )
-    return rows | {"episodes evaluated": f"{options.eval_episodes} each"}
-
-
-def _print_rows(rows: dict[str, str]) -> None:
-    for name, text in rows.items():
-        print(f"  {name:22s}{text}")
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[runs.Progress], None]]:
-    """What to call after each block: a live bar on a terminal, a few plain lines elsewhere."""
-    console = Console()
-    if not console.is_terminal:
-        yield _plain_lines(total)
-        return
-    columns = (
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("return {task.fields[value]:>9}  {task.fields[speed]:>7} steps/s"),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=total, value="compiling", speed="")
-        yield lambda block: bar.update(
-            task, completed=block.num_updates, value=_last_return(block), speed=_speed(block)
-        )
-
-
-def _plain_lines(total: int) -> Callable[[runs.Progress], None]:
-    every, due = max(1, total // _LINES_WITHOUT_TERMINAL), [0]
-
-    def show(block: runs.Progress) -> None:
-        if block.num_updates >= due[0] or block.num_updates == total:
-            due[0] = block.num_updates + every
-            print(
-                f"  update {block.num_updates}/{total}  return {_last_return(block)}  "
-                f"{_speed(block)} steps/s",
-                flush=True,
-            )
-
-    return show
-
-
-def _last_return(block: runs.Progress) -> str:
-    return f"{block.metrics.episode_return[-1]:.2f}"
-
-
-def _speed(block: runs.Progress) -> str:
-    speed = block.metrics.env_steps[-1] / block.run_seconds
-    return f"{speed / 1e6:.2f} M" if speed >= 1e6 else f"{speed / 1e3:.0f} k"
-
-
-def _space(space) -> str:
-    if isinstance(space, spaces.Discrete):
-        return f"Discrete({space.n})"
-    if isinstance(space, spaces.Box):
-        return f"Box({','.join(map(str, space.shape))}) {jax.numpy.dtype(space.dtype).name}"
-    return type(space).__name__
-
-
-def _head(environment: Environment) -> str:
-    try:
-        return policies.head_name(environment)
-    except TypeError:
-        return "none"
+def _fail(message: str, code: int) -> int:
+    print(f"pgjax: {message}", file=sys.stderr, flush=True)
+    distributed.leave(code)
+    return code
 
 
 if __name__ == "__main__":

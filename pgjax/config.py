@@ -63,6 +63,17 @@ class Config(Component):
         if factory and not isinstance(self.optimizer, Component):
             object.__setattr__(self, "optimizer", Custom(self.optimizer))
 
+    def replace(self, **changes: Any):
+        """A copy with the given fields changed; dotted paths reach into what they are made of.
+
+        Raises:
+          ValueError: a path that does not exist; the message names the nearest one.
+        """
+        config = self
+        if self.env_params is None and any(path.startswith("env_params.") for path in changes):
+            config = dataclasses.replace(self, env_params=environments.default_params(self.env))
+        return super(Config, config).replace(**changes)
+
     def build(self) -> tuple[Environment, Policy]:
         """The environment with its parameters bound, and the policy for it."""
         environment = environments.bind(self.env, self.env_params)

@@ -60,11 +60,11 @@ def _evaluate(key, state, config, num_episodes, deterministic) -> Evaluation:
         return returns + jnp.sum(taken.reward, 0), lengths + jnp.sum(taken.valid, 0, jnp.int32)
 
     _, (returns, lengths) = rollout.unroll(
-        episode_key,
+        jax.random.split(episode_key, num_episodes),
+        jnp.ones(num_episodes, bool),
         policy,
         state.policy_variables,
         environment,
-        num_episodes,
         config.sampler.resolve_horizon(environment),
         (jnp.zeros(num_episodes), jnp.zeros(num_episodes, jnp.int32)),
         add,

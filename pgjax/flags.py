@@ -8,7 +8,7 @@ import argparse
 import dataclasses
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -16,31 +16,15 @@ import flax.linen as nn
 from pgjax import environments, serialization
 from pgjax.components import Component, hints, unknown
 from pgjax.config import Config
+from pgjax.startup import Parser
 
 _ENV_PARAMS = "--env-params."
 
 
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are exceptions, for the caller to print in one line."""
+def read(arguments: list[str], parser: Parser) -> tuple[argparse.Namespace, Callable[[], Config]]:
+    """The parser's own options, `env` among them, and a function that makes the config.
 
-    def error(self, message: str) -> typing.NoReturn:
-        """Raises ValueError."""
-        raise ValueError(message)
-
-    def parse(self, arguments: list[str]) -> argparse.Namespace:
-        """`parse_args`, but an unknown option's message names the nearest known one."""
-        options, rest = self.parse_known_args(arguments)
-        if rest and rest[0].startswith("-"):
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            near = unknown(f"option {rest[0]!r}", rest[0].partition("=")[0], flags)
-            self.error(near.partition("known: ")[0].strip() + " --help lists all")
-        if rest:
-            self.error(f"unexpected argument {rest[0]!r}; --help lists all options")
-        return options
-
-
-def config_from(arguments: list[str], parser: Parser) -> tuple[Config, argparse.Namespace]:
-    """The config that `ENV [flags]` describes, and the parser's own options, `env` among them.
+    The config is made later, since that may use JAX's devices, and an option may say which.
 
     Raises:
       ValueError: unknown flags (the message names the nearest), values of the wrong type.
@@ -50,14 +34,21 @@ def config_from(arguments: list[str], parser: Parser) -> tuple[Config, argparse.
     options = vars(parser.parse(arguments))
     changes = {name: options.pop(name) for name in list(options) if "/" in name}
     changes = {name.strip("/"): value for name, value in changes.items()}
-    parts = {}
-    for field, classes in serialization.COMPONENTS.items():
-        if field in changes:
-            parts[field] = _named(field, changes.pop(field), classes)()
-    config = Config(env=options["env"], **parts).replace(**changes)
+    env = options["env"]
+    return argparse.Namespace(**options), lambda: _config(env, changes, env_params)
+
+
+def _config(env: str, changes: dict[str, Any], env_params: dict[str, str]) -> Config:
+    parts = {
+        field: _named(field, changes[field], classes)()
+        for field, classes in serialization.COMPONENTS.items()
+        if field in changes
+    }
+    fields = {path: value for path, value in changes.items() if path not in parts}
+    config = Config(env=env, **parts).replace(**fields)
     if env_params:
-        config = dataclasses.replace(config, env_params=_env_params(config.env, env_params))
-    return config, argparse.Namespace(**options)
+        config = dataclasses.replace(config, env_params=_env_params(env, env_params))
+    return config
 
 
 def _add_flags(parser: Parser) -> None:

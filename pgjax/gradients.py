@@ -10,11 +10,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from pgjax.batching import max_in_batch
 from pgjax.config import Config
+from pgjax.parallel import on_shares
 from pgjax.policies import Policy
-from pgjax.types import Array, Metrics, PyTree, TrainState, Trajectories
+from pgjax.types import TRAJECTORY_AXES, Array, Metrics, PyTree, TrainState, Trajectories
 
 # Transitions in one backward pass. On a CPU the activations of a few hundred stay in its caches,
 # and XLA does not yet split their matrix products over threads, which costs more than it gains.
@@ -22,65 +24,101 @@ _CHUNK_SIZE = 256
 
 
 class Scored(NamedTuple):
-    """Transitions to differentiate, [n, …]: what was done where and when, and its weight."""
+    """Transitions to differentiate, [N, …]: what was done where, and its weight."""
 
     obs: PyTree
     action: Array
     weight: Array
     valid: Array
-    time: Array
 
 
-def estimate(key: Array, state: TrainState, config: Config) -> tuple[PyTree, Metrics]:
+def estimate(
+    key: Array,
+    state: TrainState,
+    config: Config,
+    mesh: Mesh | None = None,
+    active: bool | Array = True,
+) -> tuple[PyTree, Metrics]:
     """∇U ≈ (1/m) Σ_i Σ_t ∇log π(a_t⁽ⁱ⁾, s_t⁽ⁱ⁾) · w_t⁽ⁱ⁾ from m fresh trajectories.
 
-    `config` must be checked; `pgjax.policy_gradient` is the public form.
+    `config` must be checked; `pgjax.policy_gradient` is the public form. Unless `active`, bool[],
+    the trajectories are empty, and nobody waits for them.
     """
-    environment, policy = config.build()
-    trajectories = config.sampler.sample(key, policy, state.policy_variables, environment)
+    trajectories = sample(key, state.policy_variables, config, mesh, active)
     gradient, objective, entropy = from_trajectories(
-        state.params, state.variables, trajectories, policy, config
+        state.params, state.variables, trajectories, config, mesh
     )
     return gradient, _metrics(trajectories, gradient, objective, entropy, state.env_steps)
 
 
+def sample(
+    key: Array,
+    variables: PyTree,
+    config: Config,
+    mesh: Mesh | None = None,
+    active: bool | Array = True,
+) -> Trajectories:
+    """The m trajectories of one update, m / devices of them sampled on each device."""
+
+    def share(keys, active, variables, config):
+        environment, policy = config.build()
+        return config.sampler.sample(keys, active, policy, variables, environment)
+
+    m = config.sampler.num_trajectories
+    shares = on_shares(share, mesh, (0, 0, None, None), TRAJECTORY_AXES)
+    return shares(jax.random.split(key, m), jnp.full(m, active), variables, config)
+
+
 def from_trajectories(
-    params: PyTree, variables: PyTree, trajectories: Trajectories, policy: Policy, config: Config
+    params: PyTree,
+    variables: PyTree,
+    trajectories: Trajectories,
+    config: Config,
+    mesh: Mesh | None = None,
 ) -> tuple[PyTree, Array, Array]:
     """The gradient of the objective at `params`, in chunks of transitions.
 
     Returns:
       The gradient, like `params`; the objective, float[]; the mean entropy over valid steps, nats.
     """
-    steps, m = trajectories.valid.shape
     weights = config.estimator.weights(trajectories)
-    time = jnp.broadcast_to(jnp.arange(steps, dtype=jnp.int32)[:, None], (steps, m))
-    scored = Scored(trajectories.obs, trajectories.action, weights, trajectories.valid, time)
-    flat = jax.tree.map(lambda x: x.reshape(steps * m, *x.shape[2:]), scored)
-    size = min(_CHUNK_SIZE, steps * m)
-    # Chunks after the last valid step hold nothing; whole blocks of them are never computed.
-    last = jnp.max(jnp.where(trajectories.valid, time + 1, 0))
-    num_chunks = max_in_batch((last * m + size - 1) // size)
+    axes = (None, None, TRAJECTORY_AXES, 1, None)
+    shares = on_shares(_sums, mesh, axes, 0)(params, variables, trajectories, weights, config)
+    gradient, objective, entropy = jax.tree.map(lambda x: jnp.sum(x, axis=0), shares)
+    m = trajectories.valid.shape[1]
+    gradient, objective = jax.tree.map(lambda x: x / m, (gradient, objective))
+    return gradient, objective, entropy / jnp.sum(trajectories.valid)
+
+
+def _sums(
+    params: PyTree, variables: PyTree, trajectories: Trajectories, weights: Array, config: Config
+) -> tuple[PyTree, Array, Array]:
+    """Of one share: m times the gradient and the objective, and the summed entropy, each [1, …]."""
+    _, policy = config.build()
+    steps, n = weights.shape
+    scored = Scored(trajectories.obs, trajectories.action, weights, trajectories.valid)
+    flat = jax.tree.map(lambda x: x.reshape(steps * n, *x.shape[2:]), scored)
+    size = min(_CHUNK_SIZE, steps * n)
+    # Chunks after the last valid step hold nothing; they are never computed.
+    last = jnp.max(jnp.where(jnp.any(trajectories.valid, axis=1), jnp.arange(1, steps + 1), 0))
+    num_chunks = max_in_batch((last * n + size - 1) // size)
 
     def accumulate(carry):
         index, *sums = carry
-        chunk = _chunk(flat, index * size, size)
+        chunk, position = _chunk(flat, index * size, size)
         (objective, entropy), gradient = jax.value_and_grad(_objective, has_aux=True)(
-            params, variables, chunk, policy, config
+            params, variables, chunk, position // n, policy, config
         )
         return index + 1, *jax.tree.map(jnp.add, tuple(sums), (gradient, objective, entropy))
 
     zero = jnp.zeros_like(weights[0, 0])
     start = (jnp.zeros_like(num_chunks), jax.tree.map(jnp.zeros_like, params), zero, zero)
-    _, gradient, objective, entropy = jax.lax.while_loop(
-        lambda carry: carry[0] < num_chunks, accumulate, start
-    )
-    gradient, objective = jax.tree.map(lambda x: x / m, (gradient, objective))
-    return gradient, objective, entropy / jnp.sum(trajectories.valid)
+    _, *sums = jax.lax.while_loop(lambda carry: carry[0] < num_chunks, accumulate, start)
+    return jax.tree.map(lambda x: x[None], tuple(sums))
 
 
 def _objective(
-    params: PyTree, variables: PyTree, chunk: Scored, policy: Policy, config: Config
+    params: PyTree, variables: PyTree, chunk: Scored, time: Array, policy: Policy, config: Config
 ) -> tuple[Array, Array]:
     """Sums over a chunk: of the contributions to m times the objective, and of the entropy."""
 
@@ -90,17 +128,17 @@ def _objective(
 
     log_prob, entropy = jax.vmap(score)(chunk.obs, chunk.action)
     weight = jax.lax.stop_gradient(chunk.weight)
-    contribution = config.objective.contribution(log_prob, entropy, weight, chunk.time)
+    contribution = config.objective.contribution(log_prob, entropy, weight, time)
     return _sum(contribution, chunk.valid), _sum(entropy, chunk.valid)
 
 
-def _chunk(flat: Scored, start: Array, size: int) -> Scored:
-    """`size` transitions from `start` on. A slice that would reach over the end begins earlier, and
-    what an earlier chunk has counted is marked invalid."""
+def _chunk(flat: Scored, start: Array, size: int) -> tuple[Scored, Array]:
+    """`size` transitions from `start` on, and their positions. A slice that would reach over the
+    end begins earlier, and what an earlier chunk has counted is marked invalid."""
     total = flat.valid.shape[0]
     chunk = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), flat)
     position = jnp.minimum(start, total - size) + jnp.arange(size, dtype=start.dtype)
-    return chunk._replace(valid=chunk.valid & (position >= start))
+    return chunk._replace(valid=chunk.valid & (position >= start)), position
 
 
 def _sum(values: Array, valid: Array) -> Array:

@@ -67,11 +67,20 @@ class Episodes(Component):
         return limit if self.horizon is None else self.horizon
 
     def sample(
-        self, key: Array, policy: Policy, variables: PyTree, environment: Environment
+        self,
+        keys: Array,
+        active: Array,
+        policy: Policy,
+        variables: PyTree,
+        environment: Environment,
     ) -> Trajectories:
-        """m trajectories, [T', m], where T' is T rounded up to whole blocks of steps."""
-        m, horizon = self.num_trajectories, self.resolve_horizon(environment)
-        empty = _empty(policy, variables, environment, (padded(horizon), m))
+        """One trajectory for each of n keys, empty where not active, bool[n].
+
+        Returns:
+          [T', n] trajectories, where T' is T rounded up to whole blocks of steps.
+        """
+        horizon = self.resolve_horizon(environment)
+        empty = _empty(policy, variables, environment, (padded(horizon), keys.shape[0]))
 
         def record(stored: Taken, first_step: Array, taken: Taken) -> Taken:
             return jax.tree.map(
@@ -80,16 +89,16 @@ class Episodes(Component):
                 taken,
             )
 
-        carry, stored = unroll(key, policy, variables, environment, m, horizon, empty, record)
+        carry, stored = unroll(keys, active, policy, variables, environment, horizon, empty, record)
         return Trajectories(**stored._asdict(), final_obs=carry.obs)
 
 
 def unroll(
-    key: Array,
+    keys: Array,
+    active: Array,
     policy: Policy,
     variables: PyTree,
     environment: Environment,
-    num_trajectories: int,
     horizon: int,
     recorded: PyTree,
     record: Callable[[PyTree, Array, Taken], PyTree],
@@ -98,7 +107,9 @@ def unroll(
     """Runs n trajectories, block by block, until all are over or the horizon is reached.
 
     Args:
-      key: the only source of randomness.
+      keys: [n], one for each trajectory and all of its randomness, so that it is the same whatever
+        others run beside it, and on whichever device.
+      active: bool[n]; whether a trajectory is run at all.
       recorded, record: a fold over blocks of K steps: `recorded = record(recorded, first_step,
         taken)`, where the leaves of `taken` are [K, n, …].
       deterministic: bool or bool[]; take the distribution's mode instead of a sample.
@@ -107,9 +118,8 @@ def unroll(
       The carry after the last block, and what was recorded.
     """
     length = _block_length(horizon)
-    start_key, block_key = jax.random.split(key)
-    obs, env_state = jax.vmap(environment.reset)(jax.random.split(start_key, num_trajectories))
-    running = jnp.ones(num_trajectories, bool)
+    start_keys, block_keys = _split_each(keys, 2)
+    obs, env_state = jax.vmap(environment.reset)(start_keys)
 
     def unfinished(loop):
         first_step, carry, _ = loop
@@ -117,17 +127,18 @@ def unroll(
 
     def block(loop):
         first_step, carry, recorded = loop
-        keys = jax.random.split(jax.random.fold_in(block_key, first_step), 1 + length)
-        noise = policy.noise(keys[0], (length, num_trajectories))
+        keys = jax.vmap(jax.random.fold_in, (0, None))(block_keys, first_step)
+        noise_keys, step_keys = _split_each(keys, 2)
+        noise = jax.vmap(lambda key: policy.noise(key, (length,)), out_axes=1)(noise_keys)
         times = first_step + jnp.arange(length, dtype=jnp.int32)
 
         def step(carry, inputs):
             return _step(carry, *inputs, policy, variables, environment, horizon, deterministic)
 
-        carry, taken = jax.lax.scan(step, carry, (times, noise, keys[1:]))
+        carry, taken = jax.lax.scan(step, carry, (times, noise, _split_each(step_keys, length)))
         return first_step + length, carry, record(recorded, first_step, taken)
 
-    loop = (jnp.int32(0), Carry(obs, env_state, running), recorded)
+    loop = (jnp.int32(0), Carry(obs, env_state, active), recorded)
     _, carry, recorded = jax.lax.while_loop(unfinished, block, loop)
     return carry, recorded
 
@@ -143,7 +154,7 @@ def _block_length(horizon: int) -> int:
 
 
 def _step(
-    carry: Carry, time, noise, key, policy, variables, environment, horizon, deterministic
+    carry: Carry, time, noise, keys, policy, variables, environment, horizon, deterministic
 ) -> tuple[Carry, Taken]:
     """One step of n trajectories; those that are over go through the motions, marked invalid."""
     obs, env_state, running = carry
@@ -154,7 +165,6 @@ def _step(
         return action, distribution.environment_action(action)
 
     action, environment_action = jax.vmap(act)(obs, noise)
-    keys = jax.random.split(key, running.shape[0])
     step = jax.vmap(environment.step)(keys, env_state, environment_action)
     truncated = step.truncated | (time + 1 >= horizon)
     taken = Taken(
@@ -167,6 +177,11 @@ def _step(
     )
     following = jax.tree.map(lambda new, old: _where(running, new, old), step.obs, obs)
     return Carry(following, step.env_state, running & ~step.terminated & ~truncated), taken
+
+
+def _split_each(keys: Array, number: int) -> Array:
+    """Each of n keys split: [number, n]."""
+    return jax.vmap(lambda key: jax.random.split(key, number), out_axes=1)(keys)
 
 
 def _where(flags: Array, new: Array, old: Array) -> Array:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import os
 import signal
 import threading
@@ -14,10 +15,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from pgjax import checkpoints, plots, serialization, training
+from pgjax import checkpoints, distributed, plots, serialization, training
 from pgjax.components import check_int
 from pgjax.config import Config, checked
+from pgjax.parallel import check_mesh, local, replicated
 from pgjax.types import Metrics, TrainState
 
 _CAPACITY = 64
@@ -53,6 +56,7 @@ class Run:
       metrics: NumPy metrics, [updates made].
       compile_seconds, run_seconds: wall-clock time; the one is not in the other.
       interrupted: whether Ctrl-C ended it before its last update.
+      solved: whether an update reached `stop_at_return`.
       directory: the run folder, or None.
     """
 
@@ -61,6 +65,7 @@ class Run:
     compile_seconds: float
     run_seconds: float
     interrupted: bool
+    solved: bool
     directory: Path | None
 
 
@@ -69,8 +74,13 @@ def run(
     seed: int = 0,
     directory: str | os.PathLike | None = None,
     on_block: Callable[[Progress], None] | None = None,
+    mesh: Mesh | None = None,
+    stop_at_return: float = math.inf,
 ) -> Run:
     """`train`, with a host loop around it: files, progress, Ctrl-C. The same numbers.
+
+    One of several processes (`pgjax.distributed.start`) runs it like the others, on a mesh of the
+    devices of all; the first of them writes, and its Ctrl-C counts.
 
     Args:
       config: what to train.
@@ -78,6 +88,8 @@ def run(
       directory: a folder to make, for config.json, metrics.csv, learning_curve.png, checkpoint/;
         None writes nothing.
       on_block: called after every block of updates, a few times a second.
+      mesh: from `make_mesh`, to divide each update's trajectories over its devices.
+      stop_at_return: the update whose mean return of finished episodes reaches it is the last.
 
     Raises:
       ValueError, TypeError: before anything is compiled or written, for what cannot be; a
@@ -85,31 +97,47 @@ def run(
     """
     check_int("seed", seed, 0)
     arrays = checked(config)
-    folder = None if directory is None else _Folder(Path(directory), config, seed)
+    check_mesh(mesh, "sampler.num_trajectories", config.sampler.num_trajectories)
+    writes = directory is not None and distributed.is_first()
+    folder = _Folder(Path(directory), config, seed) if writes else None
     started = time.perf_counter()
-    state = training.init(jax.random.key(seed), arrays)
-    number = jnp.int32(0)
-    block = training.update_block.lower(state, arrays, number, _CAPACITY).compile()
+    state = replicated(training.init(jax.random.key(seed), arrays), mesh)
+    arrays, target = replicated((arrays, jnp.asarray(stop_at_return, float)), mesh)
+    number = replicated(jnp.int32(0), mesh)
+    block = training.update_block.lower(state, arrays, number, target, _CAPACITY, mesh).compile()
     compile_seconds = time.perf_counter() - started
-    made, run_seconds, blocks = 0, 0.0, []
+    made, run_seconds, blocks, solved = 0, 0.0, [], False
     with _interruption() as interrupted:
-        while made < config.num_updates and not interrupted.is_set():
+        while made < config.num_updates and not solved:
             size = _block_size(config.num_updates - made, made, run_seconds)
+            size = distributed.agreed(0 if interrupted.is_set() else size)
+            if size == 0:
+                break
             started = time.perf_counter()
-            state, metrics = jax.block_until_ready(block(state, arrays, jnp.int32(size)))
+            number = replicated(jnp.int32(size), mesh)
+            state, metrics = jax.block_until_ready(block(state, arrays, number, target))
             run_seconds += time.perf_counter() - started
+            size = int(state.num_updates) - made
             blocks.append(_on_host(metrics, size, blocks[-1].env_steps[-1] if blocks else 0))
             if folder is not None:
                 folder.append(blocks[-1], made)
             made += size
+            solved = bool(blocks[-1].episode_return[-1] >= stop_at_return)
             if on_block is not None:
                 on_block(Progress(made, blocks[-1], state, compile_seconds, run_seconds))
     metrics = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
+    state = local(state)
     if folder is not None:
         folder.finish(state, config, metrics)
-    stopped = made < config.num_updates
-    path = None if folder is None else folder.path
-    return Run(state, metrics, compile_seconds, run_seconds, stopped, path)
+    return Run(
+        state=state,
+        metrics=metrics,
+        compile_seconds=compile_seconds,
+        run_seconds=run_seconds,
+        interrupted=made < config.num_updates and not solved,
+        solved=solved,
+        directory=None if directory is None else Path(directory),
+    )
 
 
 class _Folder:

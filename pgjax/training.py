@@ -4,13 +4,16 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from pgjax import gradients
+from pgjax.batching import any_in_batch
 from pgjax.config import Config, check_key, checked, initial_variables
+from pgjax.parallel import check_mesh
 from pgjax.types import Array, Metrics, PyTree, TrainResult, TrainState, Trajectories
 
 
-def train(key: Array, config: Config) -> TrainResult:
+def train(key: Array, config: Config, mesh: Mesh | None = None) -> TrainResult:
     """`num_updates` updates from fresh parameters: `init`, then a scan over `update`.
 
     One compiled program for every value of the config's floats; pure, so that
@@ -19,6 +22,8 @@ def train(key: Array, config: Config) -> TrainResult:
     Args:
       key: one `jax.random.key`.
       config: what to train, on what, how.
+      mesh: from `make_mesh`, to divide each update's trajectories over its devices: the same
+        numbers but for the order of floating-point sums. None: one device.
 
     Returns:
       The final state, and metrics with a leading axis [num_updates].
@@ -33,7 +38,7 @@ def train(key: Array, config: Config) -> TrainResult:
     (2,)
     """
     check_key(key)
-    return _train(key, checked(config))
+    return _train(key, _checked(config, mesh), mesh)
 
 
 def init(key: Array, config: Config) -> TrainState:
@@ -47,36 +52,44 @@ def init(key: Array, config: Config) -> TrainState:
     return _init(key, checked(config))
 
 
-def update(state: TrainState, config: Config) -> tuple[TrainState, Metrics]:
+def update(
+    state: TrainState, config: Config, mesh: Mesh | None = None
+) -> tuple[TrainState, Metrics]:
     """One step of gradient ascent, θ ← θ + α ∇U, on m fresh trajectories.
 
     Args:
       state: from `init`, an earlier `update` or `load`, for this config.
+      mesh: see `train`.
 
     Returns:
       The next state, and scalar metrics of the trajectories that it learned from.
     """
-    config = checked(config)
+    config = _checked(config, mesh)
     check_state(state, config)
-    return _update(state, config)
+    return _update(state, config, mesh)
 
 
-def sample_trajectories(key: Array, state: TrainState, config: Config) -> Trajectories:
+def sample_trajectories(
+    key: Array, state: TrainState, config: Config, mesh: Mesh | None = None
+) -> Trajectories:
     """The trajectories that one update would learn from.
 
     Args:
       key: one `jax.random.key`; `state.key` is not used.
+      mesh: see `train`.
 
     Returns:
       [T, m] trajectories, T the horizon.
     """
     check_key(key)
-    config = checked(config)
+    config = _checked(config, mesh)
     check_state(state, config)
-    return _sample(key, state, config)
+    return _sample(key, state, config, mesh)
 
 
-def policy_gradient(key: Array, state: TrainState, config: Config) -> tuple[PyTree, Metrics]:
+def policy_gradient(
+    key: Array, state: TrainState, config: Config, mesh: Mesh | None = None
+) -> tuple[PyTree, Metrics]:
     """The estimate that one update climbs: ∇U from m trajectories.
 
         ∇U ≈ (1/m) Σ_i Σ_t ∇log π(a_t⁽ⁱ⁾, s_t⁽ⁱ⁾) · w_t⁽ⁱ⁾
@@ -85,6 +98,7 @@ def policy_gradient(key: Array, state: TrainState, config: Config) -> tuple[PyTr
 
     Args:
       key: one `jax.random.key`; `state.key` is not used.
+      mesh: see `train`.
 
     Returns:
       The gradient, an ascent direction like `state.params`, and scalar metrics.
@@ -92,9 +106,9 @@ def policy_gradient(key: Array, state: TrainState, config: Config) -> tuple[PyTr
     Source: Williams (1992), REINFORCE.
     """
     check_key(key)
-    config = checked(config)
+    config = _checked(config, mesh)
     check_state(state, config)
-    return _policy_gradient(key, state, config)
+    return _policy_gradient(key, state, config, mesh)
 
 
 def check_state(state: TrainState, config: Config) -> None:
@@ -111,10 +125,16 @@ def check_state(state: TrainState, config: Config) -> None:
         )
 
 
-@jax.jit
-def _train(key: Array, config: Config) -> TrainResult:
+def _checked(config: Config, mesh: Mesh | None) -> Config:
+    config = checked(config)
+    check_mesh(mesh, "sampler.num_trajectories", config.sampler.num_trajectories)
+    return config
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _train(key: Array, config: Config, mesh: Mesh | None) -> TrainResult:
     def step(state, _):
-        return _update(state, config)
+        return _update(state, config, mesh)
 
     return TrainResult(*jax.lax.scan(step, _init(key, config), length=config.num_updates))
 
@@ -135,10 +155,12 @@ def _init(key: Array, config: Config) -> TrainState:
     )
 
 
-@jax.jit
-def _update(state: TrainState, config: Config) -> tuple[TrainState, Metrics]:
+@functools.partial(jax.jit, static_argnums=2)
+def _update(
+    state: TrainState, config: Config, mesh: Mesh | None = None, active: bool | Array = True
+) -> tuple[TrainState, Metrics]:
     key, sample_key = jax.random.split(state.key)
-    gradient, metrics = gradients.estimate(sample_key, state, config)
+    gradient, metrics = gradients.estimate(sample_key, state, config, mesh, active)
     params, opt_state = config.optimizer.ascend(gradient, state.opt_state, state.params)
     state = state.replace(
         params=params,
@@ -150,39 +172,63 @@ def _update(state: TrainState, config: Config) -> tuple[TrainState, Metrics]:
     return state, metrics
 
 
-@functools.partial(jax.jit, static_argnums=3, donate_argnums=0)
-def update_block(
-    state: TrainState, config: Config, number: Array, capacity: int
-) -> tuple[TrainState, Metrics]:
-    """Up to `capacity` updates in one call, for a host loop; `config` must be checked.
+def advance(
+    state: TrainState,
+    config: Config,
+    number: Array,
+    target: Array,
+    capacity: int,
+    mesh: Mesh | None = None,
+) -> TrainResult:
+    """Up to `capacity` updates, for host loops and sweeps; `config` must be checked.
 
-    `number` is traced, so that blocks of any length run one compiled program. `state` is donated.
+    Under `vmap`, members that have reached the target stay as they are and wait for those that have
+    not; when all have, the loop ends.
+
+    Args:
+      number: int32[], at most `capacity`; traced, so that any number runs one compiled program.
+      target: float[]; the update whose `episode_return` reaches it is the last.
 
     Returns:
-      The state after `number` updates, and metrics [capacity], of which the first `number` count.
+      The state, which counts the updates made, and metrics [capacity]: of the updates made, then
+      the last one's again.
     """
 
+    def unfinished(carry):
+        index, _, _, solved = carry
+        return any_in_batch((index < number) & ~solved)
+
     def step(carry):
-        index, state, stored = carry
-        state, metrics = _update(state, config)
-        stored = jax.tree.map(lambda old, new: old.at[index].set(new), stored, metrics)
-        return index + 1, state, stored
+        index, state, stored, solved = carry
+        following, row = _update(state, config, mesh, ~solved)
+        state = jax.tree.map(lambda old, new: jnp.where(solved, old, new), state, following)
+        stored = jax.tree.map(
+            lambda rows, new: rows.at[index].set(jnp.where(solved, rows[index - 1], new)),
+            stored,
+            row,
+        )
+        return index + 1, state, stored, solved | (row.episode_return >= target)
 
-    shapes = jax.eval_shape(_update, state, config)[1]
-    empty = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes)
-    start = (jnp.zeros_like(number), state, empty)
-    _, state, metrics = jax.lax.while_loop(lambda carry: carry[0] < number, step, start)
-    return state, metrics
+    shapes = jax.eval_shape(lambda state, config: _update(state, config)[1], state, config)
+    stored = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes)
+    start = (jnp.zeros_like(number), state, stored, jnp.bool_(False))
+    index, state, stored, _ = jax.lax.while_loop(unfinished, step, start)
+    made = jnp.minimum(jnp.arange(capacity, dtype=index.dtype), index - 1)
+    return TrainResult(state, jax.tree.map(lambda rows: rows[made], stored))
 
 
-@jax.jit
-def _sample(key: Array, state: TrainState, config: Config) -> Trajectories:
-    environment, policy = config.build()
-    trajectories = config.sampler.sample(key, policy, state.policy_variables, environment)
+# `state` is donated: the next one takes its memory.
+update_block = jax.jit(advance, static_argnames=("capacity", "mesh"), donate_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _sample(key: Array, state: TrainState, config: Config, mesh: Mesh | None) -> Trajectories:
+    trajectories = gradients.sample(key, state.policy_variables, config, mesh)
+    environment, _ = config.build()
     horizon = config.sampler.resolve_horizon(environment)
     final_obs = trajectories.final_obs
     trajectories = jax.tree.map(lambda x: x[:horizon], trajectories.replace(final_obs=None))
     return trajectories.replace(final_obs=final_obs)
 
 
-_policy_gradient = jax.jit(gradients.estimate)
+_policy_gradient = jax.jit(gradients.estimate, static_argnums=3)

@@ -38,6 +38,10 @@ class Trajectories:
     final_obs: PyTree
 
 
+# Which axis of each field counts trajectories.
+TRAJECTORY_AXES = Trajectories(1, 1, 1, 1, 1, 1, final_obs=0)
+
+
 @struct.dataclass
 class TrainState:
     """All that training carries from one update to the next.

@@ -1,11 +1,17 @@
 """What holds for every test: no silent broadcasting between ranks, and no window for pictures."""
 
 import os
+import tempfile
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Programs that commands compile are not kept where the user's are.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="pgjax-tests-")
 
 import jax
 import pytest
+
+# For the tests of several devices, virtual where the machine has fewer cores; all others use one.
+jax.config.update("jax_num_cpu_devices", 8)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -23,7 +23,7 @@ def test_train_then_evaluate(tmp_path, capsys):
     flags = ["--directory", folder, "--seed", "1", "--optimizer.learning-rate", "3e-3"]
     code, out, err = run(capsys, "train", "Catch-bsuite", *SMALL, *flags)
     assert (code, err) == (0, "")
-    assert "Catch-bsuite, seed 1, on 1 CPU device" in out
+    assert "Catch-bsuite, seed 1, on 1 of 8 CPU devices" in out
     assert re.search(r"return, stochastic +-?\d+\.\d+ +\(95 % interval", out)
     assert re.search(r"running time .* steps/s\)", out)
     assert "\x1b" not in out

@@ -83,14 +83,13 @@ def expected_estimate(config, state, m):
     assert np.isclose(sum(weights), 1.0)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
     arrays = checked(config)
-    _, policy = arrays.build()
 
     @jax.jit
     def expectation(stacked, weights):
         estimates = jax.vmap(
-            lambda batch: gradients.from_trajectories(
-                state.params, state.variables, batch, policy, arrays
-            )[0]
+            lambda batch: gradients.from_trajectories(state.params, state.variables, batch, arrays)[
+                0
+            ]
         )(stacked)
         return jax.tree.map(lambda x: jnp.tensordot(weights, x, axes=1), estimates)
 

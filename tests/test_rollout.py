@@ -125,8 +125,9 @@ def blocks_run(env, horizon):
     config = checked(pgjax.Config(env=env, sampler=pgjax.Episodes(4)))
     environment, policy = config.build()
     variables = policy.init(jax.random.key(0))
+    keys, active = jax.random.split(jax.random.key(0), 4), jnp.ones(4, bool)
     _, blocks = rollout.unroll(
-        jax.random.key(0), policy, variables, environment, 4, horizon, 0, lambda n, *_: n + 1
+        keys, active, policy, variables, environment, horizon, 0, lambda n, *_: n + 1
     )
     return int(blocks)
 

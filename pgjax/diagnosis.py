@@ -13,13 +13,13 @@ from pgjax.config import Config, checked
 from pgjax.rollout import Episodes
 
 
-def device_line() -> str:
-    """The devices that JAX will use, in words."""
+def device_line(number: int | None = None) -> str:
+    """The devices that JAX will use, `number` of them or all, in words."""
     devices = jax.devices()
-    kind = devices[0].device_kind
+    used = f"{number} of {len(devices)}" if number else f"{len(devices)}"
     if devices[0].platform == "cpu":
-        return f"{len(devices)} CPU device{'s' * (len(devices) > 1)}, {os.cpu_count()} cores"
-    return f"{len(devices)} x {kind}"
+        return f"{used} CPU device{'s' * (len(devices) > 1)}, {os.cpu_count()} cores"
+    return f"{used} x {devices[0].device_kind}"
 
 
 def report() -> Iterator[str]:
@@ -66,8 +66,8 @@ def _small_run() -> tuple[float, float]:
     config = checked(Config("CartPole-v1", sampler=Episodes(64, horizon=100)))
     state, number = training.init(jax.random.key(0), config), jax.numpy.int32(16)
     started = time.perf_counter()
-    block = training.update_block.lower(state, config, number, 16).compile()
+    block = training.update_block.lower(state, config, number, jax.numpy.inf, 16).compile()
     compile_seconds = time.perf_counter() - started
     started = time.perf_counter()
-    state, _ = jax.block_until_ready(block(state, config, number))
+    state, _ = jax.block_until_ready(block(state, config, number, jax.numpy.inf))
     return compile_seconds, int(state.env_steps) / (time.perf_counter() - started)

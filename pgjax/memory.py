@@ -1,0 +1,117 @@
+"""How much memory training takes, before it takes it."""
+
+import math
+import os
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from pgjax import gradients, training
+from pgjax.components import check_int
+from pgjax.config import Config, checked
+from pgjax.types import PyTree
+
+# Arrays [T, m] beside the stored trajectories while weights are computed: the weights, the returns,
+# the baselines, and what their sums need.
+_WORKING_ARRAYS = 4
+# The parameters, the gradient, its sum over chunks, Optax's updates, the state before and after.
+_STATE_COPIES = 4
+_SHARE_OF_AVAILABLE = 0.5
+
+
+class MemoryEstimate(NamedTuple):
+    """Bytes that seeds trained at once take together.
+
+    Attributes:
+      trajectories: the stored trajectories of one update.
+      working: the weights and what else is as large as the rewards.
+      state: parameters, optimizer state and the gradient, with copies.
+      metrics: all updates' metrics.
+      total: the sum.
+    """
+
+    trajectories: int
+    working: int
+    state: int
+    metrics: int
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return sum(self)
+
+
+def memory_estimate(config: Config, num_seeds: int = 1) -> MemoryEstimate:
+    """Bytes that `num_seeds` seeds of `train` take, side by side; nothing is compiled.
+
+    Args:
+      config: what to train.
+      num_seeds: ≥ 1.
+
+    >>> import pgjax
+    >>> config = pgjax.Config(env="CartPole-v1")
+    >>> pgjax.memory_estimate(config, 2).trajectories // pgjax.memory_estimate(config).trajectories
+    2
+    """
+    check_int("num_seeds", num_seeds, 1)
+    config = checked(config)
+    key = jax.random.key(0)
+    state = jax.eval_shape(training.init, key, config)
+    trajectories = jax.eval_shape(gradients.sample, key, state.policy_variables, config)
+    metrics = jax.eval_shape(lambda state: training.update(state, config)[1], state)
+    parts = (
+        _bytes(trajectories),
+        _WORKING_ARRAYS * _bytes(trajectories.reward),
+        _STATE_COPIES * _bytes(state.replace(key=None)),
+        2 * config.num_updates * _bytes(metrics),
+    )
+    return MemoryEstimate(*(num_seeds * part for part in parts))
+
+
+def seeds_that_fit(config: Config, limit: int | None = None) -> int:
+    """How many seeds to train at once.
+
+    Args:
+      limit: bytes; None: half of what is available.
+
+    Raises:
+      ValueError: not even one fits; the message says what it needs and what would fit.
+    """
+    available = available_bytes()
+    limit = int(_SHARE_OF_AVAILABLE * available) if limit is None else limit
+    needed = memory_estimate(config)
+    if needed.total <= limit:
+        return limit // needed.total
+    per_trajectory = (needed.trajectories + needed.working) / config.sampler.num_trajectories
+    fitting = int((limit - needed.state - needed.metrics) / per_trajectory)
+    advice = "no number of trajectories fits" if fitting < 1 else f"{fitting} would fit"
+    raise ValueError(
+        f"one seed needs {_readable(needed.total)}, of which trajectories "
+        f"{_readable(needed.trajectories)}; allowed are {_readable(limit)}, available "
+        f"{_readable(available)}; sampler.num_trajectories is {config.sampler.num_trajectories}, "
+        f"{advice}"
+    )
+
+
+def available_bytes() -> int:
+    """Memory that could be used now: the accelerators' together, or the host's."""
+    if jax.default_backend() != "cpu":
+        stats = [device.memory_stats() or {} for device in jax.local_devices()]
+        if all("bytes_limit" in found for found in stats):
+            return sum(found["bytes_limit"] - found["bytes_in_use"] for found in stats)
+    try:
+        with open("/proc/meminfo") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return 1024 * int(fields["MemAvailable"].split()[0])
+    except (OSError, KeyError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(math.prod(x.shape) * jnp.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))
+
+
+def _readable(number: float) -> str:
+    power = min(3, int(math.log2(max(number, 1)) // 10))
+    return f"{number / 2 ** (10 * power):.3g} {('B', 'KiB', 'MiB', 'GiB')[power]}"

@@ -1,0 +1,140 @@
+"""Work divided over devices: a mesh with one axis, and functions of each device's share.
+
+Everything between the shares is written for the whole arrays; XLA puts the collectives there.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from pgjax.components import check_int
+from pgjax.types import PyTree
+
+_AXIS = "devices"
+_MIN_SHARE = 16
+
+
+def make_mesh(num_devices: int | None = None) -> Mesh:
+    """A mesh of the first `num_devices` devices of all processes; None: of all there are.
+
+    On a CPU, `jax.config.update("jax_num_cpu_devices", n)` before anything else uses JAX makes n
+    devices of its cores.
+
+    Raises:
+      ValueError: more devices than there are.
+
+    >>> import pgjax
+    >>> pgjax.make_mesh(1).size
+    1
+    """
+    devices = jax.devices()
+    if num_devices is not None:
+        check_int("num_devices", num_devices, 1)
+    if num_devices is not None and num_devices > len(devices):
+        hint = ""
+        if devices[0].platform == "cpu":
+            hint = (
+                f"; jax.config.update('jax_num_cpu_devices', {num_devices}) "
+                "before anything else uses JAX makes more of the CPU's cores"
+            )
+        raise ValueError(
+            f"{num_devices} devices asked for, {len(devices)} ({devices[0].platform}) here{hint}"
+        )
+    return Mesh(np.asarray(devices[:num_devices]), (_AXIS,))
+
+
+def use_cores(number: int | None = None) -> None:
+    """Makes JAX devices of the CPU's cores, as many as asked for; None: one of each core.
+
+    Of no effect once JAX has started, or where XLA_FLAGS says how many.
+    """
+    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", number or available or 1)
+
+
+def check_mesh(mesh: Mesh | None, what: str, number: int) -> None:
+    """Raises unless `mesh` is None or a mesh of one axis that divides `number` evenly."""
+    if mesh is None:
+        return
+    if not isinstance(mesh, Mesh) or mesh.axis_names != (_AXIS,):
+        raise TypeError(f"mesh must be from pgjax.make_mesh, got {mesh!r}")
+    below = number // mesh.size * mesh.size
+    if below != number:
+        fitting = f"{below} or {below + mesh.size}" if below else str(mesh.size)
+        raise ValueError(
+            f"{what} must be a multiple of the {mesh.size} devices, got {number}; "
+            f"{fitting} would do"
+        )
+
+
+def on_shares(function: Callable, mesh: Mesh | None, in_axes: tuple, out_axes: Any) -> Callable:
+    """`function`, run on every device with its share of the arguments, side by side.
+
+    Args:
+      function: arrays to arrays; it sees one device's share, and no other device.
+      mesh: None: one share, the whole.
+      in_axes, out_axes: as those of `jax.vmap`: which axis is divided; None: the same everywhere.
+    """
+    if mesh is None:
+        return function
+    # Its check of what varies over devices does not know `custom_vmap`.
+    return jax.shard_map(
+        function, mesh=mesh, in_specs=_specs(in_axes), out_specs=_specs(out_axes), check_vma=False
+    )
+
+
+def replicated(tree: PyTree, mesh: Mesh | None) -> PyTree:
+    """The same arrays on every device of the mesh, in every process."""
+    if mesh is None:
+        return tree
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def one(leaf):
+        if _is_key(leaf):  # which `device_put` does not take to other processes' devices
+            data = one(jax.random.key_data(leaf))
+            return jax.jit(jax.random.wrap_key_data, static_argnames="impl")(
+                data, impl=jax.random.key_impl(leaf)
+            )
+        return jax.device_put(np.asarray(leaf), everywhere)
+
+    return jax.tree.map(one, tree)
+
+
+def local(tree: PyTree) -> PyTree:
+    """Replicated arrays as this process's own, on no particular device."""
+
+    def one(leaf):
+        if _is_key(leaf):
+            return jax.random.wrap_key_data(
+                one(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf)
+            )
+        return jnp.asarray(np.asarray(leaf))
+
+    return jax.tree.map(one, tree)
+
+
+def fitting(num_trajectories: int) -> int:
+    """How many devices to divide so many trajectories over: evenly, and no less than 16 on each,
+    below which a CPU device is mostly overhead."""
+    most = min(jax.device_count(), max(1, num_trajectories // _MIN_SHARE))
+    return next(n for n in range(most, 0, -1) if num_trajectories % n == 0)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _specs(axes: Any) -> Any:
+    def spec(axis):
+        return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, _AXIS)
+
+    return jax.tree.map(spec, axes, is_leaf=lambda axis: axis is None)

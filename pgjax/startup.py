@@ -1,0 +1,124 @@
+"""What a command settles before anything uses JAX's devices: cores, processes, the cache."""
+
+import argparse
+import os
+import typing
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+
+from pgjax import distributed, parallel
+from pgjax.components import unknown
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are exceptions, for the caller to print in one line."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        """Raises ValueError."""
+        raise ValueError(message)
+
+    def parse(self, arguments: list[str]) -> argparse.Namespace:
+        """`parse_args`, but an unknown option's message names the nearest known one."""
+        options, rest = self.parse_known_args(arguments)
+        if rest and rest[0].startswith("-"):
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            near = unknown(f"option {rest[0]!r}", rest[0].partition("=")[0], flags)
+            self.error(near.partition("known: ")[0].strip() + " --help lists all")
+        if rest:
+            self.error(f"unexpected argument {rest[0]!r}; --help lists all options")
+        return options
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """`--devices`, the options of several processes, and the cache's."""
+    parser.add_argument(
+        "--devices",
+        type=int,
+        metavar="N",
+        help="divide the trajectories over so many devices of this process (default: all that "
+        "they divide over evenly, 16 or more on each; on a CPU each core is one)",
+    )
+    group = parser.add_argument_group(
+        "several processes",
+        "One command for each, all alike but for the id. Under SLURM, Open MPI, Kubernetes or on "
+        "a TPU slice --distributed alone will do.",
+    )
+    group.add_argument("--distributed", action="store_true", help="be one of several processes")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    group.add_argument("--num-processes", type=int, metavar="N", help="how many there are")
+    group.add_argument("--process-id", type=int, metavar="I", help="which this is, from 0")
+    group.add_argument(
+        "--timeout", type=int, default=60, help="seconds to wait for the others (default: 60)"
+    )
+    add_cache_option(parser)
+
+
+def add_cache_option(parser: argparse.ArgumentParser) -> None:
+    """`--no-compilation-cache`."""
+    parser.add_argument(
+        "--compilation-cache",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help=f"keep compiled programs in {cache_folder()} (default: on)",
+    )
+
+
+def prepare(command: str, arguments: list[str]) -> None:
+    """Acts on the options of a command that has them; before anything uses JAX's devices.
+
+    Raises:
+      ValueError: options that do not make sense.
+      TimeoutError: a process that did not appear.
+    """
+    parser = Parser(add_help=False, allow_abbrev=False)
+    add_options(parser)
+    options, _ = parser.parse_known_args(arguments)
+    _use_cache(options.compilation_cache)
+    if command != "train" or {"-h", "--help"} & set(arguments):
+        return
+    if options.devices is not None and options.devices < 1:
+        raise ValueError(f"--devices must be at least 1, got {options.devices}")
+    if options.timeout < 1:
+        raise ValueError(f"--timeout must be at least 1 second, got {options.timeout}")
+    several = (options.coordinator, options.num_processes, options.process_id)
+    if options.distributed:
+        # The processes on one machine share its cores: one device each, unless told.
+        parallel.use_cores(options.devices or 1)
+        distributed.start(*several, timeout=options.timeout)
+    elif any(value is not None for value in several):
+        raise ValueError("--coordinator, --num-processes and --process-id need --distributed")
+    else:
+        parallel.use_cores(options.devices)
+
+
+def mesh(options: argparse.Namespace, num_trajectories: int) -> Mesh:
+    """The devices asked for; all of all processes; or those that the trajectories divide over.
+
+    Raises:
+      ValueError: more devices than exist, trajectories that do not divide evenly.
+    """
+    number = options.devices
+    if options.distributed:
+        number = None
+    elif number is None:
+        number = parallel.fitting(num_trajectories)
+    found = parallel.make_mesh(number)
+    parallel.check_mesh(found, "--sampler.num-trajectories", num_trajectories)
+    return found
+
+
+def _use_cache(wanted: bool) -> None:
+    """JAX's persistent compilation cache, unless already set by JAX's own means."""
+    if not wanted:
+        jax.config.update("jax_enable_compilation_cache", False)
+    elif jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for compiled programs; safe to delete."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pgjax"
