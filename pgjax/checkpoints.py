@@ -34,8 +34,6 @@ def save(path: str | os.PathLike, state: TrainState, config: Config) -> None:
     Raises:
       ValueError: `path` exists and is no checkpoint; state and config do not belong together.
     """
-    import orbax.checkpoint as ocp  # slow to import, and only needed here
-
     path = Path(path).absolute()
     if path.exists() and not (path / _MANIFEST).is_file():
         raise ValueError(f"{path} exists and is not a pgjax checkpoint; nothing was written")
@@ -43,8 +41,8 @@ def save(path: str | os.PathLike, state: TrainState, config: Config) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        checkpointer.save(unfinished / _ARRAYS, _to_arrays(state))
+    with _checkpointer() as checkpointer:
+        checkpointer.save(unfinished / _ARRAYS, jax.tree.map(np.asarray, _to_arrays(state)))
     manifest = {
         "format": FORMAT,
         "versions": versions(),
@@ -132,7 +130,7 @@ def _restore(path: Path, config: Config, key_impl: str) -> TrainState:
     target = jax.eval_shape(_to_arrays, state)
     arguments = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray), target)
     try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             arrays = checkpointer.restore(
                 path / _ARRAYS, args=ocp.args.PyTreeRestore(target, restore_args=arguments)
             )
@@ -146,6 +144,19 @@ def _restore(path: Path, config: Config, key_impl: str) -> TrainState:
                 f"not {expected.dtype}{expected.shape}"
             )
     return _from_arrays(arrays, state, key_impl)
+
+
+def _checkpointer() -> Any:
+    import orbax.checkpoint as ocp  # slow to import, and only needed here
+
+    # Of several processes, the one that saves or loads does not wait for the others.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(),
+        active_processes={jax.process_index()},
+        barrier_sync_key_prefix=f"pgjax{jax.process_index()}",
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _to_arrays(state: TrainState) -> dict[str, jax.Array]:

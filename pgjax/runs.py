@@ -100,44 +100,67 @@ def run(
     check_mesh(mesh, "sampler.num_trajectories", config.sampler.num_trajectories)
     writes = directory is not None and distributed.is_first()
     folder = _Folder(Path(directory), config, seed) if writes else None
-    started = time.perf_counter()
-    state = replicated(training.init(jax.random.key(seed), arrays), mesh)
-    arrays, target = replicated((arrays, jnp.asarray(stop_at_return, float)), mesh)
-    number = replicated(jnp.int32(0), mesh)
-    block = training.update_block.lower(state, arrays, number, target, _CAPACITY, mesh).compile()
-    compile_seconds = time.perf_counter() - started
-    made, run_seconds, blocks, solved = 0, 0.0, [], False
+    state, advance, compile_seconds = _compiled(arrays, seed, mesh, stop_at_return)
+    blocks = []
     with _interruption() as interrupted:
-        while made < config.num_updates and not solved:
-            size = _block_size(config.num_updates - made, made, run_seconds)
-            size = distributed.agreed(0 if interrupted.is_set() else size)
-            if size == 0:
-                break
-            started = time.perf_counter()
-            number = replicated(jnp.int32(size), mesh)
-            state, metrics = jax.block_until_ready(block(state, arrays, number, target))
-            run_seconds += time.perf_counter() - started
-            size = int(state.num_updates) - made
-            blocks.append(_on_host(metrics, size, blocks[-1].env_steps[-1] if blocks else 0))
+        start = Progress(0, None, state, compile_seconds, 0.0)
+        for progress in _blocks(start, advance, config.num_updates, stop_at_return, interrupted):
+            blocks.append(progress.metrics)
             if folder is not None:
-                folder.append(blocks[-1], made)
-            made += size
-            solved = bool(blocks[-1].episode_return[-1] >= stop_at_return)
+                folder.append(progress)
             if on_block is not None:
-                on_block(Progress(made, blocks[-1], state, compile_seconds, run_seconds))
+                on_block(progress)
     metrics = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
-    state = local(state)
+    state, solved = local(progress.state), bool(metrics.episode_return[-1] >= stop_at_return)
     if folder is not None:
         folder.finish(state, config, metrics)
     return Run(
         state=state,
         metrics=metrics,
         compile_seconds=compile_seconds,
-        run_seconds=run_seconds,
-        interrupted=made < config.num_updates and not solved,
+        run_seconds=progress.run_seconds,
+        interrupted=progress.num_updates < config.num_updates and not solved,
         solved=solved,
         directory=None if directory is None else Path(directory),
     )
+
+
+def _compiled(
+    config: Config, seed: int, mesh: Mesh | None, target: float
+) -> tuple[TrainState, Callable[[TrainState, int], tuple[TrainState, Metrics]], float]:
+    """The first state, a function of a state and a number of updates, and seconds to compile."""
+    started = time.perf_counter()
+    state = replicated(training.init(jax.random.key(seed), config), mesh)
+    config, target = replicated((config, jnp.asarray(target, float)), mesh)
+
+    def count(number: int) -> jax.Array:
+        return replicated(jnp.int32(number), mesh)
+
+    program = training.update_block.lower(state, config, count(0), target, _CAPACITY, mesh)
+    block = program.compile()
+    seconds = time.perf_counter() - started
+    return state, lambda state, number: block(state, config, count(number), target), seconds
+
+
+def _blocks(
+    now: Progress, advance: Callable, total: int, target: float, interrupted: threading.Event
+) -> Iterator[Progress]:
+    """Blocks of updates until the last one, the target, or an interruption."""
+    while now.num_updates < total:
+        size = _block_size(total - now.num_updates, now.num_updates, now.run_seconds)
+        size = distributed.agreed(0 if now.num_updates and interrupted.is_set() else size)
+        if size == 0:
+            return
+        started = time.perf_counter()
+        state, metrics = jax.block_until_ready(advance(now.state, size))
+        seconds = now.run_seconds + time.perf_counter() - started
+        made = int(state.num_updates)
+        steps = now.metrics.env_steps[-1] if now.num_updates else 0
+        metrics = _on_host(metrics, made - now.num_updates, steps)
+        now = Progress(made, metrics, state, now.compile_seconds, seconds)
+        yield now
+        if metrics.episode_return[-1] >= target:
+            return
 
 
 class _Folder:
@@ -153,8 +176,9 @@ class _Folder:
         (path / "config.json").write_text(json.dumps(facts, indent=2) + "\n")
         self._write([("update", *_FIELDS)], "w")
 
-    def append(self, metrics: Metrics, first: int) -> None:
-        columns = [getattr(metrics, name) for name in _FIELDS]
+    def append(self, progress: Progress) -> None:
+        columns = [getattr(progress.metrics, name) for name in _FIELDS]
+        first = progress.num_updates - len(columns[0])
         rows = ([first + i + 1, *(c[i].item() for c in columns)] for i in range(len(columns[0])))
         self._write(rows, "a")
 
