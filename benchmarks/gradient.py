@@ -109,7 +109,9 @@ def main() -> None:
     sizes = QUICK if flags.quick else FULL
     # Small sizes are over before the compiler's optimisations, most of the time, have paid.
     jax.config.update("jax_disable_most_optimizations", flags.quick)
-    problems = [finite_mdp(sizes.mdp_samples), cart_pole(sizes.cartpole_samples)]
+    with ThreadPoolExecutor(2) as threads:
+        numbers = (sizes.mdp_samples, sizes.cartpole_samples)
+        problems = list(threads.map(lambda make, n: make(n), (finite_mdp, cart_pole), numbers))
     estimates = [e for problem in problems for e in compared(problem, sizes)]
     print(markdown(ESTIMATE_HEADER, map(estimate_row, estimates)), flush=True)
     speed = both_speeds(sizes)
@@ -497,7 +499,7 @@ def memory_lines(panel: Any, memory: list[dict[str, Any]]) -> None:
     panel.set_xticks(sizes, sizes)
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_title("peak memory, beyond the trajectories", fontsize=10)
-    panel.legend(fontsize=8, loc="upper left")
+    panel.legend(fontsize=8, loc="center right")
     panel.grid(alpha=0.3)
 
 

@@ -139,7 +139,12 @@ def _traced_variables(structure: Any, shapes: tuple) -> PyTree:
     def trace(config: Config) -> PyTree:
         environment, policy = config.build()
         environments.check(environment)
-        config.sampler.resolve_horizon(environment)
+        transitions = config.sampler.num_trajectories * config.sampler.resolve_horizon(environment)
+        if transitions >= 2**31:
+            raise ValueError(
+                f"sampler.num_trajectories × horizon must be below 2³¹ in one update, got "
+                f"{transitions:,}"
+            )
         config.optimizer.transformation()
         return policy.init(jax.random.key(0))
 
