@@ -20,6 +20,31 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+class Dense(nn.Module):
+    """x W + b for one vector x, arranged so that its gradient is fast on a CPU.
+
+    Over a batch, the sum that is the gradient of b costs as much as a product, unless it is a row
+    of one: [x, 1] [W; b]. And the gradient of a product with two columns takes as long as one with
+    64, unless it is two products with one column.
+
+    Attributes:
+      features: columns of W.
+      kernel_init: W's initialiser; b starts at 0.
+    """
+
+    features: int
+    kernel_init: Callable = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """float[n] -> float[features]."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[0], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        if self.features == 2:
+            return jnp.stack([x @ kernel[:, 0], x @ kernel[:, 1]]) + bias
+        return jnp.append(x, jnp.ones((), x.dtype)) @ jnp.concatenate([kernel, bias[None]])
+
+
 class MLP(nn.Module):
     """Dense layers with an activation after each: x ← act(x W + b).
 
@@ -41,7 +66,7 @@ class MLP(nn.Module):
         """One observation, a pytree of arrays, to features float[hidden_sizes[-1]]."""
         x = jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(obs)])
         for width in self.hidden_sizes:
-            x = ACTIVATIONS[self.activation](nn.Dense(width)(x))
+            x = ACTIVATIONS[self.activation](Dense(width)(x))
         return x
 
 

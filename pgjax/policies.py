@@ -30,17 +30,7 @@ class CategoricalHead(nn.Module):
     @nn.compact
     def __call__(self, features: Array) -> tuple[Array]:
         """float[features] -> (logits[n],)."""
-        product = _by_columns if self.num_actions == 2 else jax.lax.dot_general
-        return (nn.Dense(self.num_actions, kernel_init=_HEAD_INIT, dot_general=product)(features),)
-
-
-def _by_columns(x: Array, kernel: Array, dimension_numbers, **options) -> Array:
-    """`x @ kernel`, column by column: on a CPU the gradient of a product with two columns takes as
-    long as that of one with 64; those of two with one column each do not."""
-    dimension_numbers = ((x.ndim - 1,), (0,)), ((), ())
-    columns = (kernel[:, j] for j in range(kernel.shape[1]))
-    products = [jax.lax.dot_general(x, c, dimension_numbers, **options) for c in columns]
-    return jnp.stack(products, axis=-1)
+        return (networks.Dense(self.num_actions, kernel_init=_HEAD_INIT)(features),)
 
 
 class NormalHead(nn.Module):
