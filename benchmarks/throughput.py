@@ -1,10 +1,12 @@
 """Trained environment steps per second beside the ceiling that training runs against.
 
-Three programs for each environment and each number m of trajectories side by side:
+Five programs for each environment and each number m of trajectories side by side:
 
   environment  plain gymnax, m auto-reset environments, random actions;
   ceiling      the same with the policy choosing the actions, no learning;
-  train        `pgjax.update` scanned over, as `pgjax.train` does: only valid steps count.
+  train        `pgjax.update` scanned over, as `pgjax.train` does: only valid steps count;
+  ceiling all  the ceiling, its environments divided over all devices (on a CPU: one a core);
+  train all    `pgjax.update` with a mesh of all devices, as `pgjax train` does.
 
 Auto-reset computes a reset in every step, whole episodes do not: with few side by side, where the
 number of operations counts and not their size, training may pass what is called its ceiling.
@@ -16,13 +18,20 @@ block and at every m.
     python benchmarks/throughput.py
 """
 
+# ruff: noqa: E402
+
 import math
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gymnax
 import jax
+
+from pgjax import parallel
+
+parallel.use_cores()  # before gymnax, which starts JAX's devices when it is imported
+
+import gymnax
 import jax.numpy as jnp
 from common import (
     Seconds,
@@ -46,7 +55,7 @@ ENVIRONMENTS = {
     "Breakout-MinAtar": {"optimizer.learning_rate": 3e-3, "num_updates": 120},
 }
 SIZES = (1, 16, 64, 256, 1024, 4096)
-LINES = ("environment", "ceiling", "train")
+LINES = ("environment", "ceiling", "train", "ceiling_all", "train_all")
 STEPS = 2**18  # per measured call, about; fewer where few run side by side
 MAX_LENGTH = 2**14
 MAX_UPDATES = 8
@@ -61,7 +70,8 @@ def main() -> None:
     sizes = (16, 64) if flags.quick else SIZES
     target = 2**14 if flags.quick else STEPS
     print("million steps/s, medians; compile: seconds for `train`, not counted in its speed")
-    print(f"{'':17} {'m':>5} {'env alone':>10} {'ceiling':>10} {'train':>10} compile/s  length")
+    names = " ".join(f"{name.replace('_', ' '):>11}" for name in LINES)
+    print(f"{'':17}{'m':>5}{names} compile")
     points = []
     for name, overrides in environments.items():
         config, state, length = trained(name, overrides)
@@ -94,20 +104,28 @@ def measure_size(
     )
     point: dict[str, Any] = {"env": config.env, "m": m}
     for line, random_actions in (("environment", True), ("ceiling", False)):
-        program = jax.jit(partial(auto_reset_rollout, m=m, steps=steps, random=random_actions))
-        point[line] = speed(program, (jax.random.key(1), state, config), m * steps)
+        rollout = partial(auto_reset_rollout, steps=steps, random=random_actions)
+        arguments = jax.random.split(jax.random.key(1), m), state, config
+        point[line] = speed(jax.jit(rollout), arguments, m * steps)
+    mesh = pgjax.make_mesh() if m % jax.device_count() == 0 else None
+    if mesh is not None:
+        divided = parallel.on_shares(rollout, mesh, (0, None, None), 0)
+        point["ceiling_all"] = speed(jax.jit(divided), arguments, m * steps)
     needed = trajectory_bytes(config, state)
     if needed > MAX_BYTES:
         return {**point, "skipped": f"train: {needed / 2**30:.1f} GiB of trajectories"}
     num_updates = max(1, min(round(target / (m * length)), MAX_UPDATES))
-    program = jax.jit(partial(train_block, num_updates=num_updates))
-    train = speed(program, (state, config))
-    found = significant(train["num_steps"] / (m * num_updates))
-    return {**point, "train": train, "num_updates": num_updates, "episode_length": found}
+    for line, devices in (("train", None), ("train_all", mesh)):
+        if line == "train" or mesh is not None:
+            program = partial(train_block, num_updates=num_updates, mesh=devices)
+            point[line] = speed(jax.jit(program), (state, config))
+    found = significant(point["train"]["num_steps"] / (m * num_updates))
+    return {**point, "num_updates": num_updates, "episode_length": found}
 
 
-def auto_reset_rollout(key, state, config, m: int, steps: int, random: bool) -> jax.Array:
-    """Plain gymnax: m environments that reset themselves, `steps` steps; the mean reward."""
+def auto_reset_rollout(keys, state, config, steps: int, random: bool) -> jax.Array:
+    """Plain gymnax: environments that reset themselves, `steps` steps; their rewards, [keys]."""
+    m, key = keys.shape[0], keys[0]
     env, env_params = gymnax.make(config.env)
     policy = config.build()[1]
     variables = {"params": state.params, **state.variables}
@@ -124,12 +142,12 @@ def auto_reset_rollout(key, state, config, m: int, steps: int, random: bool) -> 
         obs, env_state, reward, *_ = jax.vmap(env.step, (0, 0, 0, None))(
             jax.random.split(step_key, m), env_state, action, env_params
         )
-        return (obs, env_state), jnp.mean(reward)
+        return (obs, env_state), reward
 
     reset_key, run_key = jax.random.split(key)
     start = jax.vmap(env.reset, (0, None))(jax.random.split(reset_key, m), env_params)
     _, rewards = jax.lax.scan(step, start, jax.random.split(run_key, steps))
-    return jnp.mean(rewards)
+    return jnp.sum(rewards, axis=0)
 
 
 def sampled(key: jax.Array, distribution: Any) -> jax.Array:
@@ -141,11 +159,11 @@ def sampled(key: jax.Array, distribution: Any) -> jax.Array:
     return distribution.environment_action(action)
 
 
-def train_block(state, config, num_updates: int) -> pgjax.TrainResult:
+def train_block(state, config, num_updates: int, mesh: Any) -> pgjax.TrainResult:
     """`pgjax.train` from a given state on: a scan over `pgjax.update`."""
 
     def step(state, _):
-        return pgjax.update(state, config)
+        return pgjax.update(state, config, mesh)
 
     return pgjax.TrainResult(*jax.lax.scan(step, state, length=num_updates))
 
@@ -179,12 +197,12 @@ def row(point: dict[str, Any]) -> str:
     """One line of the printed table."""
 
     def millions(line):
-        return f"{point[line]['steps_per_second'] / 1e6:10.3f}" if line in point else f"{'—':>10}"
+        return f"{point[line]['steps_per_second'] / 1e6:11.3f}" if line in point else f"{'—':>11}"
 
-    text = f"{point['env']:17} {point['m']:5} {' '.join(map(millions, LINES))}"
+    text = f"{point['env']:17}{point['m']:5}{' '.join(map(millions, LINES))}"
     if "skipped" in point:
         return f"{text}\n  skipped {point['skipped']}"
-    return f"{text} {point['train']['compile_seconds']:8.1f} {point['episode_length']:7.4g}"
+    return f"{text} {point['train']['compile_seconds']:7.1f}"
 
 
 def picture(points: list[dict[str, Any]], path: Path) -> None:
@@ -192,9 +210,16 @@ def picture(points: list[dict[str, Any]], path: Path) -> None:
     names = list(dict.fromkeys(point["env"] for point in points))
     figure = Figure(figsize=(2.2 + 2.4 * len(names), 3.4), layout="constrained")
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    labels = ("environment alone", "+ policy (ceiling)", "pgjax train")
+    labels = (
+        "environment alone",
+        "+ policy (ceiling)",
+        "pgjax, one device",
+        "ceiling, all devices",
+        "pgjax, all devices",
+    )
+    styles = (("0.7", "-"), ("C0", "--"), ("C1", "--"), ("C0", "-"), ("C1", "-"))
     for panel, name in zip(panels, names, strict=True):
-        for line, label, color in zip(LINES, labels, ("0.6", "C0", "C1"), strict=True):
+        for line, label, (color, style) in zip(LINES, labels, styles, strict=True):
             found = [p for p in points if p["env"] == name and line in p]
             sizes, speeds = [p["m"] for p in found], [p[line] for p in found]
             middle = [s["steps_per_second"] for s in speeds]
@@ -202,7 +227,8 @@ def picture(points: list[dict[str, Any]], path: Path) -> None:
                 [s["steps_per_second"] - s["lowest"] for s in speeds],
                 [s["highest"] - s["steps_per_second"] for s in speeds],
             ]
-            panel.errorbar(sizes, middle, spread, label=label, color=color, marker="o", ms=3.5)
+            looks = {"color": color, "linestyle": style, "marker": "o", "ms": 3.5}
+            panel.errorbar(sizes, middle, spread, label=label, **looks)
         panel.set(xscale="log", yscale="log", title=name, xlabel="m, side by side")
         panel.set_xticks(sorted({p["m"] for p in points}))
         panel.set_xticklabels(sorted({p["m"] for p in points}), fontsize=8)

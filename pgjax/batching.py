@@ -1,13 +1,16 @@
-"""Reductions that see through `vmap`, so that loops end once for a whole batch.
+"""What `vmap` does to loops: reductions that see through it, and an order of its own on a CPU.
 
 A `while_loop` whose condition differs between the members of a `vmap`ped batch must select, in
 every iteration and for every member, between the old and the new value of all that it carries:
 whole trajectory buffers here. If the condition is the same for all members nothing is selected,
-and slices move together. These two make it the same: a batch runs until its last member is done.
+and slices move together. The reductions make it the same: a batch runs until its last is done.
 """
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
-from jax.custom_batching import custom_vmap
+from jax.custom_batching import custom_vmap, sequential_vmap
 
 from pgjax.types import Array
 
@@ -32,3 +35,12 @@ def max_in_batch(value: Array) -> Array:
 @max_in_batch.def_vmap
 def _(axis_size, in_batched, value):
     return max_in_batch(jnp.max(value, axis=0)), False
+
+
+def sequential_on_cpu(function: Callable) -> Callable:
+    """`function`, for whose `vmap` a CPU takes one member after another.
+
+    There, large products with different matrices are no faster side by side, and what one member
+    works on stays in the caches.
+    """
+    return sequential_vmap(function) if jax.default_backend() == "cpu" else function

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from pgjax.batching import max_in_batch
+from pgjax.batching import max_in_batch, sequential_on_cpu
 from pgjax.config import Config
 from pgjax.parallel import on_shares
 from pgjax.policies import Policy
@@ -83,7 +83,8 @@ def from_trajectories(
     """
     weights = config.estimator.weights(trajectories)
     axes = (None, None, TRAJECTORY_AXES, 1, None)
-    shares = on_shares(_sums, mesh, axes, 0)(params, variables, trajectories, weights, config)
+    share = sequential_on_cpu(_sums)
+    shares = on_shares(share, mesh, axes, 0)(params, variables, trajectories, weights, config)
     gradient, objective, entropy = jax.tree.map(lambda x: jnp.sum(x, axis=0), shares)
     m = trajectories.valid.shape[1]
     gradient, objective = jax.tree.map(lambda x: x / m, (gradient, objective))
