@@ -104,30 +104,36 @@ def until_solved(
 
 
 def pgjax(task: argparse.Namespace, clock: Clock) -> tuple[float, int]:
-    """pgjax with its defaults; after every update the returns of its 64 episodes are looked at."""
+    """pgjax with its defaults on all cores, as `pgjax train` uses them; after every update the
+    returns of its 64 episodes are looked at."""
     import jax
 
-    # By name: `import pgjax` alone may put off the packages underneath until a name is used.
-    from pgjax import Config, evaluate, init, update
+    from pgjax import parallel
+
+    parallel.use_cores()  # before gymnax is imported, which starts JAX's devices
+    # By name: `import pgjax` alone puts off the packages underneath until a name is used.
+    from pgjax import Config, evaluate, init, make_mesh, update
 
     clock("compile")
     use_cache(jax, task.cache)
     config = Config(env="CartPole-v1")
     init_key, key = jax.random.split(jax.random.key(task.seed))
     state = init(init_key, config)
-    compiled = jax.jit(update).lower(state, config).compile()
     # A first evaluation, of the untrained policy's short episodes: next to nothing but compiling.
     evaluate(key, state, config, EPISODES).mean.block_until_ready()
+    mesh = make_mesh(parallel.fitting(config.sampler.num_trajectories))
+    state = parallel.replicated(state, mesh)
+    compiled = jax.jit(lambda state: update(state, config, mesh)).lower(state).compile()
 
     def train() -> float:
         nonlocal state
-        state, metrics = compiled(state, config)
+        state, metrics = compiled(state)
         return float(metrics.episode_return)
 
     def mean_return() -> float:
         nonlocal key
         key, now = jax.random.split(key)
-        return float(evaluate(now, state, config, EPISODES).mean)
+        return float(evaluate(now, parallel.local(state), config, EPISODES).mean)
 
     return until_solved(task, clock, train, mean_return), int(state.env_steps)
 
