@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -37,7 +35,7 @@ def test_throughput(tmp_path):
     found = run("throughput", tmp_path)
     assert [point["m"] for point in found["points"]] == [16, 64]
     for point in found["points"]:
-        for line in ("environment", "ceiling", "train"):
+        for line in ("environment", "ceiling", "train", "ceiling_all", "train_all"):
             measured = point[line]
             speeds = [measured[name] for name in ("lowest", "steps_per_second", "highest")]
             assert positive(*speeds, measured["compile_seconds"])
@@ -59,19 +57,43 @@ def test_returns(tmp_path):
     assert "Catch-bsuite" in (tmp_path / "returns.md").read_text()
 
 
-@pytest.mark.parametrize("problem", ["5-state MDP", "CartPole-v1"])
-def test_variance(problem, variances):
-    plain, best = (found for found in variances if found["problem"] == problem)
-    assert positive(plain["variance"], best["variance"], best["cosine"])
-    assert best["variance"] < plain["variance"] / 3
+def test_gradient(tmp_path):
+    found = run("gradient", tmp_path)
+    for problem in ("5-state MDP", "CartPole-v1"):
+        plain, best = (row for row in found["estimates"] if row["problem"] == problem)
+        assert positive(plain["variance"], best["variance"], best["cosine"], best["milliseconds"])
+        assert best["variance"] < plain["variance"] / 3
+        assert best["variance_after_one_second"] < plain["variance_after_one_second"]
+    assert found["speed"]["relative_difference"] < 1e-4
+    assert "leave_one_out" in (tmp_path / "gradient.md").read_text()
 
 
-@pytest.fixture(scope="module")
-def variances(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("variance")
-    estimates = run("variance", folder)["estimates"]
-    assert "leave_one_out" in (folder / "variance.md").read_text()
-    return estimates
+def test_seeds(tmp_path):
+    found = run("seeds", tmp_path)
+    assert found["quick"]
+    assert "seeds" in (tmp_path / "seeds.md").read_text()
+
+
+def test_scaling(tmp_path):
+    found = run("scaling", tmp_path)
+    assert found["quick"]
+    assert "devices" in (tmp_path / "scaling.md").read_text()
+
+
+def test_time_to_solve(tmp_path):
+    found = run("time_to_solve", tmp_path)
+    cold, warm = found["systems"]
+    assert cold["rows"][0]["reached"]
+    assert warm["rows"][0]["reached"]
+    assert warm["medians"]["compile"] < cold["medians"]["compile"]
+
+
+def test_limits(tmp_path):
+    found = run("limits", tmp_path)
+    for name in ("one", "all"):
+        assert positive(*found["parts"][name].values(), *found["limits"][name].values())
+        assert 0 < found["share_of_product"][name] < 1
+    assert 0.5 < sum(found["operations"].values()) <= 1.01
 
 
 def test_first_run(tmp_path):
