@@ -13,6 +13,9 @@ arrays too large for the caches; and the share of the first that an update reach
 floating-point operations of its matrix products alone (a multiplication and an addition each):
 2 P for an action, 2 P forward and 4 P backward for a gradient, P the number of weights.
 
+Early training: an update of the policy at its start, whose episodes are short, against one of the
+trained policy, whose episodes all last the 500 steps that a fixed-length rollout would run.
+
 And by the profiler, on one device, which of XLA's operations an update spends its time in.
 
     python benchmarks/limits.py
@@ -64,6 +67,7 @@ def main() -> None:
             name: significant(8 * weights * steps / parts[name]["update"] / limits[name]["flops"])
             for name in meshes
         },
+        "early": early(config, state),
         "operations": operations(config, state),
     }
     text = report(result)
@@ -102,6 +106,24 @@ def seconds_of_parts(
         compiled, _ = compile_ahead(program, *arguments)
         found[name] = significant(measure(partial(compiled, *arguments), repeats=20).median)
     return found
+
+
+def early(config: pgjax.Config, trained: pgjax.TrainState) -> dict[str, float]:
+    """Seconds of an update on one device, at the start of training and with full-length episodes."""
+    update, _ = compile_ahead(jax.jit(partial(pgjax.update, config=config)), trained)
+    fresh = pgjax.init(jax.random.key(2), config)
+    states = {"start": fresh, "full": trained}
+    lengths = {name: update(state)[1].episode_length for name, state in states.items()}
+    seconds = {
+        name: measure(partial(update, state), repeats=20).median for name, state in states.items()
+    }
+    return {
+        "start_seconds": significant(seconds["start"]),
+        "full_seconds": significant(seconds["full"]),
+        "start_length": significant(lengths["start"]),
+        "full_length": significant(lengths["full"]),
+        "ratio": significant(seconds["full"] / seconds["start"], 3),
+    }
 
 
 def limits_of(mesh: Mesh | None, quick: bool) -> dict[str, float]:
@@ -175,9 +197,20 @@ def report(result: dict[str, Any]) -> str:
             f"One update of {steps} steps:\n",
             markdown(HEADER, rows),
             markdown(header, limits),
+            early_line(result["early"]),
             "Operations of an update on one device:\n",
             markdown(("operation", "time"), spent),
         ]
+    )
+
+
+def early_line(found: dict[str, float]) -> str:
+    """The figures of early training in a sentence."""
+    return (
+        f"An update at the start of training (mean length {found['start_length']:.0f}) takes "
+        f"{1e3 * found['start_seconds']:.1f} ms, one of full-length episodes "
+        f"({found['full_length']:.0f}) {1e3 * found['full_seconds']:.1f} ms: "
+        f"{found['ratio']:.1f} times as long.\n"
     )
 
 

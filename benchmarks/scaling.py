@@ -52,11 +52,11 @@ from common import (
     significant,
     write,
 )
-from jax.sharding import NamedSharding, PartitionSpec
 from matplotlib.figure import Figure
 from seeds import ENVIRONMENT, frozen, steps_between, with_params, write_params
 
 import pgjax
+from pgjax import parallel
 
 DEVICES = (1, 2, 4, 8)
 STRONG = 256  # trajectories in total
@@ -163,7 +163,7 @@ def measure_task(task: dict[str, Any]) -> list[dict[str, Any]]:
 def speed(m: int, mesh: Any, params: Path, repeats: int) -> dict[str, Any]:
     """Steps per second of updates with m trajectories in total."""
     config = frozen(m)
-    args = everywhere(with_params(config, params), config, mesh)
+    args = parallel.replicated((with_params(config, params), config), mesh)
     compiled, compile_seconds = compile_ahead(jax.jit(partial(train_block, mesh=mesh)), *args)
     num_steps = steps_between(args[0], compiled(*args).state)
     # Without a limit of time: processes that called it unequally often would wait for ever.
@@ -177,16 +177,6 @@ def speed(m: int, mesh: Any, params: Path, repeats: int) -> dict[str, Any]:
         "episode_length": significant(num_steps / (m * NUM_UPDATES)),
         "compile_seconds": significant(compile_seconds, 3),
     }
-
-
-def everywhere(state: pgjax.TrainState, config: pgjax.Config, mesh: Any) -> tuple:
-    """State and config on every device: with several processes, arrays must say that they are."""
-    if mesh is None:
-        return state, config
-    # As plain integers: JAX 0.10 does not send typed keys to other processes' devices.
-    state = state.replace(key=jax.random.key_data(state.key))
-    state, config = jax.device_put((state, config), NamedSharding(mesh, PartitionSpec()))
-    return state.replace(key=jax.jit(jax.random.wrap_key_data)(state.key)), config
 
 
 def train_block(state: pgjax.TrainState, config: pgjax.Config, mesh: Any) -> pgjax.TrainResult:

@@ -69,15 +69,21 @@ def test_gradient(tmp_path):
 
 
 def test_seeds(tmp_path):
-    found = run("seeds", tmp_path)
-    assert found["quick"]
-    assert "seeds" in (tmp_path / "seeds.md").read_text()
+    (point,) = run("seeds", tmp_path)["points"]
+    assert point["num_seeds"] == 4
+    for line in (point["seeds"], point["one_run"]):
+        assert positive(line["steps_per_second"], line["memory_estimate"], line["num_steps"])
+    assert point["seeds"]["m"] * 4 == point["one_run"]["m"]
 
 
 def test_scaling(tmp_path):
     found = run("scaling", tmp_path)
-    assert found["quick"]
-    assert "devices" in (tmp_path / "scaling.md").read_text()
+    points = [(p["devices"], p["processes"], p["scaling"], p["m"]) for p in found["points"]]
+    one, two = [(1, 1, "strong", 16), (1, 1, "weak", 8)], [(2, 1, "strong", 16), (2, 1, "weak", 16)]
+    assert points == [*one, *two, (2, 2, "strong", 16)]
+    steps = {p["num_steps"] for p in found["points"] if p["scaling"] == "strong"}
+    assert len(steps) == 1  # the same trajectories on any number of devices and processes
+    assert positive(found["two_processes"], *(p["speed_up"] for p in found["points"]))
 
 
 def test_time_to_solve(tmp_path):
