@@ -109,7 +109,7 @@ def seconds_of_parts(
 
 
 def early(config: pgjax.Config, trained: pgjax.TrainState) -> dict[str, float]:
-    """Seconds of an update on one device, at the start of training and with full-length episodes."""
+    """Seconds of an update on one device, at the start of training and with full episodes."""
     update, _ = compile_ahead(jax.jit(partial(pgjax.update, config=config)), trained)
     fresh = pgjax.init(jax.random.key(2), config)
     states = {"start": fresh, "full": trained}

@@ -19,7 +19,6 @@ from pgjax import (
     environments,
     evaluation,
     flags,
-    memory,
     policies,
     runs,
     startup,
@@ -55,7 +54,6 @@ def train(arguments: list[str]) -> int:
     _check_options(options)
     config = checked(make_config())
     mesh = startup.mesh(options, config.sampler.num_trajectories)
-    memory.seeds_that_fit(config)
     directory = options.directory or _new_directory(config, options.seed)
     if not distributed.is_first():
         runs.run(config, options.seed, directory, None, mesh, options.stop_at_return)

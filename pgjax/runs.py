@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from pgjax import checkpoints, distributed, plots, serialization, training
+from pgjax import checkpoints, distributed, memory, plots, serialization, training
 from pgjax.components import check_int
 from pgjax.config import Config, checked
 from pgjax.parallel import check_mesh, local, replicated
@@ -93,11 +93,13 @@ def run(
 
     Raises:
       ValueError, TypeError: before anything is compiled or written, for what cannot be; a
-        `directory` that exists.
+        `directory` that exists; more memory than there is.
     """
     check_int("seed", seed, 0)
     arrays = checked(config)
     check_mesh(mesh, "sampler.num_trajectories", config.sampler.num_trajectories)
+    # Of several processes, each holds its share of the trajectories.
+    memory.seeds_that_fit(config, memory.available_bytes() * jax.process_count())
     writes = directory is not None and distributed.is_first()
     folder = _Folder(Path(directory), config, seed) if writes else None
     state, advance, compile_seconds = _compiled(arrays, seed, mesh, stop_at_return)

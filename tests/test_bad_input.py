@@ -51,6 +51,11 @@ CASES = [
         TypeError,
         "env is part of the program, so it must be hashable.*'Unhashable'",
     ),
+    (
+        lambda: bad(sampler__num_trajectories=10**7),
+        ValueError,
+        r"num_trajectories × horizon must be below 2³¹ in one update, got 5,000,000,000",
+    ),
     (lambda: pgjax.Config(env=VectorReward()), ValueError, r"reward must be a scalar.*\(1,\)"),
     (lambda: pgjax.Config(env=DriftingState()), TypeError, "state changes from reset to step"),
     (lambda: pgjax.Config(env=DictActions()), TypeError, "no policy head for the actions"),

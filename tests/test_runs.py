@@ -56,6 +56,30 @@ def test_a_bad_config_leaves_no_folder(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_beyond_the_memory_is_refused(tmp_path):
+    huge = CONFIG.replace(**{"sampler.num_trajectories": 2_000_000})
+    with pytest.raises(ValueError, match=r"one seed needs \d+ GiB, .*available .*, \d+ would fit"):
+        pgjax.run(huge, directory=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_divided_over_devices_that_stops_at_a_return(tmp_path):
+    config = CONFIG.replace(num_updates=30, env="Catch-bsuite")
+    config = config.replace(**{"sampler.num_trajectories": 16})
+    plain = pgjax.run(config, 1, stop_at_return=0.0)
+    divided = pgjax.run(config, 1, tmp_path / "run", mesh=pgjax.make_mesh(2), stop_at_return=0.0)
+    for result in (plain, divided):
+        assert result.solved
+        assert not result.interrupted
+        assert len(result.metrics.episode_return) == int(result.state.num_updates) < 30
+    np.testing.assert_allclose(
+        divided.metrics.episode_return, plain.metrics.episode_return, rtol=1e-4, atol=1e-5
+    )
+    assert {len(leaf.devices()) for leaf in jax.tree.leaves(divided.state.params)} == {1}
+    loaded, _ = pgjax.load(tmp_path / "run")
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, divided.state.params)
+
+
 def test_interruption_saves_what_was_done(tmp_path):
     def interrupt(progress):
         os.kill(os.getpid(), signal.SIGINT)
