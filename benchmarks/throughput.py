@@ -159,7 +159,7 @@ def sampled(key: jax.Array, distribution: Any) -> jax.Array:
     return distribution.environment_action(action)
 
 
-def train_block(state, config, num_updates: int, mesh: Any) -> pgjax.TrainResult:
+def train_block(state, config, num_updates: int, mesh: Any = None) -> pgjax.TrainResult:
     """`pgjax.train` from a given state on: a scan over `pgjax.update`."""
 
     def step(state, _):

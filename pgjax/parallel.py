@@ -52,9 +52,12 @@ def make_mesh(num_devices: int | None = None) -> Mesh:
 def use_cores(number: int | None = None) -> None:
     """Makes JAX devices of the CPU's cores, as many as asked for; None: one of each core.
 
-    Of no effect once JAX has started, or where XLA_FLAGS says how many.
+    Of no effect once JAX has started, or where XLA_FLAGS says how many, or JAX_NUM_CPU_DEVICES
+    and nothing is asked for.
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    if number is None and jax.config.jax_num_cpu_devices > 0:
         return
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with contextlib.suppress(RuntimeError):
