@@ -10,7 +10,8 @@ in throughput.py. Speed-up is relative to one device and no mesh; efficiency is 
 process for each n.
 
 And the price of more processes: strong scaling with two processes of one device each, joined by
-`jax.distributed`, beside one process with two devices.
+`jax.distributed`, each bound to a core of its own as SLURM and MPI bind theirs, beside one process
+with two devices.
 
 On a CPU the devices are JAX's: threads on the cores that there are, whose number the results state.
 Beyond it devices share cores, and a line shows what sharing costs, not what more hardware would
@@ -22,6 +23,7 @@ backend the first n real devices are used, as many as exist, and the two process
 
 # ruff: noqa: E402
 import json
+import os
 import sys
 
 import jax
@@ -32,9 +34,10 @@ TASK = json.loads(sys.argv[2]) if sys.argv[1:2] == ["--worker"] else None
 if TASK is not None:
     jax.config.update("jax_num_cpu_devices", TASK["local_devices"])
     if "processes" in TASK:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[TASK["core"]]})
         jax.distributed.initialize(**TASK["processes"])
 
-import os
 import socket
 import subprocess
 import tempfile
@@ -122,7 +125,7 @@ def worker(task: dict[str, Any]) -> list[dict[str, Any]]:
 def two_processes(task: dict[str, Any]) -> list[dict[str, Any]]:
     """What two new processes measure together, as the first of them reports it."""
     joined = {"coordinator_address": f"127.0.0.1:{free_port()}", "num_processes": 2}
-    tasks = ({**task, "processes": {**joined, "process_id": i}} for i in range(2))
+    tasks = ({**task, "core": i, "processes": {**joined, "process_id": i}} for i in range(2))
     processes = [
         subprocess.Popen(command(task), stdout=subprocess.PIPE, text=True) for task in tasks
     ]

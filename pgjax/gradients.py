@@ -29,7 +29,6 @@ class Scored(NamedTuple):
     obs: PyTree
     action: Array
     weight: Array
-    valid: Array
 
 
 def estimate(
@@ -97,18 +96,34 @@ def _sums(
     """Of one share: m times the gradient and the objective, and the summed entropy, each [1, …]."""
     _, policy = config.build()
     steps, n = weights.shape
-    scored = Scored(trajectories.obs, trajectories.action, weights, trajectories.valid)
+    scored = Scored(trajectories.obs, trajectories.action, weights)
     flat = jax.tree.map(lambda x: x.reshape(steps * n, *x.shape[2:]), scored)
     size = min(_CHUNK_SIZE, steps * n)
-    # Chunks after the last valid step hold nothing; they are never computed.
-    last = jnp.max(jnp.where(jnp.any(trajectories.valid, axis=1), jnp.arange(1, steps + 1), 0))
-    num_chunks = max_in_batch((last * n + size - 1) // size)
+    # Valid steps only: step by step, and in each step the longest trajectories first, so that those
+    # still running are the first of them.
+    longest_first = jnp.argsort(-jnp.sum(trajectories.valid, axis=0))
+    running = jnp.sum(trajectories.valid, axis=1, dtype=jnp.int32)
+    ends = jnp.cumsum(running)
+    num_chunks = max_in_batch((ends[-1] + size - 1) // size)
+    # Trajectories of one length lie one step after another as they are, and need no gathering.
+    in_order = ends[-1] == n * jnp.sum(running > 0)
+
+    def gathered(position, time):
+        trajectory = longest_first[position - (ends - running)[time]]
+        return jax.tree.map(lambda x: x[time * n + trajectory], flat)
+
+    def sliced(position, time):
+        return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, position[0], size), flat)
 
     def accumulate(carry):
         index, *sums = carry
-        chunk, position = _chunk(flat, index * size, size)
+        position = index * size + jnp.arange(size, dtype=jnp.int32)
+        time = jnp.minimum(jnp.searchsorted(ends, position, side="right"), steps - 1)
+        whole = in_order & (position[-1] < steps * n)
+        chunk = jax.lax.cond(whole, sliced, gathered, position, time)
+        valid = position < ends[-1]
         (objective, entropy), gradient = jax.value_and_grad(_objective, has_aux=True)(
-            params, variables, chunk, position // n, policy, config
+            params, variables, chunk, valid, time, policy, config
         )
         return index + 1, *jax.tree.map(jnp.add, tuple(sums), (gradient, objective, entropy))
 
@@ -119,7 +134,13 @@ def _sums(
 
 
 def _objective(
-    params: PyTree, variables: PyTree, chunk: Scored, time: Array, policy: Policy, config: Config
+    params: PyTree,
+    variables: PyTree,
+    chunk: Scored,
+    valid: Array,
+    time: Array,
+    policy: Policy,
+    config: Config,
 ) -> tuple[Array, Array]:
     """Sums over a chunk: of the contributions to m times the objective, and of the entropy."""
 
@@ -130,16 +151,7 @@ def _objective(
     log_prob, entropy = jax.vmap(score)(chunk.obs, chunk.action)
     weight = jax.lax.stop_gradient(chunk.weight)
     contribution = config.objective.contribution(log_prob, entropy, weight, time)
-    return _sum(contribution, chunk.valid), _sum(entropy, chunk.valid)
-
-
-def _chunk(flat: Scored, start: Array, size: int) -> tuple[Scored, Array]:
-    """`size` transitions from `start` on, and their positions. A slice that would reach over the
-    end begins earlier, and what an earlier chunk has counted is marked invalid."""
-    total = flat.valid.shape[0]
-    chunk = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), flat)
-    position = jnp.minimum(start, total - size) + jnp.arange(size, dtype=start.dtype)
-    return chunk._replace(valid=chunk.valid & (position >= start)), position
+    return _sum(contribution, valid), _sum(entropy, valid)
 
 
 def _sum(values: Array, valid: Array) -> Array:
