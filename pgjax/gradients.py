@@ -5,6 +5,7 @@
 Sum over t, mean over the m trajectories; never a mean over steps.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -23,12 +24,14 @@ from pgjax.types import TRAJECTORY_AXES, Array, Metrics, PyTree, TrainState, Tra
 _CHUNK_SIZE = 256
 
 
-class Scored(NamedTuple):
-    """Transitions to differentiate, [N, …]: what was done where, and its weight."""
+class Chunk(NamedTuple):
+    """Transitions to differentiate, [size, …]: what was done where and when, and its weight."""
 
     obs: PyTree
     action: Array
     weight: Array
+    valid: Array
+    time: Array
 
 
 def estimate(
@@ -95,35 +98,12 @@ def _sums(
 ) -> tuple[PyTree, Array, Array]:
     """Of one share: m times the gradient and the objective, and the summed entropy, each [1, …]."""
     _, policy = config.build()
-    steps, n = weights.shape
-    scored = Scored(trajectories.obs, trajectories.action, weights)
-    flat = jax.tree.map(lambda x: x.reshape(steps * n, *x.shape[2:]), scored)
-    size = min(_CHUNK_SIZE, steps * n)
-    # Valid steps only: step by step, and in each step the longest trajectories first, so that those
-    # still running are the first of them.
-    longest_first = jnp.argsort(-jnp.sum(trajectories.valid, axis=0))
-    running = jnp.sum(trajectories.valid, axis=1, dtype=jnp.int32)
-    ends = jnp.cumsum(running)
-    num_chunks = max_in_batch((ends[-1] + size - 1) // size)
-    # Trajectories of one length lie one step after another as they are, and need no gathering.
-    in_order = ends[-1] == n * jnp.sum(running > 0)
-
-    def gathered(position, time):
-        trajectory = longest_first[position - (ends - running)[time]]
-        return jax.tree.map(lambda x: x[time * n + trajectory], flat)
-
-    def sliced(position, time):
-        return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, position[0], size), flat)
+    chunk_of, num_chunks = _chunks(trajectories, weights)
 
     def accumulate(carry):
         index, *sums = carry
-        position = index * size + jnp.arange(size, dtype=jnp.int32)
-        time = jnp.minimum(jnp.searchsorted(ends, position, side="right"), steps - 1)
-        whole = in_order & (position[-1] < steps * n)
-        chunk = jax.lax.cond(whole, sliced, gathered, position, time)
-        valid = position < ends[-1]
         (objective, entropy), gradient = jax.value_and_grad(_objective, has_aux=True)(
-            params, variables, chunk, valid, time, policy, config
+            params, variables, chunk_of(index), policy, config
         )
         return index + 1, *jax.tree.map(jnp.add, tuple(sums), (gradient, objective, entropy))
 
@@ -133,14 +113,41 @@ def _sums(
     return jax.tree.map(lambda x: x[None], tuple(sums))
 
 
+def _chunks(trajectories: Trajectories, weights: Array) -> tuple[Callable[[Array], Chunk], Array]:
+    """The valid transitions, cut into chunks: a function of a chunk's index, and their number.
+
+    They go step by step, and in each step the longest trajectories first, so that those still
+    running come before those that are over.
+    """
+    steps, n = weights.shape
+    taken = (trajectories.obs, trajectories.action, weights)
+    flat = jax.tree.map(lambda x: x.reshape(steps * n, *x.shape[2:]), taken)
+    size = min(_CHUNK_SIZE, steps * n)
+    longest_first = jnp.argsort(-jnp.sum(trajectories.valid, axis=0))
+    running = jnp.sum(trajectories.valid, axis=1, dtype=jnp.int32)
+    ends = jnp.cumsum(running)
+    # Trajectories of one length lie in this order as they are, and need no gathering.
+    in_order = ends[-1] == n * jnp.sum(running > 0)
+
+    def sliced(position, time):
+        return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, position[0], size), flat)
+
+    def gathered(position, time):
+        trajectory = longest_first[position - (ends - running)[time]]
+        return jax.tree.map(lambda x: x[time * n + trajectory], flat)
+
+    def chunk_of(index):
+        position = index * size + jnp.arange(size, dtype=jnp.int32)
+        time = jnp.minimum(jnp.searchsorted(ends, position, side="right"), steps - 1)
+        whole = in_order & (position[-1] < steps * n)
+        found = jax.lax.cond(whole, sliced, gathered, position, time)
+        return Chunk(*found, valid=position < ends[-1], time=time)
+
+    return chunk_of, max_in_batch((ends[-1] + size - 1) // size)
+
+
 def _objective(
-    params: PyTree,
-    variables: PyTree,
-    chunk: Scored,
-    valid: Array,
-    time: Array,
-    policy: Policy,
-    config: Config,
+    params: PyTree, variables: PyTree, chunk: Chunk, policy: Policy, config: Config
 ) -> tuple[Array, Array]:
     """Sums over a chunk: of the contributions to m times the objective, and of the entropy."""
 
@@ -150,8 +157,8 @@ def _objective(
 
     log_prob, entropy = jax.vmap(score)(chunk.obs, chunk.action)
     weight = jax.lax.stop_gradient(chunk.weight)
-    contribution = config.objective.contribution(log_prob, entropy, weight, time)
-    return _sum(contribution, valid), _sum(entropy, valid)
+    contribution = config.objective.contribution(log_prob, entropy, weight, chunk.time)
+    return _sum(contribution, chunk.valid), _sum(entropy, chunk.valid)
 
 
 def _sum(values: Array, valid: Array) -> Array:

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from environments_for_tests import UnboundedActions
 
 import pgjax
@@ -118,6 +119,29 @@ def test_the_gradient_does_not_depend_on_the_chunks_it_is_summed_in(monkeypatch)
         found = jax.jit(lambda key, state: pgjax.gradients.estimate(key, state, arrays))(key, state)
         whole = found if whole is None else whole
         equal(found, whole, rtol=5e-4, atol=5e-3)
+
+
+@pytest.mark.parametrize(("env", "lengths"), [("CartPole-v1", "many"), ("Catch-bsuite", "one")])
+def test_the_gradient_is_that_of_all_transitions_at_once(env, lengths):
+    config = training.checked(
+        pgjax.Config(env, sampler=pgjax.Episodes(11, horizon=90 if lengths == "many" else 20))
+    )
+    state = pgjax.init(jax.random.key(0), config)
+    tau = pgjax.sample_trajectories(jax.random.key(9), state, config)
+    assert (len(set(np.asarray(tau.valid.sum(0)))) == 1) == (lengths == "one")
+    weights, policy = config.estimator.weights(tau), config.build()[1]
+
+    def objective(params):
+        def log_prob(obs, action):
+            return policy.apply({"params": params}, obs).log_prob(action)
+
+        log_probs = jax.vmap(jax.vmap(log_prob))(tau.obs, tau.action)
+        return jnp.sum(jnp.where(tau.valid, log_probs * weights, 0.0)) / 11
+
+    expected = jax.grad(objective)(state.params)
+    found, value, _ = pgjax.gradients.from_trajectories(state.params, {}, tau, config)
+    np.testing.assert_allclose(value, objective(state.params), rtol=1e-4, atol=1e-4)
+    equal(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_nothing_is_learned_from_no_signal():
