@@ -52,7 +52,8 @@ def train(arguments: list[str]) -> int:
     startup.add_options(parser)
     options, make_config = flags.read(arguments, parser)
     _check_options(options)
-    config = checked(make_config())
+    config = make_config()
+    checked(config)
     mesh = startup.mesh(options, config.sampler.num_trajectories)
     directory = options.directory or _new_directory(config, options.seed)
     if not distributed.is_first():

@@ -14,7 +14,9 @@ import pgjax
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-SMALL = {"num_updates": 2, "sampler.num_trajectories": 4}
+# Devices are made before anything else runs; tests/test_package.py does it in a new process.
+BLOCKS = [block for block in BLOCKS if "jax_num_cpu_devices" not in block]
+SMALL = {"num_updates": 2, "sampler.num_trajectories": 8}
 
 
 def run_block(block, monkeypatch):
