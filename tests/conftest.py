@@ -9,6 +9,7 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="pgjax-tests-")
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 # For the tests of several devices, virtual where the machine has fewer cores; all others use one.
 jax.config.update("jax_num_cpu_devices", 8)
@@ -22,3 +23,19 @@ def _rank_promotion_inside_gymnax(request):
     allowed = "Swimmer" in request.node.name
     with jax.numpy_rank_promotion("allow" if allowed else "raise"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_compilation_cache_left_on():
+    # A command turns it on for its process; here that would be for all tests that follow.
+    yield
+    if jax.config.jax_compilation_cache_dir is not None:
+        jax.config.update("jax_compilation_cache_dir", None)
+        compilation_cache.reset_cache()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_are_forgotten():
+    # Hundreds of compiled programs in one process come near Linux's limit of memory mappings.
+    yield
+    jax.clear_caches()

@@ -171,7 +171,7 @@ def test_an_unknown_path_is_answered_with_the_nearest_name(path, nearest):
         FULL.replace(**{path: 1.0})
 
 
-@pytest.mark.parametrize("path", ["env_params.gravity", "num_updates.half", "sampler.horizon.x"])
+@pytest.mark.parametrize("path", ["num_updates.half", "sampler.horizon.x"])
 def test_a_path_into_what_has_no_fields_is_refused_by_name(path):
     with pytest.raises(ValueError, match=path):
         SMALL.replace(**{path: 1.0})
@@ -250,3 +250,10 @@ def test_a_traced_time_limit_is_refused_by_name():
 
     with pytest.raises(TypeError, match=r"env_params\.max_steps_in_episode"):
         jax.jit(leaves)(3)
+
+
+def test_a_path_into_env_params_starts_from_the_defaults():
+    changed = pgjax.Config(env="CartPole-v1").replace(**{"env_params.gravity": 5.0})
+    assert changed.env_params.gravity == 5.0
+    defaults = pgjax.environments.default_params("CartPole-v1")
+    assert changed.env_params == defaults.replace(gravity=5.0)
