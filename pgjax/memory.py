@@ -66,7 +66,10 @@ def memory_estimate(config: Config, num_seeds: int = 1) -> MemoryEstimate:
         _STATE_COPIES * _bytes(state.replace(key=None)),
         2 * config.num_updates * _bytes(metrics),
     )
-    return MemoryEstimate(*(num_seeds * part for part in parts))
+    total = MemoryEstimate(*(num_seeds * part for part in parts))
+    # Of several seeds, the one whose gradient is being taken is copied out of the batch.
+    copied = parts[0] if num_seeds > 1 else 0
+    return total._replace(working=total.working + copied)
 
 
 def seeds_that_fit(config: Config, limit: int | None = None) -> int:
@@ -82,7 +85,7 @@ def seeds_that_fit(config: Config, limit: int | None = None) -> int:
     limit = int(_SHARE_OF_AVAILABLE * available) if limit is None else limit
     needed = memory_estimate(config)
     if needed.total <= limit:
-        return limit // needed.total
+        return max(1, (limit - needed.trajectories) // needed.total)
     per_trajectory = (needed.trajectories + needed.working) / config.sampler.num_trajectories
     fitting = int((limit - needed.state - needed.metrics) / per_trajectory)
     advice = "no number of trajectories fits" if fitting < 1 else f"{fitting} would fit"
