@@ -60,6 +60,17 @@ def measure(function: Callable[[], Any], repeats: int = 10, seconds: float = 20.
     return Seconds(statistics.median(times), min(times), max(times), wanted)
 
 
+def per_second(num_steps: int, seconds: Seconds) -> dict[str, float]:
+    """Steps per second of calls of `num_steps` each: median, lowest, highest."""
+    return {
+        "steps_per_second": significant(num_steps / seconds.median),
+        "lowest": significant(num_steps / seconds.max),
+        "highest": significant(num_steps / seconds.min),
+        "repeats": seconds.repeats,
+        "num_steps": num_steps,
+    }
+
+
 def compile_ahead(jitted: Any, *args: Any) -> tuple[Callable, float]:
     """The compiled program of a `jax.jit` function for `args`, and seconds to trace and compile."""
     start = time.perf_counter()

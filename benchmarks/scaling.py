@@ -51,12 +51,14 @@ from common import (
     markdown,
     measure,
     parser,
+    per_second,
     results_folder,
     significant,
     write,
 )
 from matplotlib.figure import Figure
 from seeds import ENVIRONMENT, frozen, steps_between, with_params, write_params
+from throughput import train_block
 
 import pgjax
 from pgjax import parallel
@@ -167,28 +169,16 @@ def speed(m: int, mesh: Any, params: Path, repeats: int) -> dict[str, Any]:
     """Steps per second of updates with m trajectories in total."""
     config = frozen(m)
     args = parallel.replicated((with_params(config, params), config), mesh)
-    compiled, compile_seconds = compile_ahead(jax.jit(partial(train_block, mesh=mesh)), *args)
+    program = partial(train_block, num_updates=NUM_UPDATES, mesh=mesh)
+    compiled, compile_seconds = compile_ahead(jax.jit(program), *args)
     num_steps = steps_between(args[0], compiled(*args).state)
     # Without a limit of time: processes that called it unequally often would wait for ever.
     seconds = measure(partial(compiled, *args), repeats, seconds=1e9)
     return {
-        "steps_per_second": significant(num_steps / seconds.median),
-        "lowest": significant(num_steps / seconds.max),
-        "highest": significant(num_steps / seconds.min),
-        "repeats": seconds.repeats,
-        "num_steps": num_steps,
+        **per_second(num_steps, seconds),
         "episode_length": significant(num_steps / (m * NUM_UPDATES)),
         "compile_seconds": significant(compile_seconds, 3),
     }
-
-
-def train_block(state: pgjax.TrainState, config: pgjax.Config, mesh: Any) -> pgjax.TrainResult:
-    """`pgjax.train` from a given state on, over the devices of a mesh."""
-
-    def step(state, _):
-        return pgjax.update(state, config, mesh=mesh)
-
-    return pgjax.TrainResult(*jax.lax.scan(step, state, length=NUM_UPDATES))
 
 
 def relate(points: list[dict[str, Any]]) -> None:

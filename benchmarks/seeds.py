@@ -31,7 +31,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from common import compile_ahead, markdown, measure, parser, results_folder, significant, write
+from common import (
+    compile_ahead,
+    markdown,
+    measure,
+    parser,
+    per_second,
+    results_folder,
+    significant,
+    write,
+)
 from flax import serialization
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -112,8 +121,7 @@ def measure_line(num_seeds: int, m: int, vmapped: bool, target: int, params: str
     state = with_params(config, Path(params))
     needed = num_seeds * trajectory_bytes(config, state)
     found: dict[str, Any] = {"num_seeds": num_seeds, "m": m, "trajectory_bytes": needed}
-    if hasattr(pgjax, "memory_estimate"):
-        found["memory_estimate"] = int(pgjax.memory_estimate(config, num_seeds).total)
+    found["memory_estimate"] = int(pgjax.memory_estimate(config, num_seeds).total)
     if needed > MAX_BYTES:
         return {**found, "skipped": f"{needed / 2**30:.1f} GiB of trajectories"}
     steps = num_seeds * m * config.sampler.resolve_horizon(config.build()[0])
@@ -131,11 +139,7 @@ def measure_line(num_seeds: int, m: int, vmapped: bool, target: int, params: str
     return {
         **found,
         "num_updates": num_updates,
-        "steps_per_second": significant(num_steps / seconds.median),
-        "lowest": significant(num_steps / seconds.max),
-        "highest": significant(num_steps / seconds.min),
-        "repeats": seconds.repeats,
-        "num_steps": num_steps,
+        **per_second(num_steps, seconds),
         "episode_length": significant(num_steps / (num_seeds * m * num_updates)),
         "compile_seconds": significant(compile_seconds, 3),
         "memory_bytes": memory()[1] - before + state_bytes(state),

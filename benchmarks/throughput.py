@@ -34,10 +34,10 @@ parallel.use_cores()  # before gymnax, which starts JAX's devices when it is imp
 import gymnax
 import jax.numpy as jnp
 from common import (
-    Seconds,
     compile_ahead,
     measure,
     parser,
+    per_second,
     results_folder,
     significant,
     write,
@@ -93,7 +93,7 @@ def trained(name: str, overrides: dict[str, Any]) -> tuple[pgjax.Config, pgjax.T
 def measure_size(
     config: pgjax.Config, state: pgjax.TrainState, length: float, m: int, target: int
 ) -> dict[str, Any]:
-    """The three speeds with m side by side; `train` is missing where memory would not do."""
+    """The five speeds with m side by side; `train` is missing where memory would not do."""
     steps = max(16, min(target // m, MAX_LENGTH))
     config = config.replace(
         **{
@@ -174,13 +174,9 @@ def speed(program: Any, args: tuple, num_steps: int | None = None) -> dict[str, 
     if num_steps is None:
         (before, _), (after, _) = args, compiled(*args)
         num_steps = int(after.env_steps - before.env_steps)
-    seconds: Seconds = measure(partial(compiled, *args))
+    seconds = measure(partial(compiled, *args))
     return {
-        "steps_per_second": significant(num_steps / seconds.median),
-        "lowest": significant(num_steps / seconds.max),
-        "highest": significant(num_steps / seconds.min),
-        "repeats": seconds.repeats,
-        "num_steps": num_steps,
+        **per_second(num_steps, seconds),
         "compile_seconds": significant(compile_seconds, 3),
     }
 

@@ -25,7 +25,6 @@ system, so that none pays for reading its packages from a slow disk.
     pip install -e '.[benchmarks]' && python benchmarks/time_to_solve.py
 """
 
-import importlib.metadata
 import importlib.util
 import json
 import math
@@ -42,6 +41,8 @@ from common import markdown, parser, results_folder, significant, write
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from solvers import PARTS
+
+from pgjax.checkpoints import versions
 
 THRESHOLD = 475.0
 BUDGET = 120.0  # seconds from process start, for a seed
@@ -161,17 +162,6 @@ def summary(label: str, packages: tuple[str, ...], rows: list[dict[str, Any]]) -
 def absent(system: System, status: str) -> dict[str, Any]:
     """A system without figures."""
     return {"system": system.label, "status": status, "packages": versions(system.packages)}
-
-
-def versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """The installed versions of those that are installed."""
-    found = {}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def seconds(row: dict[str, Any]) -> float:

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,10 @@ def load(path: str | os.PathLike, config: Config | None = None) -> tuple[TrainSt
     return _restore(path, config, manifest["key_impl"]), config
 
 
-def versions() -> dict[str, str]:
-    """The installed versions of what a result depends on."""
+def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
+    """The installed versions of packages; by default, of what a result depends on."""
     found = {}
-    for package in _PACKAGES:
+    for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

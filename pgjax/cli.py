@@ -8,13 +8,6 @@ import jax
 from pgjax import distributed, startup
 from pgjax.components import unknown
 
-_COMMANDS = {
-    "train": "train a policy, evaluate it, leave a run folder",
-    "evaluate": "evaluate the policy of a run folder or checkpoint",
-    "envs": "list every environment: spaces, time limit, the policy head it gets",
-    "doctor": "versions, devices, what is slow here and why",
-}
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command.
@@ -24,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:10s}{text}" for name, text in _COMMANDS.items())
+        lines = "\n".join(f"  {name:10s}{text}" for name, text in startup.COMMANDS.items())
         print(f"usage: pgjax COMMAND [--help | options]\n\n{lines}")
         return 0 if arguments else 2
     try:
@@ -44,8 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(command: str, *arguments: str) -> int:
-    if command not in _COMMANDS:
-        raise ValueError(unknown(f"command {command!r}", command, _COMMANDS))
+    if command not in startup.COMMANDS:
+        raise ValueError(unknown(f"command {command!r}", command, startup.COMMANDS))
     startup.prepare(command, list(arguments))
     # Only now: gymnax starts JAX's devices when it is imported, and they must be settled by then.
     from pgjax import commands

@@ -35,22 +35,8 @@ _EVALUATION = 0x5EED
 
 
 def train(arguments: list[str]) -> int:
-    """train a policy, evaluate it, leave a run folder"""
-    parser = Parser(prog="pgjax train", description=train.__doc__, allow_abbrev=False)
-    parser.add_argument("env", metavar="ENV", help="a gymnax id; `pgjax envs` lists them")
-    parser.add_argument(
-        "--directory", type=Path, help="the run folder (default: runs/ENV-seed-time)"
-    )
-    parser.add_argument(
-        "--stop-at-return",
-        type=float,
-        default=math.inf,
-        metavar="R",
-        help="end when the mean return of an update's episodes reaches it",
-    )
-    _add_options(parser)
-    startup.add_options(parser)
-    options, make_config = flags.read(arguments, parser)
+    """Trains a policy, evaluates it, leaves a run folder."""
+    options, make_config = flags.read(arguments, _train_parser())
     _check_options(options)
     config = make_config()
     checked(config)
@@ -62,16 +48,7 @@ def train(arguments: list[str]) -> int:
     print(f"{config.env}, seed {options.seed}, on {diagnosis.device_line(mesh.size)}")
     with _progress(config.num_updates) as show:
         result = runs.run(config, options.seed, directory, show, mesh, options.stop_at_return)
-    steps = int(result.metrics.env_steps[-1])
-    rows = {
-        "updates": f"{len(result.metrics.env_steps)} of {config.num_updates}",
-        "environment steps": f"{steps:,}",
-        "running time": f"{result.run_seconds:.2f} s ({steps / result.run_seconds:,.0f} steps/s)",
-        "compile time": f"{result.compile_seconds:.2f} s",
-        "run folder": str(directory),
-    }
-    if result.solved:
-        rows = {"stopped at return": f"{result.metrics.episode_return[-1]:.2f}"} | rows
+    rows = _run_rows(result, config)
     if not result.interrupted:
         rows = _evaluation_rows(result.state, config, options) | rows
     _print_rows(rows)
@@ -81,8 +58,8 @@ def train(arguments: list[str]) -> int:
 
 
 def evaluate(arguments: list[str]) -> int:
-    """evaluate the policy of a run folder or checkpoint"""
-    parser = Parser(prog="pgjax evaluate", description=evaluate.__doc__, allow_abbrev=False)
+    """Evaluates the policy of a run folder or checkpoint."""
+    parser = startup.parser_for("evaluate")
     parser.add_argument("run", metavar="RUN", type=Path, help="a run folder or a checkpoint")
     _add_options(parser)
     startup.add_cache_option(parser)
@@ -95,8 +72,8 @@ def evaluate(arguments: list[str]) -> int:
 
 
 def envs(arguments: list[str]) -> int:
-    """list every environment: spaces, time limit, the policy head it gets"""
-    Parser(prog="pgjax envs", description=envs.__doc__).parse(arguments)
+    """Lists every environment: spaces, time limit, the policy head it gets."""
+    startup.parser_for("envs").parse(arguments)
     print(f"{'environment':26s}{'observation':22s}{'actions':13s}{'limit':>5s}  policy head")
     for name in environments.ids():
         try:
@@ -112,11 +89,29 @@ def envs(arguments: list[str]) -> int:
 
 
 def doctor(arguments: list[str]) -> int:
-    """versions, devices, what is slow here and why"""
-    Parser(prog="pgjax doctor", description=doctor.__doc__).parse(arguments)
+    """Versions, devices, what is slow here and why."""
+    startup.parser_for("doctor").parse(arguments)
     for line in diagnosis.report():
         print(line)
     return 0
+
+
+def _train_parser() -> Parser:
+    parser = startup.parser_for("train")
+    parser.add_argument("env", metavar="ENV", help="a gymnax id; `pgjax envs` lists them")
+    parser.add_argument(
+        "--directory", type=Path, help="the run folder (default: runs/ENV-seed-time)"
+    )
+    parser.add_argument(
+        "--stop-at-return",
+        type=float,
+        default=math.inf,
+        metavar="R",
+        help="end when the mean return of an update's episodes reaches it",
+    )
+    _add_options(parser)
+    startup.add_options(parser)
+    return parser
 
 
 def _add_options(parser: Parser) -> None:
@@ -133,6 +128,20 @@ def _check_options(options: argparse.Namespace) -> None:
 
 def _new_directory(config: Config, seed: int) -> Path:
     return Path("runs") / f"{config.env}-{seed}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _run_rows(result: runs.Run, config: Config) -> dict[str, str]:
+    steps, seconds = int(result.metrics.env_steps[-1]), result.run_seconds
+    rows = {}
+    if result.solved:
+        rows["stopped at return"] = f"{result.metrics.episode_return[-1]:.2f}"
+    return rows | {
+        "updates": f"{len(result.metrics.env_steps)} of {config.num_updates}",
+        "environment steps": f"{steps:,}",
+        "running time": f"{seconds:.2f} s ({steps / seconds:,.0f} steps/s)",
+        "compile time": f"{result.compile_seconds:.2f} s",
+        "run folder": str(result.directory),
+    }
 
 
 def _evaluation_rows(

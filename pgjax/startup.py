@@ -11,6 +11,13 @@ from jax.sharding import Mesh
 from pgjax import distributed, parallel
 from pgjax.components import unknown
 
+COMMANDS = {
+    "train": "train a policy, evaluate it, leave a run folder",
+    "evaluate": "evaluate the policy of a run folder or checkpoint",
+    "envs": "list every environment: spaces, time limit, the policy head it gets",
+    "doctor": "versions, devices, what is slow here and why",
+}
+
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are exceptions, for the caller to print in one line."""
@@ -29,6 +36,11 @@ class Parser(argparse.ArgumentParser):
         if rest:
             self.error(f"unexpected argument {rest[0]!r}; --help lists all options")
         return options
+
+
+def parser_for(command: str) -> Parser:
+    """A parser that has no options yet."""
+    return Parser(prog=f"pgjax {command}", description=COMMANDS[command], allow_abbrev=False)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -102,7 +102,7 @@ class Sweep:
             seed=seed,
             config=self.config.replace(**named),
             state=jax.tree.map(lambda x: x[seed], self._states[setting]),
-            metrics=jax.tree.map(lambda x: x[tuple(index)], self.metrics),
+            metrics=jax.tree.map(lambda x: x[index], self.metrics),
         )
 
     def final_returns(self, updates: int = 5) -> np.ndarray:
