@@ -79,15 +79,19 @@ def _leaves(default: Config) -> Iterator[tuple[str, Any, Any, Any]]:
         chosen = getattr(default, field)
         for node in (chosen, *(cls() for cls in classes.values() if cls is not type(chosen))):
             yield from _fields(node, field + ".")
-    yield from (leaf for leaf in _fields(default, "") if leaf[0] in ("distribution", "num_updates"))
+    yield from (leaf for leaf in _fields(default, "") if leaf[0] in serialization.PLAIN)
 
 
 def _fields(node: Component | nn.Module, prefix: str) -> Iterator[tuple[str, Any, Any, Any]]:
     annotations = hints(type(node))
     for field in dataclasses.fields(node):
-        if field.name not in ("parent", "name"):
+        if field.name not in ("parent", "name") and not _holds_module(annotations[field.name]):
             value = getattr(node, field.name)
             yield prefix + field.name, annotations[field.name], value, field.metadata
+
+
+def _holds_module(hint: Any) -> bool:
+    return nn.Module in typing.get_args(hint)
 
 
 def _argument(hint: Any) -> dict[str, Any]:
