@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 
 from pgjax.batching import max_in_batch, sequential_on_cpu
@@ -87,7 +88,8 @@ def from_trajectories(
     axes = (None, None, TRAJECTORY_AXES, 1, None)
     share = sequential_on_cpu(_sums)
     shares = on_shares(share, mesh, axes, 0)(params, variables, trajectories, weights, config)
-    gradient, objective, entropy = jax.tree.map(lambda x: jnp.sum(x, axis=0), shares)
+    _, unravel = ravel_pytree((params, weights[0, 0], weights[0, 0]))
+    gradient, objective, entropy = unravel(jnp.sum(shares, axis=0))
     m = trajectories.valid.shape[1]
     gradient, objective = jax.tree.map(lambda x: x / m, (gradient, objective))
     return gradient, objective, entropy / jnp.sum(trajectories.valid)
@@ -95,8 +97,9 @@ def from_trajectories(
 
 def _sums(
     params: PyTree, variables: PyTree, trajectories: Trajectories, weights: Array, config: Config
-) -> tuple[PyTree, Array, Array]:
-    """Of one share: m times the gradient and the objective, and the summed entropy, each [1, …]."""
+) -> Array:
+    """Of one share: m times the gradient and the objective, and the summed entropy, all in one
+    array [1, …]: between processes every array takes its own round of messages."""
     _, policy = config.build()
     chunk_of, num_chunks = _chunks(trajectories, weights)
 
@@ -110,7 +113,7 @@ def _sums(
     zero = jnp.zeros_like(weights[0, 0])
     start = (jnp.zeros_like(num_chunks), jax.tree.map(jnp.zeros_like, params), zero, zero)
     _, *sums = jax.lax.while_loop(lambda carry: carry[0] < num_chunks, accumulate, start)
-    return jax.tree.map(lambda x: x[None], tuple(sums))
+    return ravel_pytree(tuple(sums))[0][None]
 
 
 def _chunks(trajectories: Trajectories, weights: Array) -> tuple[Callable[[Array], Chunk], Array]:
@@ -167,16 +170,18 @@ def _sum(values: Array, valid: Array) -> Array:
 
 def _metrics(trajectories, gradient, objective, entropy, env_steps) -> Metrics:
     over = jnp.any(trajectories.terminated | trajectories.truncated, axis=0)
-    number = jnp.sum(over, dtype=jnp.int32)
     lengths = jnp.sum(trajectories.valid, axis=0)
     returns = jnp.sum(trajectories.reward, axis=0)
+    # Summed together, for the same reason as in `_sums`.
+    counts = jnp.stack([over, jnp.where(over, lengths, 0), lengths]).astype(jnp.int32)
+    number, finished_steps, steps = jnp.sum(counts, axis=1, dtype=jnp.int32)
     finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient)]
     return Metrics(
         # 0/0 is NaN where no episode finished: a placeholder would look like a return.
         episode_return=_sum(returns, over) / number,
-        episode_length=_sum(lengths, over) / number,
+        episode_length=finished_steps / number,
         num_episodes=number,
-        env_steps=env_steps + jnp.sum(lengths).astype(jnp.uint32),
+        env_steps=env_steps + steps.astype(jnp.uint32),
         entropy=entropy,
         gradient_norm=optax.tree.norm(gradient),
         objective=objective,
