@@ -213,8 +213,8 @@ def _check_fields(config: Config) -> None:
     needed, m = getattr(config.estimator, "min_trajectories", 1), config.sampler.width
     if m < needed:
         raise ValueError(
-            f"sampler.{config.sampler.width_field} must be at least {needed} for this estimator's baseline, "
-            f"got {m}; estimator.baseline='none' works with one"
+            f"sampler.{config.sampler.width_field} must be at least {needed} for this estimator's "
+            f"baseline, got {m}; estimator.baseline='none' works with one"
         )
     defaults = environments.default_params(config.env)
     if config.env_params is not None and type(config.env_params) is not type(defaults):

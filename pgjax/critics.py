@@ -59,8 +59,8 @@ class Critic(Component):
         target_t = V(s_t) + Σ_k (γλ)ᵏ δ_{t+k},    δ as in `GAE`,
 
     γ that of the estimator. The critic that an update's weights come from has not seen that
-    update's trajectories. Of whole episodes with a Monte Carlo estimator, time limits end the value,
-    as they end its returns; with the others they do not.
+    update's trajectories. With a Monte Carlo estimator time limits end the value, as they end its
+    returns; with the others they do not.
 
     The network's output is in units of the targets' running standard deviation around their mean;
     when those move its last layer is changed so that values stay. Rewards are never scaled.
@@ -116,7 +116,7 @@ class Critic(Component):
 
 
 def rescaled(state: CriticState, mean: Array, deviation: Array) -> CriticState:
-    """The same values from outputs in the units of newer targets, given their mean and deviation."""
+    """The same values, in the units of newer targets, given their mean and deviation."""
     rate = jnp.maximum(1.0 / (state.num_fits + 1.0), _SLOWEST_RATE)
     centre = state.centre + rate * (mean - state.centre)
     spread = jnp.square(deviation) + (1.0 - rate) * jnp.square(mean - state.centre)

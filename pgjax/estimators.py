@@ -1,4 +1,4 @@
-"""Estimators: trajectories (and what a critic makes of them) -> the weight w_t of every step's score.
+"""Estimators: trajectories, and what a critic makes of them -> the weight w_t of each score.
 
     ∇U ≈ (1/m) Σ_i Σ_t ∇log π(a_t, s_t) · w_t
 
@@ -124,11 +124,8 @@ class RewardToGo(MonteCarlo):
         # Rewards after the end are 0, so what follows the last step adds nothing.
         nothing = jnp.zeros_like(rewards[0])
         returns = jax.vmap(reward_to_go, in_axes=(1, 1, 0), out_axes=1)(rewards, discounts, nothing)
-        if values is None:
-            baseline = BASELINES[self.baseline](returns, valid)
-        else:
-            baseline = values.state[:-1]
-        weights = jnp.where(valid, returns - baseline, 0.0)
+        found = BASELINES[self.baseline](returns, valid) if values is None else values.state[:-1]
+        weights = jnp.where(valid, returns - found, 0.0)
         return standardized(weights, valid, returns) if self.standardize else weights
 
 

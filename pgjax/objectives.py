@@ -56,9 +56,9 @@ class ScoreFunction(Component):
 
 @component
 class ClippedRatio(Component):
-    """min(ρ_t w_t, clip(ρ_t, 1 − ε, 1 + ε) w_t) + c H, ρ_t = π_θ(a_t | s_t) / π_old(a_t | s_t): PPO.
+    """min(ρ_t w_t, clip(ρ_t, 1 − ε, 1 + ε) w_t) + c H, ρ_t = π_θ(a_t | s_t) / π_old(a_t | s_t).
 
-    Several passes over the same trajectories, in minibatches; where θ has moved the ratio of a step
+    PPO: several passes over the same trajectories, in minibatches; where θ has moved the ratio of a step
     beyond 1 ± ε in the direction that its weight asks for, the step says no more. At θ_old, where
     every ratio is 1, its gradient is that of `ScoreFunction`.
 

@@ -61,10 +61,8 @@ class BetaHead(nn.Module):
     def __call__(self, features: Array) -> tuple[Array, Array]:
         """float[features] -> (alpha[*shape], beta[*shape])."""
         bias = nn.initializers.constant(_INITIAL_CONCENTRATION)
-        outputs = nn.DenseGeneral((2, *self.shape), kernel_init=_HEAD_INIT, bias_init=bias)(
-            features
-        )
-        return tuple(1.0 + jax.nn.softplus(outputs))
+        layer = nn.DenseGeneral((2, *self.shape), kernel_init=_HEAD_INIT, bias_init=bias)
+        return tuple(1.0 + jax.nn.softplus(layer(features)))
 
 
 class PolicyModule(nn.Module):
