@@ -79,7 +79,7 @@ def _chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk], Array
     numbers = jnp.arange(1, rows + 1, dtype=jnp.int32)
     lengths = jnp.max(jnp.where(valid, numbers[:, None], 0), axis=0)
     longest_first = jnp.argsort(-lengths)
-    running = jnp.sum(lengths >= numbers[:, None], axis=1, dtype=jnp.int32)
+    running = jnp.sum(lengths[None] >= numbers[:, None], axis=1, dtype=jnp.int32)
     ends = jnp.cumsum(running)
     # Trajectories of one length lie in this order as they are, and need no gathering.
     in_order = ends[-1] == n * jnp.sum(running > 0)

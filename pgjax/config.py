@@ -201,7 +201,7 @@ def _check_fields(config: Config) -> None:
     if not isinstance(config.normalize_observations, bool):
         given = config.normalize_observations
         raise TypeError(f"normalize_observations must be True or False, got {given!r}")
-    if config.critic.network is not None:
+    if getattr(config.critic, "network", None) is not None:
         networks.check(config.critic.network)
     whole = getattr(config.estimator, "needs_whole_episodes", False)
     if whole and not config.sampler.whole_episodes:

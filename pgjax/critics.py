@@ -1,7 +1,5 @@
 """Critics: learned values of states, V(s), or of actions, Q(s, a); of observations as encoded."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 import optax
@@ -62,8 +60,8 @@ class Critic(Component):
     update's trajectories. With a Monte Carlo estimator time limits end the value, as they end its
     returns; with the others they do not.
 
-    The network's output is in units of the targets' running standard deviation around their mean;
-    when those move its last layer is changed so that values stay. Rewards are never scaled.
+    The network's output is in units of the targets' running standard deviation around their running
+    mean, so that no scale of rewards needs another learning rate. Rewards are never scaled.
 
     Reports `explained_variance`, 1 − Var(target − V) / Var(target), and `value_loss`, the mean of
     (target − V)², reward units²: both before fitting, on trajectories that it has not seen.
@@ -79,7 +77,8 @@ class Critic(Component):
         deviations from what it was before the update: PPO's value clipping.
 
     Source: Sutton & Barto (2018), chapter 12; scaling: van Hasselt et al. (2016), Learning values
-      across many orders of magnitude (PopArt); clipping: Schulman et al. (2017), their code.
+      across many orders of magnitude, without their rescaling of the last layer; clipping:
+      Schulman et al. (2017), their code.
     """
 
     network: nn.Module | None = None
@@ -116,7 +115,10 @@ class Critic(Component):
 
 
 def rescaled(state: CriticState, mean: Array, deviation: Array) -> CriticState:
-    """The same values, in the units of newer targets, given their mean and deviation."""
+    """The critic in the units of newer targets, given their mean and standard deviation.
+
+    Its values move with them: to where the targets are, before a step is made.
+    """
     rate = jnp.maximum(1.0 / (state.num_fits + 1.0), _SLOWEST_RATE)
     centre = state.centre + rate * (mean - state.centre)
     spread = jnp.square(deviation) + (1.0 - rate) * jnp.square(mean - state.centre)
@@ -124,13 +126,7 @@ def rescaled(state: CriticState, mean: Array, deviation: Array) -> CriticState:
     # Targets that are all alike have no scale of their own.
     scale = jnp.maximum(jnp.sqrt(jnp.maximum(square, 0.0)), _LEAST_SCALE * jnp.abs(centre))
     scale = jnp.where(scale > 0.0, scale, 1.0)
-    last: dict[str, Any] = state.params["values"]
-    ratio = state.scale / scale
-    last = {
-        "kernel": last["kernel"] * ratio,
-        "bias": last["bias"] * ratio + (state.centre - centre) / scale,
-    }
-    return state.replace(params={**state.params, "values": last}, centre=centre, scale=scale)
+    return state.replace(centre=centre, scale=scale)
 
 
 def value(module: ValueModule, state: CriticState, inputs: PyTree) -> Array:

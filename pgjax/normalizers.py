@@ -51,14 +51,15 @@ def add(statistics: Statistics, encoded: PyTree, valid: Array) -> Statistics:
     def merged(x, mean, variance):
         mask = valid.reshape(valid.shape + (1,) * (x.ndim - 2))
         # Around the old mean, so that a small variance is not lost in a large mean's square.
-        centred = jnp.where(mask, x - mean, 0.0)
+        centred = jnp.where(mask, x - mean[None, None], 0.0)
         shift = jnp.sum(centred, axis=(0, 1)) / jnp.maximum(new, 1.0)
-        squares = jnp.sum(jnp.square(jnp.where(mask, centred - shift, 0.0)), axis=(0, 1))
+        squares = jnp.sum(
+            jnp.square(jnp.where(mask, centred - shift[None, None], 0.0)), axis=(0, 1)
+        )
         between = jnp.square(shift) * statistics.number * new / number
         total = variance * statistics.number + squares + between
-        return mean + shift * new / number, jnp.where(
-            statistics.number + new > 0, total / number, 1
-        )
+        seen = statistics.number + new > 0
+        return mean + shift * new / number, jnp.where(seen, total / number, variance)
 
     leaves, structure = jax.tree.flatten(encoded)
     means, variances = (jax.tree.leaves(t) for t in (statistics.mean, statistics.variance))

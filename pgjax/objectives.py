@@ -58,9 +58,9 @@ class ScoreFunction(Component):
 class ClippedRatio(Component):
     """min(ρ_t w_t, clip(ρ_t, 1 − ε, 1 + ε) w_t) + c H, ρ_t = π_θ(a_t | s_t) / π_old(a_t | s_t).
 
-    PPO: several passes over the same trajectories, in minibatches; where θ has moved the ratio of a step
-    beyond 1 ± ε in the direction that its weight asks for, the step says no more. At θ_old, where
-    every ratio is 1, its gradient is that of `ScoreFunction`.
+    PPO: several passes over the same trajectories, in minibatches; where θ has moved the ratio of a
+    step beyond 1 ± ε in the direction that its weight asks for, the step says no more. At θ_old,
+    where every ratio is 1, its gradient is that of `ScoreFunction`.
 
     Reports `kl`, the mean of ρ − 1 − log ρ, an estimate of KL(π_old ‖ π_θ) in nats, and
     `clip_fraction`, the share of steps beyond 1 ± ε: means over the passes made, before each step.

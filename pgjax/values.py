@@ -17,8 +17,8 @@ from pgjax.types import Array, PyTree, TrainState, Trajectories
 
 
 def init(key: Array, config: Config, variables: PyTree) -> CriticState | tuple[()]:
-    """A critic that has learned nothing; () where the estimator needs none."""
-    if config.estimator_critic is None:
+    """A critic that has learned nothing; () where the estimator needs none, or knows it all."""
+    if config.estimator_critic is None or hasattr(config.critic, "evaluate"):
         return ()
     environment, policy = config.build()
     obs, _ = jax.eval_shape(environment.reset, jax.random.key(0))
