@@ -119,7 +119,7 @@ class CNN(nn.Module):
                 (patches.shape[-1], channels),
             )
             bias = self.param(f"bias_{height}x{width}", nn.initializers.zeros, (channels,))
-            obs = ACTIVATIONS[self.activation](patches @ kernel + bias)
+            obs = ACTIVATIONS[self.activation](patches @ kernel + bias[None, None])
         x = obs.ravel()
         for width in self.hidden_sizes:
             x = ACTIVATIONS[self.activation](Dense(width)(x))

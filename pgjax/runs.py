@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from pgjax import checkpoints, distributed, memory, plots, serialization, training
 from pgjax.components import check_int
 from pgjax.config import Config, checked
-from pgjax.parallel import check_mesh, local, replicated
+from pgjax.parallel import check_mesh, divided, local, replicated
 from pgjax.types import Metrics, TrainState
 
 _CAPACITY = 64
@@ -131,7 +131,9 @@ def _compiled(
 ) -> tuple[TrainState, Callable[[TrainState, int], tuple[TrainState, Metrics]], float]:
     """The first state, a function of a state and a number of updates, and seconds to compile."""
     started = time.perf_counter()
-    state = replicated(training.init(jax.random.key(seed), config), mesh)
+    state = training.init(jax.random.key(seed), config)
+    streams = divided(state.streams, mesh)
+    state = replicated(state.replace(streams=()), mesh).replace(streams=streams)
     config, target = replicated((config, jnp.asarray(target, float)), mesh)
 
     def count(number: int) -> jax.Array:

@@ -1,6 +1,6 @@
 """Schedules: a config's float as a function of the number of updates made."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -67,6 +67,4 @@ def at(tree: PyTree, update: Any) -> Any:
 
 
 def _is_static(value: Any) -> bool:
-    return isinstance(value, Hashable) and not isinstance(
-        value, (float, np.floating, np.ndarray, jax.Array)
-    )
+    return value is None or isinstance(value, (int, np.integer, str, tuple))

@@ -10,7 +10,7 @@ from pgjax import gradients, schedules, values
 from pgjax.batching import any_in_batch
 from pgjax.config import Config, check_key, checked, initial_variables
 from pgjax.improvement import improve
-from pgjax.parallel import check_mesh
+from pgjax.parallel import check_mesh, divided
 from pgjax.types import Array, Metrics, PyTree, TrainResult, TrainState, Trajectories
 
 
@@ -143,6 +143,7 @@ def _train(key: Array, config: Config, mesh: Mesh | None) -> TrainResult:
 @jax.jit
 def _init(key: Array, config: Config) -> TrainState:
     params_key, run_key, critic_key, streams_key = jax.random.split(key, 4)
+    config = schedules.at(config, 0)
     environment, policy = config.build()
     variables = dict(policy.init(params_key))
     critic = values.init(critic_key, config, variables)
@@ -182,7 +183,7 @@ def _update(
         num_updates=state.num_updates + 1,
         env_steps=metrics.env_steps,
         critic=critic,
-        streams=streams,
+        streams=divided(streams, mesh),
     )
     return state, metrics
 
