@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pgjax import environments
+from pgjax.components import unknown
 from pgjax.config import Config
 from pgjax.estimators import GAE
 from pgjax.objectives import ClippedRatio, NaturalGradient, ScoreFunction
@@ -78,3 +80,24 @@ ALGORITHMS = {
     "ppo": ppo,
     "natural_policy_gradient": natural_policy_gradient,
 }
+
+
+# What `benchmarks/tune.py` found, by environment: the algorithm, and what differs from its config.
+_TUNED: dict[str, tuple[str, dict[str, Any]]] = {}
+
+
+def preset(env: str, **changes: Any) -> Config:
+    """The config that does best on a gymnax environment, of those that we tried.
+
+    Args:
+      env: a gymnax id.
+      changes: as for `reinforce`.
+
+    Raises:
+      ValueError: an unknown id, or an environment that nothing was tuned for.
+    """
+    environments.make(env)
+    if env not in _TUNED:
+        raise ValueError(unknown(f"preset {env!r}: nothing was tuned for it", env, _TUNED))
+    name, tuned = _TUNED[env]
+    return ALGORITHMS[name](env, **tuned).replace(**changes)
