@@ -108,7 +108,8 @@ def replicated(tree: PyTree, mesh: Mesh | None) -> PyTree:
             return jax.jit(jax.random.wrap_key_data, static_argnames="impl")(
                 data, impl=jax.random.key_impl(leaf)
             )
-        return jax.device_put(np.asarray(leaf), everywhere)
+        # In JAX's own precision first: processes compare what they put there.
+        return jax.device_put(np.asarray(jnp.asarray(leaf)), everywhere)
 
     return jax.tree.map(one, tree)
 
