@@ -231,7 +231,9 @@ def in_chunks(
     state: pgjax.TrainState, trajectories: pgjax.Trajectories, config: pgjax.Config
 ) -> Any:
     """The gradient as pgjax takes it."""
-    return gradients.from_trajectories(state.params, state.variables, trajectories, config)[0]
+    return gradients.from_trajectories(
+        state.params, state.variables, trajectories, config
+    ).direction
 
 
 def in_one_pass(

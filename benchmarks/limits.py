@@ -93,10 +93,10 @@ def seconds_of_parts(
     state = parallel.replicated(state, mesh)
     key = parallel.replicated(jax.random.key(1), mesh)
     sample = jax.jit(partial(gradients.sample, config=config, mesh=mesh))
-    trajectories = sample(key, state.policy_variables)
+    trajectories, _ = sample(key, state)
     gradient = partial(gradients.from_trajectories, config=config, mesh=mesh)
     programs: dict[str, tuple[Any, tuple]] = {
-        "rollout": (sample, (key, state.policy_variables)),
+        "rollout": (sample, (key, state)),
         "weights": (jax.jit(config.estimator.weights), (trajectories,)),
         "gradient": (jax.jit(gradient), (state.params, state.variables, trajectories)),
         "update": (jax.jit(partial(pgjax.update, config=config, mesh=mesh)), (state,)),

@@ -8,12 +8,15 @@ if TYPE_CHECKING:
     from pgjax.checkpoints import load, save
     from pgjax.components import component
     from pgjax.config import Config
-    from pgjax.estimators import RewardToGo, TotalReturn
+    from pgjax.critics import Critic
+    from pgjax.estimators import GAE, ActionValue, RewardToGo, TotalReturn
     from pgjax.evaluation import evaluate
     from pgjax.finite_mdp import FiniteMDP
     from pgjax.memory import MemoryEstimate, memory_estimate
-    from pgjax.networks import MLP
+    from pgjax.networks import CNN, MLP
     from pgjax.objectives import (
+        ClippedRatio,
+        NaturalGradient,
         Probability,
         ProbabilityRatio,
         ProbabilityTimesReturn,
@@ -22,8 +25,10 @@ if TYPE_CHECKING:
     )
     from pgjax.optimizers import SGD, Adam
     from pgjax.parallel import make_mesh
-    from pgjax.rollout import Episodes
+    from pgjax.presets import actor_critic, natural_policy_gradient, ppo, reinforce
+    from pgjax.rollout import Episodes, Segments
     from pgjax.runs import run
+    from pgjax.schedules import Schedule
     from pgjax.statistics import gradient_statistics
     from pgjax.sweeps import Sweep, sweep
     from pgjax.training import init, policy_gradient, sample_trajectories, train, update
@@ -39,27 +44,36 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CNN",
+    "GAE",
     "MLP",
     "SGD",
+    "ActionValue",
     "Adam",
+    "ClippedRatio",
     "Config",
+    "Critic",
     "Episodes",
     "Evaluation",
     "FiniteMDP",
     "GradientStatistics",
     "MemoryEstimate",
     "Metrics",
+    "NaturalGradient",
     "Probability",
     "ProbabilityRatio",
     "ProbabilityTimesReturn",
     "RewardToGo",
+    "Schedule",
     "ScoreFunction",
+    "Segments",
     "SummedProbabilityTimesReturn",
     "Sweep",
     "TotalReturn",
     "TrainResult",
     "TrainState",
     "Trajectories",
+    "actor_critic",
     "component",
     "evaluate",
     "gradient_statistics",
@@ -67,7 +81,10 @@ __all__ = [
     "load",
     "make_mesh",
     "memory_estimate",
+    "natural_policy_gradient",
     "policy_gradient",
+    "ppo",
+    "reinforce",
     "run",
     "sample_trajectories",
     "save",
@@ -83,12 +100,15 @@ _MODULES = {
     "checkpoints": ("load", "save"),
     "components": ("component",),
     "config": ("Config",),
-    "estimators": ("RewardToGo", "TotalReturn"),
+    "critics": ("Critic",),
+    "estimators": ("GAE", "ActionValue", "RewardToGo", "TotalReturn"),
     "evaluation": ("evaluate",),
     "finite_mdp": ("FiniteMDP",),
     "memory": ("MemoryEstimate", "memory_estimate"),
-    "networks": ("MLP",),
+    "networks": ("CNN", "MLP"),
     "objectives": (
+        "ClippedRatio",
+        "NaturalGradient",
         "Probability",
         "ProbabilityRatio",
         "ProbabilityTimesReturn",
@@ -97,8 +117,10 @@ _MODULES = {
     ),
     "optimizers": ("SGD", "Adam"),
     "parallel": ("make_mesh",),
-    "rollout": ("Episodes",),
+    "presets": ("actor_critic", "natural_policy_gradient", "ppo", "reinforce"),
+    "rollout": ("Episodes", "Segments"),
     "runs": ("run",),
+    "schedules": ("Schedule",),
     "statistics": ("gradient_statistics",),
     "sweeps": ("Sweep", "sweep"),
     "training": ("init", "policy_gradient", "sample_trajectories", "train", "update"),

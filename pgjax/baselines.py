@@ -51,4 +51,4 @@ BASELINES: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 # Of a single trajectory, the mean is its own return and leaves nothing; the others are none.
-MIN_TRAJECTORIES = {"none": 1, "mean": 2, "leave_one_out": 2}
+MIN_TRAJECTORIES = {"none": 1, "mean": 2, "leave_one_out": 2, "value": 1}

@@ -40,7 +40,7 @@ def train(arguments: list[str]) -> int:
     _check_options(options)
     config = make_config()
     checked(config)
-    mesh = startup.mesh(options, config.sampler.num_trajectories)
+    mesh = startup.mesh(options, config.sampler)
     directory = options.directory or _new_directory(config, options.seed)
     if not distributed.is_first():
         runs.run(config, options.seed, directory, None, mesh, options.stop_at_return)

@@ -13,15 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgjax import environments, policies
+from pgjax import environments, networks, policies, schedules
 from pgjax.components import Component, check_int, is_traced, option
-from pgjax.environments import Environment
+from pgjax.critics import Critic
+from pgjax.environments import Environment, spaces
 from pgjax.estimators import Estimator, RewardToGo
 from pgjax.networks import MLP
-from pgjax.objectives import Objective, ScoreFunction
+from pgjax.objectives import ClippedRatio, Objective, ScoreFunction
 from pgjax.optimizers import Adam, Custom, Optimizer
 from pgjax.policies import Policy
-from pgjax.rollout import Episodes
+from pgjax.rollout import Episodes, Sampler
 from pgjax.types import Array, PyTree
 
 
@@ -35,10 +36,16 @@ class Config(Component):
       env_params: the environment's parameters, or None for its defaults. Traced, but for
         `max_steps_in_episode`, which sizes the arrays.
       network: a Flax Linen module from one observation to features. Static.
-      distribution: the policy's head: "auto", "categorical", "normal" or "tanh_normal".
-      sampler: what one update learns from: `Episodes`.
-      estimator: the weights of the scores: `TotalReturn`, `RewardToGo`.
-      objective: what is differentiated: `ScoreFunction`, and four to study.
+      distribution: the policy's head: "auto", "categorical", "normal", "tanh_normal" or "beta".
+      normalize_observations: whether policy and critic see observations relative to the running
+        mean and standard deviation of all that training has seen; they are part of the state, and
+        stand still in evaluations. Static.
+      sampler: what one update learns from: `Episodes` or `Segments`.
+      estimator: the weights of the scores: `TotalReturn`, `RewardToGo`, `GAE`, `ActionValue`.
+      critic: how values are learned, for an estimator that needs them: the last two, and those with
+        baseline="value".
+      objective: what is differentiated, and how it is climbed: `ScoreFunction`, `ClippedRatio`,
+        `NaturalGradient`, and four to study.
       optimizer: `Adam`, `SGD`, or a callable learning_rate -> optax.GradientTransformation.
       num_updates: updates that `train` makes, ≥ 1. Static.
 
@@ -52,8 +59,10 @@ class Config(Component):
     env_params: PyTree = None
     network: nn.Module = MLP()
     distribution: str = option("auto", choices=policies.DISTRIBUTIONS)
-    sampler: Episodes = Episodes()
+    normalize_observations: bool = False
+    sampler: Sampler = Episodes()
     estimator: Estimator = RewardToGo()
+    critic: Critic = Critic()
     objective: Objective = ScoreFunction()
     optimizer: Optimizer = Adam()
     num_updates: int = option(50, low=1)
@@ -77,7 +86,15 @@ class Config(Component):
     def build(self) -> tuple[Environment, Policy]:
         """The environment with its parameters bound, and the policy for it."""
         environment = environments.bind(self.env, self.env_params)
-        return environment, policies.build(environment, self.network, self.distribution)
+        policy = policies.build(
+            environment, self.network, self.distribution, self.normalize_observations
+        )
+        return environment, policy
+
+    @property
+    def estimator_critic(self) -> str | None:
+        """What the estimator needs the values of: "states", "actions" or None."""
+        return getattr(self.estimator, "critic", None)
 
     def tree_flatten_with_keys(self):
         """Leaves: the floats. The rest, and the time limit among env_params, is static."""
@@ -96,9 +113,9 @@ class Config(Component):
         return cls(**fields)
 
 
-_COMPONENTS = ("sampler", "estimator", "objective", "optimizer")
+_COMPONENTS = ("sampler", "estimator", "critic", "objective", "optimizer")
 _TRACED = ("env_params", *_COMPONENTS)
-_STATIC = ("env", "network", "distribution", "num_updates")
+_STATIC = ("env", "network", "distribution", "normalize_observations", "num_updates")
 
 
 def checked(config: Config) -> Config:
@@ -139,16 +156,32 @@ def _traced_variables(structure: Any, shapes: tuple) -> PyTree:
     def trace(config: Config) -> PyTree:
         environment, policy = config.build()
         environments.check(environment)
-        transitions = config.sampler.num_trajectories * config.sampler.resolve_horizon(environment)
+        sampler = config.sampler
+        transitions = sampler.width * sampler.num_rows(environment)
         if transitions >= 2**31:
             raise ValueError(
-                f"sampler.num_trajectories × horizon must be below 2³¹ in one update, got "
-                f"{transitions:,}"
+                f"sampler.{sampler.width_field} × {sampler.rows_field} must be below 2³¹ in one "
+                f"update, got {transitions:,}"
             )
-        config.optimizer.transformation()
+        _check_all_actions(config, environment)
+        schedules.at(config.optimizer, 0).transformation()
         return policy.init(jax.random.key(0))
 
     return jax.eval_shape(trace, jax.tree.unflatten(structure, shapes))
+
+
+def _check_all_actions(config: Config, environment: Environment) -> None:
+    if not getattr(config.estimator, "all_actions", False):
+        return
+    if not isinstance(environment.action_space, spaces.Discrete):
+        raise TypeError(
+            f"estimator.all_actions needs Discrete actions, not {environment.action_space!r}"
+        )
+    if isinstance(config.objective, ClippedRatio):
+        raise ValueError(
+            "estimator.all_actions has no ratio of the action that was taken to clip: use "
+            "objective=ScoreFunction() or NaturalGradient(), or all_actions=False"
+        )
 
 
 def _check_fields(config: Config) -> None:
@@ -165,11 +198,23 @@ def _check_fields(config: Config) -> None:
             raise TypeError(
                 f"{name} is part of the program, so it must be hashable: {error}"
             ) from None
-    needed, m = getattr(config.estimator, "min_trajectories", 1), config.sampler.num_trajectories
+    if not isinstance(config.normalize_observations, bool):
+        given = config.normalize_observations
+        raise TypeError(f"normalize_observations must be True or False, got {given!r}")
+    if getattr(config.critic, "network", None) is not None:
+        networks.check(config.critic.network)
+    whole = getattr(config.estimator, "needs_whole_episodes", False)
+    if whole and not config.sampler.whole_episodes:
+        name = type(config.estimator).__name__
+        raise ValueError(
+            f"estimator {name} waits for the end of episodes, which Segments cut: use "
+            f"estimator=GAE(gae_lambda=1.0), or sampler=Episodes() with {name}"
+        )
+    needed, m = getattr(config.estimator, "min_trajectories", 1), config.sampler.width
     if m < needed:
         raise ValueError(
-            f"sampler.num_trajectories must be at least {needed} for this estimator's baseline, "
-            f"got {m}; estimator.baseline='none' works with one"
+            f"sampler.{config.sampler.width_field} must be at least {needed} for this estimator's "
+            f"baseline, got {m}; estimator.baseline='none' works with one"
         )
     defaults = environments.default_params(config.env)
     if config.env_params is not None and type(config.env_params) is not type(defaults):

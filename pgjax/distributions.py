@@ -9,12 +9,14 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import betaln, digamma
 
 from pgjax.components import record
 from pgjax.types import Array
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 _LOG_TWO = math.log(2.0)
+_BETA_MARGIN = 1e-6
 _NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
 _NODE_WEIGHTS = _NODE_WEIGHTS / math.sqrt(2.0 * math.pi)
 
@@ -45,6 +47,14 @@ class Categorical:
         """The most probable action."""
         return jnp.argmax(self.logits).astype(jnp.int32)
 
+    def probabilities(self) -> Array:
+        """p(a) of all actions: float[n]."""
+        return jax.nn.softmax(self.logits)
+
+    def log_probs(self) -> Array:
+        """log p(a) of all actions, nats: float[n]."""
+        return jax.nn.log_softmax(self.logits)
+
     def log_prob(self, action: Array) -> Array:
         """log p(action), nats."""
         chosen = jax.nn.one_hot(action, self.logits.shape[0], dtype=self.logits.dtype)
@@ -54,6 +64,11 @@ class Categorical:
         """−Σ_a p(a) log p(a), nats."""
         log_probs = jax.nn.log_softmax(self.logits)
         return -jnp.sum(jnp.exp(log_probs) * log_probs)
+
+    def divergence(self, other: "Categorical") -> Array:
+        """KL(self ‖ other), nats."""
+        log_probs = jax.nn.log_softmax(self.logits)
+        return jnp.sum(jnp.exp(log_probs) * (log_probs - jax.nn.log_softmax(other.logits)))
 
     def environment_action(self, action: Array) -> Array:
         """The action itself."""
@@ -96,6 +111,12 @@ class Normal:
         """Σ_i (½ + ½ log 2π + log std_i), nats; that of the unclipped action."""
         return jnp.sum(0.5 + _HALF_LOG_TWO_PI + self.log_std)
 
+    def divergence(self, other: "Normal") -> Array:
+        """KL(self ‖ other), nats; of the unclipped actions."""
+        gap = jnp.square((self.mean - other.mean) * jnp.exp(-other.log_std))
+        log_ratio = self.log_std - other.log_std
+        return jnp.sum(0.5 * (jnp.exp(2.0 * log_ratio) + gap - 1.0) - log_ratio)
+
     def environment_action(self, action: Array) -> Array:
         """The action clipped to [low, high]."""
         return jnp.clip(action, self.low, self.high)
@@ -125,6 +146,8 @@ class TanhNormal:
     noise = staticmethod(Normal.noise)
     sample = Normal.sample
     mode = Normal.mode
+    # A divergence does not change when both are squashed in the same way.
+    divergence = Normal.divergence
 
     def log_prob(self, action: Array) -> Array:
         """Log-density of a = environment_action(u) at u = `action`, nats."""
@@ -150,7 +173,84 @@ class TanhNormal:
         )
 
 
-Distribution = Categorical | Normal | TanhNormal
+@record
+class Beta:
+    """Independent betas on (low, high): a = low + (high − low) x, x_i ~ Beta(alpha_i, beta_i).
+
+    The action that is stored is x, kept 1e-6 away from 0 and 1, where its density may vanish.
+
+    Attributes:
+      alpha, beta: float[*shape], ≥ 1: the density has one hump.
+      low, high: float[*shape], action units, finite.
+
+    Source: Chou, Maturana & Scherer (2017), Improving stochastic policy gradients in continuous
+      control with deep reinforcement learning using the Beta distribution.
+    """
+
+    alpha: Array
+    beta: Array
+    low: Array
+    high: Array
+
+    @staticmethod
+    def noise(key: Array, shape: tuple[int, ...]) -> Array:
+        """A key's data for each dimension: a beta has no noise that is independent of α and β."""
+        return jax.random.bits(key, (*shape, 2), "uint32")
+
+    def sample(self, noise: Array) -> Array:
+        """x: float[*shape]."""
+        keys = jax.random.wrap_key_data(noise.reshape(-1, 2), impl="threefry2x32")
+        parameters = self.alpha.ravel(), self.beta.ravel()
+        x = jax.vmap(jax.random.beta)(keys, *parameters).reshape(self.alpha.shape)
+        return _inside(x)
+
+    def mode(self) -> Array:
+        """(α − 1) / (α + β − 2); the mean where both are 1."""
+        excess = self.alpha + self.beta - 2.0
+        flat = excess < 1e-6
+        return _inside(jnp.where(flat, 0.5, (self.alpha - 1.0) / jnp.where(flat, 1.0, excess)))
+
+    def log_prob(self, action: Array) -> Array:
+        """Log-density of a = environment_action(x) at x = `action`, nats."""
+        density = (
+            (self.alpha - 1.0) * jnp.log(action)
+            + (self.beta - 1.0) * jnp.log1p(-action)
+            - betaln(self.alpha, self.beta)
+        )
+        return jnp.sum(density - jnp.log(self.high - self.low))
+
+    def entropy(self) -> Array:
+        """Of a, nats."""
+        a, b = self.alpha, self.beta
+        return jnp.sum(
+            betaln(a, b)
+            - (a - 1.0) * digamma(a)
+            - (b - 1.0) * digamma(b)
+            + (a + b - 2.0) * digamma(a + b)
+            + jnp.log(self.high - self.low)
+        )
+
+    def divergence(self, other: "Beta") -> Array:
+        """KL(self ‖ other), nats; of two with the same range."""
+        a, b = self.alpha, self.beta
+        return jnp.sum(
+            betaln(other.alpha, other.beta)
+            - betaln(a, b)
+            + (a - other.alpha) * digamma(a)
+            + (b - other.beta) * digamma(b)
+            + (other.alpha - a + other.beta - b) * digamma(a + b)
+        )
+
+    def environment_action(self, action: Array) -> Array:
+        """a = low + (high − low) x."""
+        return self.low + (self.high - self.low) * action
+
+
+Distribution = Categorical | Normal | TanhNormal | Beta
+
+
+def _inside(x: Array) -> Array:
+    return jnp.clip(x, _BETA_MARGIN, 1.0 - _BETA_MARGIN)
 
 
 def _prefix_sums(probabilities: Array) -> Array:

@@ -59,13 +59,15 @@ def _evaluate(key, state, config, num_episodes, deterministic) -> Evaluation:
         returns, lengths = sums
         return returns + jnp.sum(taken.reward, 0), lengths + jnp.sum(taken.valid, 0, jnp.int32)
 
+    keys = jax.random.split(episode_key, num_episodes)
+    keys, start = rollout.begin(keys, jnp.ones(num_episodes, bool), environment)
     _, (returns, lengths) = rollout.unroll(
-        jax.random.split(episode_key, num_episodes),
-        jnp.ones(num_episodes, bool),
+        keys,
+        start,
         policy,
         state.policy_variables,
         environment,
-        config.sampler.resolve_horizon(environment),
+        rollout.whole(config.sampler.resolve_horizon(environment)),
         (jnp.zeros(num_episodes), jnp.zeros(num_episodes, jnp.int32)),
         add,
         deterministic,

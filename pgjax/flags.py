@@ -13,7 +13,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from pgjax import environments, serialization
+from pgjax import environments, presets, serialization
 from pgjax.components import Component, hints, unknown
 from pgjax.config import Config
 from pgjax.startup import Parser
@@ -34,18 +34,30 @@ def read(arguments: list[str], parser: Parser) -> tuple[argparse.Namespace, Call
     options = vars(parser.parse(arguments))
     changes = {name: options.pop(name) for name in list(options) if "/" in name}
     changes = {name.strip("/"): value for name, value in changes.items()}
-    env = options["env"]
-    return argparse.Namespace(**options), lambda: _config(env, changes, env_params)
+    env, algorithm = options["env"], _algorithm(options.pop("algorithm"))
+    return argparse.Namespace(**options), lambda: _config(env, algorithm, changes, env_params)
 
 
-def _config(env: str, changes: dict[str, Any], env_params: dict[str, str]) -> Config:
+def _algorithm(name: str) -> Callable[[str], Config]:
+    known = {**presets.ALGORITHMS, "preset": presets.preset}
+    if name.replace("-", "_") not in known:
+        raise ValueError(unknown(f"algorithm {name!r}", name, known))
+    return known[name.replace("-", "_")]
+
+
+def _config(
+    env: str,
+    algorithm: Callable[[str], Config],
+    changes: dict[str, Any],
+    env_params: dict[str, str],
+) -> Config:
     parts = {
         field: _named(field, changes[field], classes)()
         for field, classes in serialization.COMPONENTS.items()
         if field in changes
     }
     fields = {path: value for path, value in changes.items() if path not in parts}
-    config = Config(env=env, **parts).replace(**fields)
+    config = algorithm(env).replace(**parts, **fields)
     if env_params:
         config = dataclasses.replace(config, env_params=_env_params(env, env_params))
     return config
@@ -53,6 +65,14 @@ def _config(env: str, changes: dict[str, Any], env_params: dict[str, str]) -> Co
 
 def _add_flags(parser: Parser) -> None:
     default = Config(env="")
+    names = ", ".join((*presets.ALGORITHMS, "preset"))
+    parser.add_argument(
+        "--algorithm",
+        default="reinforce",
+        metavar="NAME",
+        help=f"the config to begin with: {names} (tuned for ENV); other flags change it, and their "
+        "defaults below are those of reinforce (default: reinforce)",
+    )
     for field, classes in serialization.COMPONENTS.items():
         if len(classes) > 1:
             now = type(getattr(default, field)).__name__
@@ -79,15 +99,19 @@ def _leaves(default: Config) -> Iterator[tuple[str, Any, Any, Any]]:
         chosen = getattr(default, field)
         for node in (chosen, *(cls() for cls in classes.values() if cls is not type(chosen))):
             yield from _fields(node, field + ".")
-    yield from (leaf for leaf in _fields(default, "") if leaf[0] in ("distribution", "num_updates"))
+    yield from (leaf for leaf in _fields(default, "") if leaf[0] in serialization.PLAIN)
 
 
 def _fields(node: Component | nn.Module, prefix: str) -> Iterator[tuple[str, Any, Any, Any]]:
     annotations = hints(type(node))
     for field in dataclasses.fields(node):
-        if field.name not in ("parent", "name"):
+        if field.name not in ("parent", "name") and not _holds_module(annotations[field.name]):
             value = getattr(node, field.name)
             yield prefix + field.name, annotations[field.name], value, field.metadata
+
+
+def _holds_module(hint: Any) -> bool:
+    return nn.Module in typing.get_args(hint)
 
 
 def _argument(hint: Any) -> dict[str, Any]:

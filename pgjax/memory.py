@@ -58,7 +58,7 @@ def memory_estimate(config: Config, num_seeds: int = 1) -> MemoryEstimate:
     config = checked(config)
     key = jax.random.key(0)
     state = jax.eval_shape(training.init, key, config)
-    trajectories = jax.eval_shape(gradients.sample, key, state.policy_variables, config)
+    trajectories, _ = jax.eval_shape(gradients.sample, key, state, config)
     metrics = jax.eval_shape(lambda state: training.update(state, config)[1], state)
     parts = (
         _bytes(trajectories),
@@ -86,13 +86,14 @@ def seeds_that_fit(config: Config, limit: int | None = None) -> int:
     needed = memory_estimate(config)
     if needed.total <= limit:
         return max(1, (limit - needed.trajectories) // needed.total)
-    per_trajectory = (needed.trajectories + needed.working) / config.sampler.num_trajectories
+    per_trajectory = (needed.trajectories + needed.working) / config.sampler.width
     fitting = int((limit - needed.state - needed.metrics) / per_trajectory)
     advice = "no number of trajectories fits" if fitting < 1 else f"{fitting} would fit"
     raise ValueError(
         f"one seed needs {_readable(needed.total)}, of which trajectories "
         f"{_readable(needed.trajectories)}; allowed are {_readable(limit)}, available "
-        f"{_readable(available)}; sampler.num_trajectories is {config.sampler.num_trajectories}, "
+        f"{_readable(available)}; sampler.{config.sampler.width_field} is "
+        f"{config.sampler.width}, "
         f"{advice}"
     )
 

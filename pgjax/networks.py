@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pgjax.components import unknown
+from pgjax.components import check_int, unknown
 from pgjax.environments import spaces
 from pgjax.types import Array, PyTree
 
@@ -18,6 +18,9 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": jax.nn.gelu,
     "silu": jax.nn.silu,
 }
+
+
+_MASK = "action_mask"
 
 
 class Dense(nn.Module):
@@ -70,15 +73,71 @@ class MLP(nn.Module):
         return x
 
 
+class CNN(nn.Module):
+    """Convolutions over a grid [height, width, channels], then dense layers; act after each.
+
+    No padding: a kernel of k makes a grid of h one of h − k + 1. A convolution is written as one
+    product of its patches, whose gradient is a product too, and fast on a CPU.
+
+    Attributes:
+      channels: of each convolution.
+      kernel_size: k, of all of them.
+      hidden_sizes: widths of the dense layers.
+      activation: "tanh", "relu", "elu", "gelu" or "silu".
+
+    Source of the shape: Young & Tian (2019), MinAtar: 16 channels, 3 × 3, then 128 units.
+    """
+
+    channels: tuple[int, ...] = (16,)
+    kernel_size: int = 3
+    hidden_sizes: tuple[int, ...] = (128,)
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, obs: Array) -> Array:
+        """float[height, width, channels] -> float[hidden_sizes[-1]].
+
+        Raises:
+          ValueError: not a grid, or one smaller than the kernels.
+        """
+        k = self.kernel_size
+        if getattr(obs, "ndim", None) != 3:
+            shapes = jax.tree.map(jnp.shape, obs)
+            raise ValueError(
+                f"CNN needs an observation [height, width, channels], got {shapes}; "
+                "network=MLP() takes any"
+            )
+        for channels in self.channels:
+            height, width = (size - k + 1 for size in obs.shape[:2])
+            if min(height, width) < 1:
+                raise ValueError(f"CNN: kernels of {k} do not fit a grid {obs.shape[:2]}")
+            views = [obs[i : i + height, j : j + width] for i in range(k) for j in range(k)]
+            patches = jnp.concatenate(views, axis=-1)
+            kernel = self.param(
+                f"kernel_{height}x{width}",
+                nn.initializers.lecun_normal(),
+                (patches.shape[-1], channels),
+            )
+            bias = self.param(f"bias_{height}x{width}", nn.initializers.zeros, (channels,))
+            obs = ACTIVATIONS[self.activation](patches @ kernel + bias[None, None])
+        x = obs.ravel()
+        for width in self.hidden_sizes:
+            x = ACTIVATIONS[self.activation](Dense(width)(x))
+        return x
+
+
 def check(network: Any) -> None:
-    """Raises unless `network` is a Flax module, hashable, and if an MLP, a possible one."""
+    """Raises unless `network` is a Flax module, hashable, and if one of pgjax's, a possible one."""
     if not isinstance(network, nn.Module):
         raise TypeError(f"network must be a flax.linen.Module instance, got {network!r}")
-    if not isinstance(network, MLP):
+    if not isinstance(network, (MLP, CNN)):
         return
-    sizes = network.hidden_sizes
-    if not isinstance(sizes, tuple) or not all(isinstance(n, int) and n >= 1 for n in sizes):
-        raise ValueError(f"network.hidden_sizes must be a tuple of positive integers, got {sizes}")
+    for name in ("hidden_sizes", "channels"):
+        sizes = getattr(network, name, ())
+        if not isinstance(sizes, tuple) or not all(isinstance(n, int) and n >= 1 for n in sizes):
+            raise ValueError(f"network.{name} must be a tuple of positive integers, got {sizes}")
+    if isinstance(network, CNN):
+        check_int("network.kernel_size", network.kernel_size, 1)
     if network.activation not in ACTIVATIONS:
         given = network.activation
         raise ValueError(unknown(f"network.activation {given!r}", given, ACTIVATIONS))
@@ -96,10 +155,27 @@ def encode(obs: PyTree, space: Any) -> PyTree:
         return jnp.asarray(obs, float) if not _is_float(obs) else jnp.asarray(obs)
     if isinstance(space, spaces.Dict):
         read = obs.__getitem__ if isinstance(obs, Mapping) else lambda name: getattr(obs, name)
-        return {name: encode(read(name), child) for name, child in space.spaces.items()}
+        return {n: encode(read(n), child) for n, child in space.spaces.items() if n != _MASK}
     if isinstance(space, spaces.Tuple):
         return tuple(encode(o, child) for o, child in zip(obs, space.spaces, strict=True))
     raise TypeError(f"observation_space must be made of Box, Discrete, Dict, Tuple; got {space!r}")
+
+
+def masked(parameters: tuple[Array, ...], obs: PyTree, space: Any) -> tuple[Array, ...]:
+    """Logits with the actions excluded whose entry in the observation's "action_mask" is false.
+
+    A mask is the entry of that name in a Dict observation; the network does not see it. Where it
+    excludes every action, all are equally likely.
+    """
+    if not _has_mask(space):
+        return parameters
+    (logits,) = parameters
+    mask = obs[_MASK] if isinstance(obs, Mapping) else getattr(obs, _MASK)
+    return (jnp.where(mask.astype(bool), logits, jnp.finfo(logits.dtype).min / 4),)
+
+
+def _has_mask(space: Any) -> bool:
+    return isinstance(space, spaces.Dict) and _MASK in space.spaces
 
 
 def _is_float(x: Array) -> bool:

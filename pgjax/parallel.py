@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pgjax.components import check_int
@@ -107,19 +108,39 @@ def replicated(tree: PyTree, mesh: Mesh | None) -> PyTree:
             return jax.jit(jax.random.wrap_key_data, static_argnames="impl")(
                 data, impl=jax.random.key_impl(leaf)
             )
-        return jax.device_put(np.asarray(leaf), everywhere)
+        # In JAX's own precision first: processes compare what they put there.
+        return jax.device_put(np.asarray(jnp.asarray(leaf)), everywhere)
+
+    return jax.tree.map(one, tree)
+
+
+def divided(tree: PyTree, mesh: Mesh | None) -> PyTree:
+    """Arrays [n, …] in equal shares, one on each device of the mesh; also while tracing."""
+    if mesh is None:
+        return tree
+    shares = NamedSharding(mesh, PartitionSpec(_AXIS))
+
+    def one(leaf):
+        if isinstance(leaf, jax.core.Tracer):
+            return jax.lax.with_sharding_constraint(leaf, shares)
+        return jax.device_put(np.asarray(leaf), shares)
 
     return jax.tree.map(one, tree)
 
 
 def local(tree: PyTree) -> PyTree:
-    """Replicated arrays as this process's own, on no particular device."""
+    """Arrays, replicated or divided, as this process's own, on no particular device.
+
+    Of several processes, all must call it.
+    """
 
     def one(leaf):
         if _is_key(leaf):
             return jax.random.wrap_key_data(
                 one(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf)
             )
+        if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+            leaf = multihost_utils.process_allgather(leaf, tiled=True)
         return jnp.asarray(np.asarray(leaf))
 
     return jax.tree.map(one, tree)

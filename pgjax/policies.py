@@ -7,19 +7,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pgjax import networks
+from pgjax import networks, normalizers
 from pgjax.components import unknown
-from pgjax.distributions import Categorical, Distribution, Normal, TanhNormal
+from pgjax.distributions import Beta, Categorical, Distribution, Normal, TanhNormal
 from pgjax.environments import Environment, spaces
 from pgjax.types import Array, PyTree
 
-DISTRIBUTIONS = ("auto", "categorical", "normal", "tanh_normal")
+DISTRIBUTIONS = ("auto", "categorical", "normal", "tanh_normal", "beta")
+_NORMALIZER = "normalizer"
 
 # A small last layer starts the policy nearly uniform: with sparse rewards, a first batch that never
 # meets one then costs time only, and does not freeze an arbitrary preference for some action.
 _HEAD_INIT = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
 _INITIAL_LOG_STD = -0.5
 _LOG_STD_RANGE = (-5.0, 2.0)
+_INITIAL_CONCENTRATION = 1.0
 
 
 class CategoricalHead(nn.Module):
@@ -50,6 +52,19 @@ class NormalHead(nn.Module):
         return mean.reshape(self.shape), jnp.clip(log_std, *_LOG_STD_RANGE)
 
 
+class BetaHead(nn.Module):
+    """α = 1 + softplus(W x + b) and β likewise, one each per dimension: one hump, never two."""
+
+    shape: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, features: Array) -> tuple[Array, Array]:
+        """float[features] -> (alpha[*shape], beta[*shape])."""
+        bias = nn.initializers.constant(_INITIAL_CONCENTRATION)
+        layer = nn.DenseGeneral((2, *self.shape), kernel_init=_HEAD_INIT, bias_init=bias)
+        return tuple(1.0 + jax.nn.softplus(layer(features)))
+
+
 class PolicyModule(nn.Module):
     """A network and a head on top of it: one encoded observation -> distribution parameters."""
 
@@ -73,23 +88,35 @@ class Policy(NamedTuple):
 
     Attributes:
       init: key -> Flax variables, {"params": θ, other collections…}.
+      encode: (variables, obs) -> what the network sees of an observation, floats.
       apply: (variables, obs) -> Distribution.
+      observe: (variables, obs [T, m, …], valid bool[T, m]) -> variables whose statistics of
+        observations have seen these.
       noise: (key, batch_shape) -> the noise that `Distribution.sample` takes, one per action.
     """
 
     init: Callable[[Array], PyTree]
+    encode: Callable[[PyTree, PyTree], PyTree]
     apply: Callable[[PyTree, PyTree], Distribution]
+    observe: Callable[[PyTree, PyTree, Array], PyTree]
     noise: Callable[[Array, tuple[int, ...]], Array]
 
 
-def build(environment: Environment, network: nn.Module, distribution: str = "auto") -> Policy:
+def build(
+    environment: Environment,
+    network: nn.Module,
+    distribution: str = "auto",
+    normalize_observations: bool = False,
+) -> Policy:
     """The policy of a network for an environment.
 
     Args:
       environment: its spaces decide the encoding and the head.
       network: any Flax module from one encoded observation to features float[n].
-      distribution: "categorical" for Discrete actions, "normal" or "tanh_normal" for Box ones;
-        "auto": categorical, tanh_normal for a bounded Box, normal for an unbounded one.
+      distribution: "categorical" for Discrete actions, "normal", "tanh_normal" or "beta" for Box
+        ones; "auto": categorical, tanh_normal for a bounded Box, normal for an unbounded one.
+      normalize_observations: whether the network sees observations relative to the running mean
+        and standard deviation of those seen in training.
 
     Raises:
       TypeError: an action space that the distribution cannot cover, a network that is no module.
@@ -98,21 +125,41 @@ def build(environment: Environment, network: nn.Module, distribution: str = "aut
     head, distribution_type, to_distribution = _head(environment, distribution)
     module = PolicyModule(network, head)
     action_shape = tuple(environment.action_space.shape)
+    space = environment.observation_space
+
+    def encode(variables: PyTree, obs: PyTree) -> PyTree:
+        encoded = networks.encode(obs, space)
+        if not normalize_observations:
+            return encoded
+        return normalizers.normalized(variables[_NORMALIZER], encoded)
 
     def init(key: Array) -> PyTree:
         obs = jax.eval_shape(environment.reset, jax.random.key(0))[0]
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), obs)
-        return module.init(key, networks.encode(zeros, environment.observation_space))
+        encoded = networks.encode(zeros, space)
+        variables = module.init(key, encoded)
+        if normalize_observations:
+            variables = {**variables, _NORMALIZER: normalizers.init(encoded)}
+        return variables
 
     def apply(variables: PyTree, obs: PyTree) -> Distribution:
-        encoded = networks.encode(obs, environment.observation_space)
-        return to_distribution(*module.apply(variables, encoded))
+        ours = {name: found for name, found in variables.items() if name != _NORMALIZER}
+        parameters = module.apply(ours, encode(variables, obs))
+        return to_distribution(*networks.masked(parameters, obs, space))
+
+    def observe(variables: PyTree, obs: PyTree, valid: Array) -> PyTree:
+        if not normalize_observations:
+            return variables
+        encoded = jax.vmap(jax.vmap(lambda x: networks.encode(x, space)))(obs)
+        return {**variables, _NORMALIZER: normalizers.add(variables[_NORMALIZER], encoded, valid)}
 
     return Policy(
         # jaxlib's CPU backend can hang on several batched QR factorisations at once, which is what
         # vmapped orthogonal initialisers are; one seed after another has none.
         init=jax.custom_batching.sequential_vmap(init),
+        encode=encode,
         apply=apply,
+        observe=observe,
         noise=lambda key, shape: distribution_type.noise(key, shape + action_shape),
     )
 
@@ -139,8 +186,11 @@ def _head(environment: Environment, distribution: str) -> tuple[nn.Module, type,
         raise TypeError(f"{name}: no policy head for the actions {space!r}, only Discrete and Box")
     if distribution == "categorical":
         raise TypeError(f"{name}: distribution 'categorical' needs Discrete actions, not {space!r}")
-    if distribution == "tanh_normal" and not environment.bounded:
-        raise TypeError(f"{name}: distribution 'tanh_normal' needs finite bounds, not {space!r}")
+    if distribution in ("tanh_normal", "beta") and not environment.bounded:
+        raise TypeError(f"{name}: distribution {distribution!r} needs finite bounds, not {space!r}")
+    if distribution == "beta":
+        low, high = _bounds(space)
+        return BetaHead(tuple(space.shape)), Beta, lambda a, b: Beta(a, b, low, high)
     normal = distribution == "normal" or not environment.bounded
     return NormalHead(tuple(space.shape)), *(_normal if normal else _tanh_normal)(environment)
 

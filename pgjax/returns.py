@@ -69,6 +69,47 @@ def reward_to_go(rewards: Array, discounts: Array, bootstrap_value: Array) -> Ar
     return returns
 
 
+def advantages(
+    rewards: Array,
+    values: Array,
+    terminated: Array,
+    truncated: Array,
+    discount: Array,
+    trace: Array,
+) -> Array:
+    """Sums of one-step errors of V, of trajectories side by side.
+
+        δ_t = r_t + γ (1 − terminated_t) V_{t+1} − V_t
+        A_t = δ_t + γλ (1 − terminated_t)(1 − truncated_t) A_{t+1},    A_T = 0
+
+    A_t + V_t is the λ-return of step t.
+
+    Args:
+      rewards: float[T, m], reward units.
+      values: float[T + 1, m], reward units; V of each row and of the one after the last.
+      terminated, truncated: bool[T, m]; both at once: terminated counts.
+      discount, trace: γ and λ, float[] in [0, 1].
+
+    Returns:
+      float[T, m], reward units.
+
+    >>> import jax.numpy as jnp
+    >>> no, ended = jnp.zeros((2, 1), bool), jnp.array([[False], [True]])
+    >>> rewards, values = jnp.ones((2, 1)), jnp.full((3, 1), 10.0)
+    >>> print(advantages(rewards, values, ended, no, 1.0, 1.0).ravel())  # the end counts as 0
+    [-8. -9.]
+    >>> print(advantages(rewards, values, no, ended, 1.0, 1.0).ravel())  # a time limit does not
+    [2. 1.]
+
+    Source: Schulman et al. (2016), eqs. 10 and 16.
+    """
+    following = jnp.where(terminated, 0.0, values[1:])
+    errors = rewards + discount * following - values[:-1]
+    traces = jnp.where(terminated | truncated, 0.0, discount * trace).astype(errors.dtype)
+    nothing = jnp.zeros_like(errors[0])
+    return jax.vmap(reward_to_go, in_axes=(1, 1, 0), out_axes=1)(errors, traces, nothing)
+
+
 def _require(condition: bool, expected: str, *arrays: Array) -> None:
     if not condition:
         shapes = ", ".join(str(list(jnp.shape(array))) for array in arrays)

@@ -23,6 +23,7 @@ class Taken(NamedTuple):
 
     obs: PyTree
     action: Array
+    log_prob: Array
     reward: Array
     valid: Array
     terminated: Array
@@ -30,11 +31,29 @@ class Taken(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """Where n trajectories stand. `obs` stays at s_H once a trajectory is over."""
+    """Where n trajectories stand. `obs` stays at s_H once an episode is over."""
 
     obs: PyTree
     env_state: PyTree
     running: Array
+
+
+class Streams(NamedTuple):
+    """Where n streams of episodes stand; float[n] but for the carry.
+
+    Attributes:
+      carry: the environments.
+      returns, lengths: of the episode that is running, so far.
+      finished_returns, finished_lengths, num_finished: sums over the episodes that ended among the
+        latest rows, and their number.
+    """
+
+    carry: Carry
+    returns: Array
+    lengths: Array
+    finished_returns: Array
+    finished_lengths: Array
+    num_finished: Array
 
 
 @component
@@ -49,6 +68,14 @@ class Episodes(Component):
 
     num_trajectories: int = option(64, low=1)
     horizon: int | None = option(None, low=1)
+
+    whole_episodes = True
+    width_field, rows_field = "num_trajectories", "horizon"
+
+    @property
+    def width(self) -> int:
+        """Trajectories side by side."""
+        return self.num_trajectories
 
     def resolve_horizon(self, environment: Environment) -> int:
         """T in steps.
@@ -66,40 +93,152 @@ class Episodes(Component):
             )
         return limit if self.horizon is None else self.horizon
 
+    num_rows = resolve_horizon
+
+    def start(self, keys: Array, environment: Environment) -> tuple:
+        """Nothing: every update starts its own episodes."""
+        return ()
+
     def sample(
         self,
         keys: Array,
         active: Array,
+        streams: tuple,
         policy: Policy,
         variables: PyTree,
         environment: Environment,
-    ) -> Trajectories:
+    ) -> tuple[Trajectories, tuple]:
         """One trajectory for each of n keys, empty where not active, bool[n].
 
         Returns:
-          [T', n] trajectories, where T' is T rounded up to whole blocks of steps.
+          [T', n] trajectories, where T' is T rounded up to whole blocks of steps; `streams`.
         """
-        horizon = self.resolve_horizon(environment)
-        empty = _empty(policy, variables, environment, (padded(horizon), keys.shape[0]))
+        bounds = whole(self.resolve_horizon(environment))
+        keys, start = begin(keys, active, environment)
+        trajectories, _ = _recorded(keys, start, policy, variables, environment, bounds)
+        return trajectories, streams
 
-        def record(stored: Taken, first_step: Array, taken: Taken) -> Taken:
-            return jax.tree.map(
-                lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, first_step, axis=0),
-                stored,
-                taken,
+    def counts(self, trajectories: Trajectories, streams: tuple) -> tuple[Array, Array]:
+        """Summed returns of the episodes that ended; int32[3]: their number, their summed lengths,
+        and all valid steps."""
+        over = jnp.any(trajectories.terminated | trajectories.truncated, axis=0)
+        returns = jnp.sum(trajectories.reward, axis=0)
+        lengths = jnp.sum(trajectories.valid, axis=0)
+        # Summed together: between processes every array takes its own round of messages.
+        counts = jnp.stack([over, jnp.where(over, lengths, 0), lengths]).astype(jnp.int32)
+        return jnp.sum(jnp.where(over, returns, 0.0)), jnp.sum(counts, axis=1, dtype=jnp.int32)
+
+
+@component
+class Segments(Component):
+    """The next T rows of n streams of episodes, which go on where the last update left them.
+
+    A stream whose episode ended spends one row on the episode's last observation, where nothing is
+    done and the environment is reset: values bootstrap from what was truly seen, and observations
+    are stored once. Time limits are the environment's own.
+
+    Attributes:
+      num_envs: n ≥ 1 streams.
+      length: T ≥ 1 rows in each update.
+    """
+
+    num_envs: int = option(64, low=1)
+    length: int = option(32, low=1)
+
+    whole_episodes = False
+    width_field, rows_field = "num_envs", "length"
+
+    @property
+    def width(self) -> int:
+        """Streams side by side."""
+        return self.num_envs
+
+    def num_rows(self, environment: Environment) -> int:
+        """T."""
+        return self.length
+
+    def resolve_horizon(self, environment: Environment) -> int:
+        """The environment's own time limit in steps, for evaluations.
+
+        Raises:
+          ValueError: it has none.
+        """
+        if environment.limit is None:
+            raise ValueError(
+                f"{environment.name} has no time limit: whole episodes need "
+                "sampler=Episodes(horizon=…)"
             )
+        return environment.limit
 
-        carry, stored = unroll(keys, active, policy, variables, environment, horizon, empty, record)
-        return Trajectories(**stored._asdict(), final_obs=carry.obs)
+    def start(self, keys: Array, environment: Environment) -> Streams:
+        """Where the streams are before the first update: at an episode's start, [n]."""
+        running, zeros = jnp.ones(keys.shape[0], bool), jnp.zeros(keys.shape[0])
+        _, carry = begin(keys, running, environment)
+        return Streams(carry, *[zeros] * 5)
+
+    def sample(
+        self,
+        keys: Array,
+        active: Array,
+        streams: Streams,
+        policy: Policy,
+        variables: PyTree,
+        environment: Environment,
+    ) -> tuple[Trajectories, Streams]:
+        """The next T rows of each stream. All are sampled, active or not: they take equally long.
+
+        Returns:
+          [T, n] trajectories, and where the streams are then.
+        """
+        most = min(_BLOCK_LENGTH, self.length)
+        block = next(n for n in range(most, 0, -1) if self.length % n == 0)
+        bounds = Bounds(self.length, block, restarts=True)
+        trajectories, carry = _recorded(keys, streams.carry, policy, variables, environment, bounds)
+        return trajectories, _counted(trajectories, streams)._replace(carry=carry)
+
+    def counts(self, trajectories: Trajectories, streams: Streams) -> tuple[Array, Array]:
+        """As those of `Episodes`; of the episodes that ended, all of their rewards and steps."""
+        taken = jnp.sum(trajectories.valid, axis=0)
+        counts = jnp.stack([streams.num_finished, streams.finished_lengths, taken])
+        counts = jnp.sum(counts.astype(jnp.int32), axis=1, dtype=jnp.int32)
+        return jnp.sum(streams.finished_returns), counts
+
+
+Sampler = Episodes | Segments
+
+
+class Bounds(NamedTuple):
+    """How far to go.
+
+    Attributes:
+      horizon: steps, after which whole episodes are truncated.
+      block: steps between two looks at whether any trajectory still runs.
+      restarts: whether the next episode follows where one ends.
+    """
+
+    horizon: int
+    block: int
+    restarts: bool = False
+
+
+def whole(horizon: int) -> Bounds:
+    """Bounds of whole episodes."""
+    return Bounds(horizon, math.ceil(horizon / math.ceil(horizon / _BLOCK_LENGTH)))
+
+
+def begin(keys: Array, active: Array, environment: Environment) -> tuple[Array, Carry]:
+    """n episodes at their start, and the keys, [n], for what follows."""
+    start_keys, keys = _split_each(keys, 2)
+    return keys, Carry(*jax.vmap(environment.reset)(start_keys), active)
 
 
 def unroll(
     keys: Array,
-    active: Array,
+    carry: Carry,
     policy: Policy,
     variables: PyTree,
     environment: Environment,
-    horizon: int,
+    bounds: Bounds,
     recorded: PyTree,
     record: Callable[[PyTree, Array, Taken], PyTree],
     deterministic: bool | Array = False,
@@ -109,7 +248,7 @@ def unroll(
     Args:
       keys: [n], one for each trajectory and all of its randomness, so that it is the same whatever
         others run beside it, and on whichever device.
-      active: bool[n]; whether a trajectory is run at all.
+      carry: where they stand.
       recorded, record: a fold over blocks of K steps: `recorded = record(recorded, first_step,
         taken)`, where the leaves of `taken` are [K, n, …].
       deterministic: bool or bool[]; take the distribution's mode instead of a sample.
@@ -117,44 +256,73 @@ def unroll(
     Returns:
       The carry after the last block, and what was recorded.
     """
-    length = _block_length(horizon)
-    start_keys, block_keys = _split_each(keys, 2)
-    obs, env_state = jax.vmap(environment.reset)(start_keys)
+    length = bounds.block
 
     def unfinished(loop):
         first_step, carry, _ = loop
-        return (first_step < horizon) & any_in_batch(carry.running)
+        more = first_step < bounds.horizon
+        return more if bounds.restarts else more & any_in_batch(carry.running)
 
     def block(loop):
         first_step, carry, recorded = loop
-        keys = jax.vmap(jax.random.fold_in, (0, None))(block_keys, first_step)
-        noise_keys, step_keys = _split_each(keys, 2)
+        block_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, first_step)
+        noise_keys, step_keys = _split_each(block_keys, 2)
         noise = jax.vmap(lambda key: policy.noise(key, (length,)), out_axes=1)(noise_keys)
         times = first_step + jnp.arange(length, dtype=jnp.int32)
 
         def step(carry, inputs):
-            return _step(carry, *inputs, policy, variables, environment, horizon, deterministic)
+            return _step(carry, *inputs, policy, variables, environment, bounds, deterministic)
 
         carry, taken = jax.lax.scan(step, carry, (times, noise, _split_each(step_keys, length)))
         return first_step + length, carry, record(recorded, first_step, taken)
 
-    loop = (jnp.int32(0), Carry(obs, env_state, active), recorded)
+    loop = (jnp.int32(0), carry, recorded)
     _, carry, recorded = jax.lax.while_loop(unfinished, block, loop)
     return carry, recorded
 
 
-def padded(horizon: int) -> int:
-    """The horizon rounded up to whole blocks, in steps."""
-    length = _block_length(horizon)
-    return math.ceil(horizon / length) * length
+def _recorded(
+    keys: Array,
+    carry: Carry,
+    policy: Policy,
+    variables: PyTree,
+    environment: Environment,
+    bounds: Bounds,
+) -> tuple[Trajectories, Carry]:
+    """All steps kept: [T', n], T' the horizon rounded up to whole blocks."""
+    rows = math.ceil(bounds.horizon / bounds.block) * bounds.block
+    empty = _empty(policy, variables, environment, (rows, keys.shape[0]))
+
+    def record(stored: Taken, first_step: Array, taken: Taken) -> Taken:
+        return jax.tree.map(
+            lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, first_step, axis=0),
+            stored,
+            taken,
+        )
+
+    carry, stored = unroll(keys, carry, policy, variables, environment, bounds, empty, record)
+    return Trajectories(**stored._asdict(), final_obs=carry.obs), carry
 
 
-def _block_length(horizon: int) -> int:
-    return math.ceil(horizon / math.ceil(horizon / _BLOCK_LENGTH))
+def _counted(trajectories: Trajectories, streams: Streams) -> Streams:
+    """The streams' sums after these rows; the carry as it was."""
+
+    def row(totals, taken):
+        reward, valid, ended = taken
+        now = totals[0] + reward, totals[1] + valid
+        over = (*(jnp.where(ended, x, 0.0) for x in now), ended.astype(reward.dtype))
+        going = (jnp.where(ended, 0.0, x) for x in now)
+        return (*going, *map(jnp.add, totals[2:], over)), None
+
+    zero = jnp.zeros_like(streams.returns)
+    ended = trajectories.terminated | trajectories.truncated
+    start = (streams.returns, streams.lengths, zero, zero, zero)
+    totals, _ = jax.lax.scan(row, start, (trajectories.reward, trajectories.valid, ended), unroll=8)
+    return Streams(streams.carry, *totals)
 
 
 def _step(
-    carry: Carry, time, noise, keys, policy, variables, environment, horizon, deterministic
+    carry: Carry, time, noise, keys, policy, variables, environment, bounds, deterministic
 ) -> tuple[Carry, Taken]:
     """One step of n trajectories; those that are over go through the motions, marked invalid."""
     obs, env_state, running = carry
@@ -162,21 +330,38 @@ def _step(
     def act(obs, noise):
         distribution = policy.apply(variables, obs)
         action = jnp.where(deterministic, distribution.mode(), distribution.sample(noise))
-        return action, distribution.environment_action(action)
+        return action, distribution.log_prob(action), distribution.environment_action(action)
 
-    action, environment_action = jax.vmap(act)(obs, noise)
+    action, log_prob, environment_action = jax.vmap(act)(obs, noise)
     step = jax.vmap(environment.step)(keys, env_state, environment_action)
-    truncated = step.truncated | (time + 1 >= horizon)
+    truncated = step.truncated
+    if not bounds.restarts:
+        truncated |= time + 1 >= bounds.horizon
     taken = Taken(
         obs=obs,
         action=action,
+        log_prob=log_prob,
         reward=jnp.where(running, step.reward, 0.0),
         valid=running,
         terminated=running & step.terminated,
         truncated=running & truncated,
     )
     following = jax.tree.map(lambda new, old: _where(running, new, old), step.obs, obs)
-    return Carry(following, step.env_state, running & ~step.terminated & ~truncated), taken
+    after = Carry(following, step.env_state, running & ~step.terminated & ~truncated)
+    return _restarted(keys, after, running, environment) if bounds.restarts else after, taken
+
+
+def _restarted(keys: Array, carry: Carry, running: Array, environment: Environment) -> Carry:
+    """Those that were not running at this step, at the start of their next episode."""
+
+    def restart(carry):
+        start = jax.vmap(environment.reset)(keys)
+        obs, env_state = jax.tree.map(
+            lambda new, old: _where(running, old, new), start, (carry.obs, carry.env_state)
+        )
+        return Carry(obs, env_state, carry.running | ~running)
+
+    return jax.lax.cond(any_in_batch(~running), restart, lambda carry: carry, carry)
 
 
 def _split_each(keys: Array, number: int) -> Array:
@@ -191,9 +376,9 @@ def _where(flags: Array, new: Array, old: Array) -> Array:
 def _empty(policy, variables, environment, shape: tuple[int, int]) -> Taken:
     obs, _ = jax.eval_shape(environment.reset, jax.random.key(0))
     action = jax.eval_shape(lambda obs: policy.apply(variables, obs).mode(), obs)
-    flags = jnp.zeros(shape, bool)
+    zero, flags = jnp.zeros(shape), jnp.zeros(shape, bool)
 
     def zeros(leaf):
         return jnp.zeros((*shape, *leaf.shape), leaf.dtype)
 
-    return Taken(jax.tree.map(zeros, obs), zeros(action), jnp.zeros(shape), flags, flags, flags)
+    return Taken(jax.tree.map(zeros, obs), zeros(action), zero, zero, flags, flags, flags)

@@ -20,12 +20,11 @@ from jax.sharding import Mesh
 from pgjax import checkpoints, distributed, memory, plots, serialization, training
 from pgjax.components import check_int
 from pgjax.config import Config, checked
-from pgjax.parallel import check_mesh, local, replicated
+from pgjax.parallel import check_mesh, divided, local, replicated
 from pgjax.types import Metrics, TrainState
 
 _CAPACITY = 64
 _BLOCK_SECONDS = 0.2
-_FIELDS = tuple(field.name for field in dataclasses.fields(Metrics))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +96,7 @@ def run(
     """
     check_int("seed", seed, 0)
     arrays = checked(config)
-    check_mesh(mesh, "sampler.num_trajectories", config.sampler.num_trajectories)
+    check_mesh(mesh, f"sampler.{config.sampler.width_field}", config.sampler.width)
     # Of several processes, each holds its share of the trajectories.
     memory.seeds_that_fit(config, memory.available_bytes() * jax.process_count())
     writes = directory is not None and distributed.is_first()
@@ -132,7 +131,9 @@ def _compiled(
 ) -> tuple[TrainState, Callable[[TrainState, int], tuple[TrainState, Metrics]], float]:
     """The first state, a function of a state and a number of updates, and seconds to compile."""
     started = time.perf_counter()
-    state = replicated(training.init(jax.random.key(seed), config), mesh)
+    state = training.init(jax.random.key(seed), config)
+    streams = divided(state.streams, mesh)
+    state = replicated(state.replace(streams=()), mesh).replace(streams=streams)
     config, target = replicated((config, jnp.asarray(target, float)), mesh)
 
     def count(number: int) -> jax.Array:
@@ -176,13 +177,18 @@ class _Folder:
         facts = {"config": serialization.to_dict(config), "seed": seed}
         facts["versions"] = checkpoints.versions()
         (path / "config.json").write_text(json.dumps(facts, indent=2) + "\n")
-        self._write([("update", *_FIELDS)], "w")
+        self.has_header = False
 
     def append(self, progress: Progress) -> None:
-        columns = [getattr(progress.metrics, name) for name in _FIELDS]
-        first = progress.num_updates - len(columns[0])
-        rows = ([first + i + 1, *(c[i].item() for c in columns)] for i in range(len(columns[0])))
-        self._write(rows, "a")
+        columns = serialization.columns(progress.metrics)
+        if not self.has_header:
+            self._write([("update", *columns)], "w")
+            self.has_header = True
+        last = progress.num_updates
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        size = len(progress.metrics.env_steps)
+        numbers = range(last - size + 1, last + 1)
+        self._write([(n, *row) for n, row in zip(numbers, rows, strict=True)], "a")
 
     def finish(self, state: TrainState, config: Config, metrics: Metrics) -> None:
         checkpoints.save(self.path / checkpoints.IN_RUN, state, config)

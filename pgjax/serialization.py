@@ -1,18 +1,23 @@
 """Configs as JSON: names of pgjax's own classes and plain numbers; nothing that could run."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
+import optax
 
 from pgjax import environments
 from pgjax.components import Component, unknown
 from pgjax.config import Config
-from pgjax.estimators import RewardToGo, TotalReturn
-from pgjax.networks import MLP
+from pgjax.critics import Critic
+from pgjax.estimators import GAE, ActionValue, RewardToGo, TotalReturn
+from pgjax.networks import CNN, MLP
 from pgjax.objectives import (
+    ClippedRatio,
+    NaturalGradient,
     Probability,
     ProbabilityRatio,
     ProbabilityTimesReturn,
@@ -20,17 +25,22 @@ from pgjax.objectives import (
     SummedProbabilityTimesReturn,
 )
 from pgjax.optimizers import SGD, Adam
-from pgjax.rollout import Episodes
+from pgjax.rollout import Episodes, Segments
+from pgjax.schedules import Schedule
+from pgjax.types import Metrics
 
 # The components that a name can stand for, by the config's field.
 COMPONENTS: dict[str, dict[str, type]] = {
     field: {cls.__name__: cls for cls in classes}
     for field, classes in {
-        "network": (MLP,),
-        "sampler": (Episodes,),
-        "estimator": (TotalReturn, RewardToGo),
+        "network": (MLP, CNN),
+        "sampler": (Episodes, Segments),
+        "estimator": (TotalReturn, RewardToGo, GAE, ActionValue),
+        "critic": (Critic,),
         "objective": (
             ScoreFunction,
+            ClippedRatio,
+            NaturalGradient,
             Probability,
             ProbabilityTimesReturn,
             SummedProbabilityTimesReturn,
@@ -41,18 +51,30 @@ COMPONENTS: dict[str, dict[str, type]] = {
 }
 
 
+# Fields of a config that are no components.
+PLAIN = ("distribution", "normalize_observations", "num_updates")
+# Optax's that are made of numbers alone.
+_SCHEDULES = (
+    "constant_schedule",
+    "cosine_decay_schedule",
+    "cosine_onecycle_schedule",
+    "exponential_decay",
+    "linear_schedule",
+    "linear_onecycle_schedule",
+    "polynomial_schedule",
+    "warmup_constant_schedule",
+    "warmup_cosine_decay_schedule",
+    "warmup_exponential_decay_schedule",
+)
+
+
 def to_dict(config: Config) -> dict[str, Any]:
     """A config as JSON types. What is the user's own becomes {"custom": its repr}."""
     data = {"env": config.env if isinstance(config.env, str) else {"custom": repr(config.env)}}
     params = config.env_params
     data["env_params"] = None if params is None else _fields(params)
-    for field, classes in COMPONENTS.items():
-        value = getattr(config, field)
-        known = classes.get(type(value).__name__) is type(value)
-        data[field] = (
-            {"type": type(value).__name__, **_fields(value)} if known else {"custom": repr(value)}
-        )
-    return data | {"distribution": config.distribution, "num_updates": config.num_updates}
+    data |= {field: _named(field, getattr(config, field)) for field in COMPONENTS}
+    return data | {name: getattr(config, name) for name in PLAIN}
 
 
 def from_dict(data: dict[str, Any]) -> Config:
@@ -61,13 +83,12 @@ def from_dict(data: dict[str, Any]) -> Config:
     Raises:
       ValueError: a part that was the user's own, or names that this version does not know.
     """
-    custom = [name for name, value in data.items() if isinstance(value, dict) and "custom" in value]
+    custom = ", ".join(_custom("", data))
     if custom:
-        parts = ", ".join(f"{name} ({data[name]['custom']})" for name in custom)
-        raise ValueError(f"the config holds objects that only their author has: {parts}")
+        raise ValueError(f"the config holds objects that only their author has: {custom}")
     fields = dict(data)
-    for field, classes in COMPONENTS.items():
-        fields[field] = _component(field, classes, fields[field])
+    for field in COMPONENTS.keys() & fields.keys():
+        fields[field] = _component(field, fields[field])
     if fields["env_params"] is not None:
         defaults = environments.default_params(fields["env"])
         fields["env_params"] = defaults.replace(**fields["env_params"])
@@ -77,15 +98,49 @@ def from_dict(data: dict[str, Any]) -> Config:
         raise ValueError(f"the config is not one of this version's: {error}") from error
 
 
-def _component(field: str, classes: dict[str, type], data: dict[str, Any]) -> Any:
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "type"}
-    name = data["type"]
+def columns(metrics: Metrics) -> dict[str, Any]:
+    """The arrays of metrics by name, those in `extra` by theirs."""
+    names = [field.name for field in dataclasses.fields(metrics) if field.name != "extra"]
+    return {name: getattr(metrics, name) for name in names} | metrics.extra
+
+
+def _named(field: str, value: Any) -> dict[str, Any]:
+    """A component or module with its type's name, if it is one of the field's; else its repr."""
+    if COMPONENTS[field].get(type(value).__name__) is not type(value):
+        return {"custom": repr(value)}
+    return {"type": type(value).__name__, **_fields(value)}
+
+
+def _custom(path: str, data: dict[str, Any]) -> Iterator[str]:
+    """What is the user's own, and where it stands."""
+    for name, value in data.items():
+        if isinstance(value, dict) and "custom" in value:
+            yield f"{path}{name} ({value['custom']})"
+        elif isinstance(value, dict):
+            yield from _custom(f"{path}{name}.", value)
+
+
+def _component(field: str, data: dict[str, Any]) -> Any:
+    values = {name: _value(value) for name, value in data.items() if name != "type"}
+    name, classes = data["type"], COMPONENTS[field]
     if name not in classes:
         raise ValueError(unknown(f"{field} {name!r}", name, classes))
     try:
         return classes[name](**values)
     except TypeError as error:
         raise ValueError(f"{field} is not one of this version's: {error}") from error
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    if not isinstance(value, dict):
+        return value
+    if "type" in value:
+        return _component("network", value)
+    if value["schedule"] not in _SCHEDULES:
+        raise ValueError(unknown(f"schedule {value['schedule']!r}", value["schedule"], _SCHEDULES))
+    return Schedule(getattr(optax, value["schedule"]), **value["arguments"])
 
 
 def _fields(node: Any) -> dict[str, Any]:
@@ -97,6 +152,13 @@ def _fields(node: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
         return np.asarray(value).tolist()
+    if isinstance(value, nn.Module):
+        return _named("network", value)
+    if isinstance(value, Schedule):
+        name = getattr(value.make, "__name__", "")
+        if getattr(optax, name, None) is not value.make or name not in _SCHEDULES:
+            return {"custom": repr(value)}
+        return {"schedule": name, "arguments": {n: _plain(v) for n, v in value.arguments.items()}}
     if isinstance(value, Component) or dataclasses.is_dataclass(value):
         return _fields(value)
     return list(value) if isinstance(value, tuple) else value

@@ -105,7 +105,7 @@ def prepare(command: str, arguments: list[str]) -> None:
         parallel.use_cores(options.devices)
 
 
-def mesh(options: argparse.Namespace, num_trajectories: int) -> Mesh:
+def mesh(options: argparse.Namespace, sampler: typing.Any) -> Mesh:
     """The devices asked for; all of all processes; or those that the trajectories divide over.
 
     Raises:
@@ -115,9 +115,10 @@ def mesh(options: argparse.Namespace, num_trajectories: int) -> Mesh:
     if options.distributed:
         number = None
     elif number is None:
-        number = parallel.fitting(num_trajectories)
+        number = parallel.fitting(sampler.width)
     found = parallel.make_mesh(number)
-    parallel.check_mesh(found, "--sampler.num-trajectories", num_trajectories)
+    flag = f"--sampler.{sampler.width_field.replace('_', '-')}"
+    parallel.check_mesh(found, flag, sampler.width)
     return found
 
 

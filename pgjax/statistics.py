@@ -135,7 +135,6 @@ def cosine(a: PyTree, b: PyTree) -> Array:
 
 def _batch_size(state: TrainState, config: Config) -> int:
     """Estimates side by side: 64, or as few as keep their trajectories within 256 MiB."""
-    variables = state.policy_variables
-    shapes = jax.eval_shape(lambda key: gradients.sample(key, variables, config), jax.random.key(0))
+    shapes, _ = jax.eval_shape(lambda key: gradients.sample(key, state, config), jax.random.key(0))
     size = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
     return max(1, min(_BATCH_SIZE, _BATCH_BYTES // size))

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from pgjax import gradients
+from pgjax import gradients, schedules, values
 from pgjax.batching import any_in_batch
 from pgjax.config import Config, check_key, checked, initial_variables
-from pgjax.parallel import check_mesh
+from pgjax.improvement import improve
+from pgjax.parallel import check_mesh, divided
 from pgjax.types import Array, Metrics, PyTree, TrainResult, TrainState, Trajectories
 
 
@@ -127,7 +128,7 @@ def check_state(state: TrainState, config: Config) -> None:
 
 def _checked(config: Config, mesh: Mesh | None) -> Config:
     config = checked(config)
-    check_mesh(mesh, "sampler.num_trajectories", config.sampler.num_trajectories)
+    check_mesh(mesh, f"sampler.{config.sampler.width_field}", config.sampler.width)
     return config
 
 
@@ -141,10 +142,13 @@ def _train(key: Array, config: Config, mesh: Mesh | None) -> TrainResult:
 
 @jax.jit
 def _init(key: Array, config: Config) -> TrainState:
-    params_key, run_key = jax.random.split(key)
-    _, policy = config.build()
+    params_key, run_key, critic_key, streams_key = jax.random.split(key, 4)
+    config = schedules.at(config, 0)
+    environment, policy = config.build()
     variables = dict(policy.init(params_key))
+    critic = values.init(critic_key, config, variables)
     params = variables.pop("params")
+    stream_keys = jax.random.split(streams_key, config.sampler.width)
     return TrainState(
         params=params,
         variables=variables,
@@ -152,6 +156,8 @@ def _init(key: Array, config: Config) -> TrainState:
         key=run_key,
         num_updates=jnp.int32(0),
         env_steps=jnp.uint32(0),
+        critic=critic,
+        streams=config.sampler.start(stream_keys, environment),
     )
 
 
@@ -159,15 +165,25 @@ def _init(key: Array, config: Config) -> TrainState:
 def _update(
     state: TrainState, config: Config, mesh: Mesh | None = None, active: bool | Array = True
 ) -> tuple[TrainState, Metrics]:
-    key, sample_key = jax.random.split(state.key)
-    gradient, metrics = gradients.estimate(sample_key, state, config, mesh, active)
-    params, opt_state = config.optimizer.ascend(gradient, state.opt_state, state.params)
+    config = schedules.at(config, state.num_updates)
+    key, sample_key, policy_key, critic_key = jax.random.split(state.key, 4)
+    trajectories, streams = gradients.sample(sample_key, state, config, mesh, active)
+    found = values.evaluate(state, trajectories, config)
+    weights = gradients.weights(trajectories, found, config)
+    improved = improve(config.objective, policy_key, state, trajectories, weights, config, mesh)
+    critic, report = values.fit(critic_key, state, trajectories, found, config, mesh)
+    gradient = improved.gradient._replace(extra={**improved.gradient.extra, **report})
+    metrics = gradients.metrics(trajectories, streams, gradient, state, config)
+    _, policy = config.build()
     state = state.replace(
-        params=params,
-        opt_state=opt_state,
+        params=improved.params,
+        variables=policy.observe(state.variables, trajectories.obs, trajectories.valid),
+        opt_state=improved.opt_state,
         key=key,
         num_updates=state.num_updates + 1,
         env_steps=metrics.env_steps,
+        critic=critic,
+        streams=divided(streams, mesh),
     )
     return state, metrics
 
@@ -223,12 +239,15 @@ update_block = jax.jit(advance, static_argnames=("capacity", "mesh"), donate_arg
 
 @functools.partial(jax.jit, static_argnums=3)
 def _sample(key: Array, state: TrainState, config: Config, mesh: Mesh | None) -> Trajectories:
-    trajectories = gradients.sample(key, state.policy_variables, config, mesh)
+    trajectories, _ = gradients.sample(key, state, config, mesh)
     environment, _ = config.build()
-    horizon = config.sampler.resolve_horizon(environment)
-    final_obs = trajectories.final_obs
-    trajectories = jax.tree.map(lambda x: x[:horizon], trajectories.replace(final_obs=None))
+    rows, final_obs = config.sampler.num_rows(environment), trajectories.final_obs
+    trajectories = jax.tree.map(lambda x: x[:rows], trajectories.replace(final_obs=None))
     return trajectories.replace(final_obs=final_obs)
 
 
-_policy_gradient = jax.jit(gradients.estimate, static_argnums=3)
+@functools.partial(jax.jit, static_argnums=3)
+def _policy_gradient(
+    key: Array, state: TrainState, config: Config, mesh: Mesh | None
+) -> tuple[PyTree, Metrics]:
+    return gradients.estimate(key, state, schedules.at(config, state.num_updates), mesh)

@@ -14,23 +14,28 @@ PyTree = Any
 
 @struct.dataclass
 class Trajectories:
-    """m whole episodes side by side, of lengths H_1 … H_m ≤ T.
+    """m trajectories side by side: of `Episodes`, whole episodes of lengths H_1 … H_m ≤ T,
 
-    τ_i = (s_0, a_0, r_0, …, s_{H_i−1}, a_{H_i−1}, r_{H_i−1}, s_{H_i})
+        τ_i = (s_0, a_0, r_0, …, s_{H_i−1}, a_{H_i−1}, r_{H_i−1}, s_{H_i}),
+
+    of `Segments`, T rows of a stream of episodes. In both, row t + 1 holds what step t led to, and
+    so an episode's last observation has a row of its own, in which nothing is done: not valid.
 
     Attributes:
       obs: pytree of [T, m, …], the environment's own dtypes; s_t, before action a_t.
       action: [T, m, …]; a_t as the policy sampled it, before any clipping.
+      log_prob: float[T, m], nats; log π(a_t | s_t) as it was sampled.
       reward: float[T, m], reward units; r_t follows a_t; 0 where not valid.
-      valid: bool[T, m]; whether step t was taken, i.e. t < H_i.
+      valid: bool[T, m]; whether step t was taken: in whole episodes, t < H_i.
       terminated: bool[T, m]; the environment ended the episode at this step.
       truncated: bool[T, m]; a time limit ended it: the environment's own or the sampler's.
         May be true together with `terminated`, which then counts.
-      final_obs: pytree of [m, …]; s_{H_i}, the observation after the last action.
+      final_obs: pytree of [m, …]; the observation of row T: of whole episodes, s_{H_i}.
     """
 
     obs: PyTree
     action: Array
+    log_prob: Array
     reward: Array
     valid: Array
     terminated: Array
@@ -39,7 +44,7 @@ class Trajectories:
 
 
 # Which axis of each field counts trajectories.
-TRAJECTORY_AXES = Trajectories(1, 1, 1, 1, 1, 1, final_obs=0)
+TRAJECTORY_AXES = Trajectories(1, 1, 1, 1, 1, 1, 1, final_obs=0)
 
 
 @struct.dataclass
@@ -53,6 +58,8 @@ class TrainState:
       key: the key that the next update splits.
       num_updates: int32[]; updates made.
       env_steps: uint32[]; valid environment steps taken. It wraps at 2³² = 4.29e9 steps.
+      critic: what the critic has learned, a `CriticState`; () where the estimator has none.
+      streams: where the sampler's streams stand, each leaf [m, …]; () of whole episodes.
     """
 
     params: PyTree
@@ -61,6 +68,8 @@ class TrainState:
     key: Array
     num_updates: Array
     env_steps: Array
+    critic: PyTree = ()
+    streams: PyTree = ()
 
     @property
     def policy_variables(self) -> PyTree:
@@ -82,6 +91,8 @@ class Metrics:
       gradient_norm: float; global 2-norm of the estimated gradient, before any clipping.
       objective: float; value of the m-trajectory objective whose gradient was taken.
       finite: bool; whether every number in the gradient is finite.
+      extra: what only some objectives and critics report, float each, by name: see their own
+        docstrings.
     """
 
     episode_return: Array
@@ -92,6 +103,7 @@ class Metrics:
     gradient_norm: Array
     objective: Array
     finite: Array
+    extra: dict[str, Array] = struct.field(default_factory=dict)
 
 
 class TrainResult(NamedTuple):

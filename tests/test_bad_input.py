@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from environments_for_tests import (
     Counter,
@@ -105,6 +106,49 @@ CASES = [
     (lambda: bad(optimiser=pgjax.SGD()), ValueError, "did you mean 'optimizer'"),
     (lambda: bad(num_updates__x=1), ValueError, "num_updates.x cannot be set"),
     (lambda: "CartPole-v1", TypeError, "config must be a pgjax.Config"),
+    (
+        lambda: bad(sampler=pgjax.Segments()),
+        ValueError,
+        r"RewardToGo waits for the end of episodes.*GAE\(gae_lambda=1.0\), or sampler=Episodes",
+    ),
+    (lambda: bad(sampler=pgjax.Segments(0), estimator=pgjax.GAE()), ValueError, "num_envs must be"),
+    (
+        lambda: bad(sampler=pgjax.Segments(2**20, 2**12), estimator=pgjax.GAE()),
+        ValueError,
+        "num_envs × length must be below",
+    ),
+    (
+        lambda: pgjax.Config("Pendulum-v1", estimator=pgjax.ActionValue(all_actions=True)),
+        TypeError,
+        "all_actions needs Discrete actions",
+    ),
+    (
+        lambda: pgjax.ppo("CartPole-v1", estimator=pgjax.ActionValue(all_actions=True)),
+        ValueError,
+        "no ratio of the action that was taken.*all_actions=False",
+    ),
+    (lambda: bad(network=pgjax.CNN()), ValueError, r"CNN needs an observation \[height.*MLP\(\)"),
+    (
+        lambda: pgjax.Config("Breakout-MinAtar", network=pgjax.CNN(kernel_size=11)),
+        ValueError,
+        r"kernels of 11 do not fit a grid \(10, 10\)",
+    ),
+    (lambda: bad(critic__network=3), TypeError, "network must be a flax.linen.Module instance"),
+    (lambda: bad(critic__td_lambda=1.5), ValueError, r"critic.td_lambda.*\[0.0, 1.0\], got 1.5"),
+    (lambda: bad(critic__loss="huberr"), ValueError, "did you mean 'huber'"),
+    (lambda: bad(objective__epsilon=0.1), ValueError, "unknown field 'objective.epsilon'"),
+    (lambda: bad(normalize_observations=1), TypeError, "must be True or False, got 1"),
+    (lambda: bad(distribution="beta"), TypeError, "'beta' needs a Box"),
+    (
+        lambda: bad(optimizer__learning_rate=pgjax.Schedule(optax.linear_schedule, value=1.0)),
+        TypeError,
+        "optimizer.learning_rate: Schedule",
+    ),
+    (
+        lambda: bad(optimizer__learning_rate=pgjax.Schedule(optax.constant_schedule, value=-1.0)),
+        ValueError,
+        "learning_rate.*got -1.0",
+    ),
 ]
 
 

@@ -48,6 +48,8 @@ def test_the_leaves_of_a_component_are_its_floats(component, leaves):
 
 def test_the_leaves_of_a_config_are_the_floats_at_their_paths():
     assert leaves_by_path(SMALL) == {
+        "critic.learning_rate": 1e-3,
+        "critic.td_lambda": 0.95,
         "estimator.discount": 1.0,
         "objective.entropy_coefficient": 0.0,
         "optimizer.learning_rate": 0.01,

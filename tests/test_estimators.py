@@ -37,6 +37,7 @@ def trajectories_of(rewards: list[list[float]], num_steps: int | None = None) ->
     return Trajectories(
         obs=jnp.zeros((num_steps, len(rewards), 1)),
         action=jnp.zeros((num_steps, len(rewards)), jnp.int32),
+        log_prob=jnp.zeros((num_steps, len(rewards))),
         reward=jnp.asarray(reward),
         valid=jnp.asarray(time < lengths[None]),
         terminated=jnp.asarray(time == lengths[None] - 1),

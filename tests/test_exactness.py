@@ -10,6 +10,7 @@ import pytest
 import pgjax
 from pgjax import gradients
 from pgjax.config import checked
+from pgjax.estimators import Values
 from pgjax.types import Trajectories
 
 NUM_STATES, NUM_ACTIONS = 3, 2
@@ -68,7 +69,10 @@ def batch_of(rows_of_each, horizon):
             flags["valid"][t, i], flags["terminated"][t, i] = True, ended
             flags["truncated"][t, i] = t == horizon - 1
             final[i] = np.eye(NUM_STATES)[following]
-    return Trajectories(obs=obs, action=action, final_obs=final, **arrays, **flags)
+    log_prob = np.zeros((horizon, m))  # of no consequence: no ratio to it is taken
+    return Trajectories(
+        obs=obs, action=action, log_prob=log_prob, final_obs=final, **arrays, **flags
+    )
 
 
 def expected_estimate(config, state, m):
@@ -87,9 +91,11 @@ def expected_estimate(config, state, m):
     @jax.jit
     def expectation(stacked, weights):
         estimates = jax.vmap(
-            lambda batch: gradients.from_trajectories(state.params, state.variables, batch, arrays)[
-                0
-            ]
+            lambda batch: (
+                gradients.from_trajectories(
+                    state.params, state.variables, batch, arrays, state=state
+                ).direction
+            )
         )(stacked)
         return jax.tree.map(lambda x: jnp.tensordot(weights, x, axes=1), estimates)
 
@@ -137,6 +143,68 @@ def test_expectation_of_the_probability_ratio_is_the_exact_gradient():
     state = make_state(config)
     exact = pgjax.tabular.policy_gradient(state, config)
     assert_equal_trees(expected_estimate(config, state, 1), exact)
+
+
+def true_critic(config, state):
+    """A critic that knows V and Q of the policy at every time, and how likely actions are."""
+    probabilities = np.asarray(pgjax.tabular.action_probabilities(state, config))
+    q = np.asarray(pgjax.tabular.action_values(probabilities, config.env))
+    q = np.concatenate([q, np.zeros_like(q[:1])])  # after the horizon there is nothing
+    live = ~np.asarray(config.env.default_params.terminal)
+    v = live * (q * probabilities).sum(-1)
+
+    @pgjax.component
+    class TrueCritic(pgjax.components.Component):
+        def evaluate(self, critic_state, trajectories):
+            now = np.arange(len(q) - 1)[:, None]
+            states = jnp.argmax(trajectories.obs, -1)
+            final = jnp.zeros_like(states[:1], float)
+            return Values(
+                state=jnp.concatenate([jnp.asarray(v)[now, states], final]),
+                action=jnp.asarray(q)[now, states],
+                probability=jnp.asarray(probabilities)[states],
+            )
+
+    return TrueCritic()
+
+
+WITH_THE_TRUE_CRITIC = [
+    pgjax.GAE(discount=1.0, gae_lambda=0.0),
+    pgjax.GAE(discount=1.0, gae_lambda=0.5),
+    pgjax.GAE(discount=1.0, gae_lambda=1.0),
+    pgjax.ActionValue(discount=1.0),
+    pgjax.ActionValue(discount=1.0, all_actions=True),
+    pgjax.RewardToGo(baseline="value"),
+    pgjax.TotalReturn(baseline="value"),
+]
+
+
+@pytest.mark.parametrize("estimator", WITH_THE_TRUE_CRITIC, ids=repr)
+def test_with_the_true_values_expectations_are_the_exact_gradient(estimator):
+    config = make_config(estimator, 1, horizon=3)
+    state = make_state(config)
+    config = config.replace(critic=true_critic(config, state))
+    exact = pgjax.tabular.policy_gradient(state, config)
+    assert_equal_trees(expected_estimate(config, state, 1), exact)
+
+
+@pytest.mark.parametrize("kind", [pgjax.RewardToGo, pgjax.TotalReturn])
+def test_a_wrong_value_baseline_leaves_the_expectation_exact(kind):
+    config = make_config(kind(baseline="value"), 1, horizon=3)
+    state = make_state(config)  # its critic has learned nothing, and is not 0
+    params = jax.tree.map(lambda x: x + 0.3, state.critic.params)
+    state = state.replace(critic=state.critic.replace(params=params))
+    exact = pgjax.tabular.policy_gradient(state, config)
+    assert_equal_trees(expected_estimate(config, state, 1), exact)
+
+
+def test_a_wrong_critic_biases_gae_by_what_it_is_wrong():
+    config = make_config(pgjax.GAE(discount=1.0, gae_lambda=0.0), 1, horizon=3)
+    state = make_state(config)
+    exact = pgjax.tabular.policy_gradient(state, config)
+    found = expected_estimate(config, state, 1)
+    gaps = jax.tree.map(lambda a, e: np.abs(a - e).max(), found, exact)
+    assert max(jax.tree.leaves(gaps)) > 1e-2
 
 
 def test_mean_baseline_shrinks_total_return_by_m_minus_one_over_m():

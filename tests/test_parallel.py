@@ -72,6 +72,41 @@ def test_training_is_the_same_on_two_devices(env):
     assert int(once.num_updates) == 1
 
 
+SMALL = {"sampler.num_envs": 8, "sampler.length": 12, "num_updates": 3}
+ALGORITHMS = {
+    "actor_critic": pgjax.actor_critic("CartPole-v1", **SMALL),
+    "ppo": pgjax.ppo("CartPole-v1", **SMALL, normalize_observations=True),
+    "natural": pgjax.natural_policy_gradient("CartPole-v1", **SMALL),
+    "q": pgjax.actor_critic("CartPole-v1", estimator=pgjax.ActionValue(all_actions=True), **SMALL),
+    "value": pgjax.Config(
+        "CartPole-v1",
+        sampler=pgjax.Episodes(8, horizon=30),
+        estimator=pgjax.RewardToGo(baseline="value"),
+        num_updates=3,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_is_the_same_on_any_number_of_devices(name):
+    config = ALGORITHMS[name]
+    state, metrics = pgjax.train(jax.random.key(0), config)
+    for number in (2, 8) if name == "ppo" else (4,):
+        mesh = pgjax.make_mesh(number)
+        divided, found = pgjax.train(jax.random.key(0), config, mesh)
+        close(found, metrics, rtol=1e-3, atol=1e-3)
+        close(data(divided), data(state), rtol=1e-2, atol=1e-3)
+
+
+def test_a_run_goes_on_from_streams_that_are_divided():
+    config = ALGORITHMS["ppo"].replace(num_updates=70)  # two blocks at least
+    alone = pgjax.run(config)
+    divided = pgjax.run(config, mesh=pgjax.make_mesh(2))
+    np.testing.assert_array_equal(divided.metrics.env_steps[:3], alone.metrics.env_steps[:3])
+    assert int(divided.state.num_updates) == 70
+    assert divided.state.streams.returns.shape == (8,)
+
+
 def test_trajectories_are_equal_in_every_bit_whatever_runs_beside_them():
     config = pgjax.Config("Acrobot-v1", sampler=pgjax.Episodes(8, horizon=45))
     state, key = pgjax.init(jax.random.key(0), config), jax.random.key(1)

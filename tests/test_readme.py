@@ -7,6 +7,7 @@ from pathlib import Path
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from environments_for_tests import Counter
 
 import pgjax
@@ -27,7 +28,7 @@ def run_block(block, monkeypatch):
         return whole(**fields).replace(**SMALL)
 
     monkeypatch.setattr(pgjax, "Config", small)
-    names = {"jax": jax, "jnp": jnp, "nn": nn, "pgjax": pgjax, "MyEnvironment": Counter}
+    names = {"jax": jax, "jnp": jnp, "nn": nn, "optax": optax, "pgjax": pgjax, "MyEnvironment": Counter}
     exec(block, names)
     return names
 
@@ -47,7 +48,8 @@ def test_the_other_examples_make_configs_that_train(monkeypatch):
     for block in BLOCKS[1:]:
         with monkeypatch.context() as patch:
             config = run_block(block, patch)["config"]
-        _, metrics = pgjax.train(jax.random.key(0), config.replace(**{"sampler.horizon": 5}))
+        rows = config.sampler.rows_field
+        _, metrics = pgjax.train(jax.random.key(0), config.replace(**{f"sampler.{rows}": 5}))
         assert metrics.finite.all()
 
 

@@ -126,9 +126,9 @@ def blocks_run(env, horizon):
     environment, policy = config.build()
     variables = policy.init(jax.random.key(0))
     keys, active = jax.random.split(jax.random.key(0), 4), jnp.ones(4, bool)
-    _, blocks = rollout.unroll(
-        keys, active, policy, variables, environment, horizon, 0, lambda n, *_: n + 1
-    )
+    keys, start = rollout.begin(keys, active, environment)
+    bounds, count = rollout.whole(horizon), lambda n, *_: n + 1
+    _, blocks = rollout.unroll(keys, start, policy, variables, environment, bounds, 0, count)
     return int(blocks)
 
 

@@ -1,0 +1,123 @@
+"""Training speed of the algorithms beside the no-learning ceiling, and of a well-known job.
+
+  job      CartPole-v1, PPO with 4 environments × 128 steps, 4 epochs × 4 minibatches, two separate
+           2 × 64 tanh networks, 500 000 steps: the defaults of a widely used JAX implementation;
+  ceiling  plain gymnax with auto-reset and the same policy, no learning, as many environments;
+  others   each algorithm's own settings with 256 environments, on CartPole-v1 and, with the CNN, on
+           Breakout-MinAtar.
+
+Whole runs of `pgjax.train`: its speed is environment steps by running time, compilation apart.
+
+    python benchmarks/algorithms.py
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+from common import markdown, parser, results_folder, significant, write
+from matplotlib.figure import Figure
+from throughput import auto_reset_rollout, speed
+
+import pgjax
+
+JOB_STEPS = 500_000
+ENVIRONMENTS = 256
+CEILING_STEPS = 256
+ALGORITHMS = ("actor_critic", "ppo", "natural_policy_gradient")
+HEADER = ("environment", "algorithm", "envs", "M steps/s", "ceiling", "ratio", "compile, s")
+
+
+def main() -> None:
+    """Measures, prints a table, writes algorithms.json, .md and .png."""
+    flags = parser(__doc__.splitlines()[0]).parse_args()
+    folder = results_folder(flags)
+    scale = 16 if flags.quick else 1
+    cases = [("the job", job(JOB_STEPS // scale))]
+    environments = {"CartPole-v1": {}}
+    if not flags.quick:
+        environments["Breakout-MinAtar"] = {"network": pgjax.CNN()}
+    for env, changes in environments.items():
+        for name in ALGORITHMS:
+            config = getattr(pgjax, name)(env, num_updates=max(2, 20 // scale), **changes)
+            width = {"sampler.num_envs": ENVIRONMENTS // scale}
+            cases.append((name, config.replace(**width)))
+    points = []
+    for name, config in cases:
+        points.append(measured(name, config))
+        print(markdown(HEADER, [row(points[-1])]).splitlines()[-1], flush=True)
+    table = markdown(HEADER, map(row, points))
+    (folder / "algorithms.md").write_text(table)
+    write(folder, "algorithms", {"quick": flags.quick, "points": points})
+    picture(points, folder / "algorithms.png")
+    print(f"\n{table}\nwritten to {folder}")
+
+
+def job(steps: int) -> pgjax.Config:
+    """The well-known job."""
+    return pgjax.Config(
+        "CartPole-v1",
+        sampler=pgjax.Segments(4, 128),
+        estimator=pgjax.GAE(standardize=True),
+        critic=pgjax.Critic(learning_rate=2.5e-4, value_clip=0.2),
+        objective=pgjax.ClippedRatio(entropy_coefficient=0.01),
+        optimizer=pgjax.Adam(2.5e-4, max_gradient_norm=0.5),
+        num_updates=steps // 512,
+    )
+
+
+def measured(name: str, config: pgjax.Config) -> dict[str, Any]:
+    """Steps per second of a whole run, and of the ceiling."""
+    state = pgjax.init(jax.random.key(0), config)
+    train = jax.jit(lambda key, config: (config, pgjax.train(key, config).state))
+    width = config.sampler.width
+    steps = config.num_updates * width * config.sampler.length
+    found = speed(train, (jax.random.key(1), config), steps)
+    rollout = partial(auto_reset_rollout, steps=CEILING_STEPS, random=False)
+    keys = jax.random.split(jax.random.key(2), width)
+    ceiling = speed(jax.jit(rollout), (keys, state, config), width * CEILING_STEPS)
+    ratio = found["steps_per_second"] / ceiling["steps_per_second"]
+    return {
+        "name": name,
+        "env": config.env,
+        "num_envs": width,
+        "train": found,
+        "ceiling": ceiling,
+        "ratio": significant(ratio, 3),
+    }
+
+
+def row(point: dict[str, Any]) -> tuple[str, ...]:
+    """One line of the table."""
+    return (
+        point["env"],
+        point["name"],
+        str(point["num_envs"]),
+        f"{point['train']['steps_per_second'] / 1e6:.3f}",
+        f"{point['ceiling']['steps_per_second'] / 1e6:.3f}",
+        f"{point['ratio']:.2f}",
+        f"{point['train']['compile_seconds']:.1f}",
+    )
+
+
+def picture(points: list[dict[str, Any]], path: Path) -> None:
+    """Two bars for each: training and its ceiling."""
+    figure = Figure(figsize=(7.5, 0.9 + 0.42 * len(points)), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(points))
+    for offset, (line, color) in enumerate((("ceiling", "0.8"), ("train", "C1"))):
+        speeds = [point[line]["steps_per_second"] / 1e6 for point in points]
+        bars = axes.barh([y + 0.36 * offset for y in places], speeds, 0.36, color=color, label=line)
+        axes.bar_label(bars, [f"{x:.2f}" for x in speeds], fontsize=8, padding=2)
+    names = [f"{p['env'].split('-')[0]}, {p['name'].replace('_', ' ')}" for p in points]
+    axes.set_yticks([y + 0.18 for y in places], names)
+    axes.invert_yaxis()
+    axes.set(xlabel="million environment steps/s", xscale="log")
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""How the presets were found: a sweep over settings of one algorithm on one environment.
+
+Each setting is run with the same seeds; what decides is the mean over seeds of the mean return of
+fresh evaluation episodes with the final policy. Prints a table, best first.
+
+    python benchmarks/tune.py Acrobot-v1 ppo --set num_updates=100 \\
+        --grid optimizer.learning_rate=1e-3,3e-3 estimator.gae_lambda=0.9,0.95
+"""
+
+import argparse
+import ast
+import itertools
+from typing import Any
+
+import jax
+import numpy as np
+from common import markdown, significant
+
+import pgjax
+from pgjax import presets
+
+EVALUATION_SEED = 2_000_000
+
+
+def main() -> None:
+    """Runs the sweep."""
+    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    flags.add_argument("env")
+    flags.add_argument("algorithm", choices=[*presets.ALGORITHMS, "preset"])
+    flags.add_argument("--set", nargs="*", default=[], metavar="PATH=VALUE")
+    flags.add_argument("--grid", nargs="+", required=True, metavar="PATH=A,B,…")
+    flags.add_argument("--num-seeds", type=int, default=4)
+    flags.add_argument("--episodes", type=int, default=64)
+    options = flags.parse_args()
+    fixed = {path: value for path, (value,) in map(parsed, options.set)}
+    grid = dict(map(parsed, options.grid))
+    begin = {**presets.ALGORITHMS, "preset": presets.preset}[options.algorithm]
+    config = begin(options.env, **fixed)
+    found = pgjax.sweep(jax.random.key(0), config, grid, options.num_seeds)
+    print(f"{options.env}, {options.algorithm}, {fixed}: {options.num_seeds} seeds, ", end="")
+    steps = int(np.max(found.metrics.env_steps))
+    print(f"{steps:,} steps, {found.run_seconds:.0f} s running, {found.compile_seconds:.0f} s more")
+    rows = [row(found, index, options.episodes) for index in settings(found)]
+    print(markdown((*grid, "return", "worst", "mode"), sorted(rows, key=lambda r: -r[-3])))
+
+
+def parsed(text: str) -> tuple[str, list[Any]]:
+    """`path=a,b` as the path and its values, Python literals where they are some."""
+    path, _, values = text.partition("=")
+    return path, [literal(value) for value in values.split(",")]
+
+
+def literal(text: str) -> Any:
+    """A number, True, None …; else the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def settings(found: pgjax.Sweep) -> Any:
+    """Indices of all settings."""
+    return itertools.product(*map(range, found.shape[:-1]))
+
+
+def row(found: pgjax.Sweep, index: tuple[int, ...], episodes: int) -> tuple:
+    """A setting's values; mean over seeds of sampled returns, the worst seed, mean with modes."""
+    members = [found.at(*index, seed) for seed in range(found.num_seeds)]
+    means = {}
+    for deterministic in (False, True):
+        key = jax.random.key(EVALUATION_SEED + deterministic)
+        config = members[0].config
+        means[deterministic] = [
+            float(pgjax.evaluate(key, m.state, config, episodes, deterministic).mean)
+            for m in members
+        ]
+    sampled = means[False]
+    scores = (np.mean(sampled), np.min(sampled), np.mean(means[True]))
+    return (*members[0].setting.values(), *map(significant, scores))
+
+
+if __name__ == "__main__":
+    main()

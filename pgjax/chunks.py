@@ -1,0 +1,149 @@
+"""Sums and maps over the steps of trajectories, in pieces that stay in the caches.
+
+A step is a row of one trajectory: data are pytrees of [T, m, …], of which those with `valid`,
+bool[T, m], count.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
+
+from pgjax.batching import max_in_batch, sequential_on_cpu
+from pgjax.parallel import on_shares
+from pgjax.types import Array, PyTree
+
+# Steps in one backward pass. On a CPU the activations of a few hundred stay in its caches, and XLA
+# does not yet split their matrix products over threads, which costs more than it gains.
+_CHUNK_SIZE = 256
+
+
+class Chunk(NamedTuple):
+    """Steps side by side, [size, …]: their data, whether each counts, and its row."""
+
+    data: PyTree
+    valid: Array
+    time: Array
+
+
+def summed(
+    function: Callable[[PyTree, Chunk], PyTree],
+    context: PyTree,
+    data: PyTree,
+    valid: Array,
+    mesh: Mesh | None = None,
+) -> PyTree:
+    """Σ over chunks of `function(context, chunk)`, which sums over the chunk's valid steps.
+
+    Rows after a trajectory's last valid one cost nothing; every device sums its own trajectories.
+
+    Args:
+      function: closes over no arrays.
+      context: what it needs besides the chunk, the same everywhere.
+    """
+
+    def share(context, data, valid):
+        chunk_of, num_chunks = _chunks(data, valid)
+        zero = jnp.zeros_like(num_chunks)
+        shapes = jax.eval_shape(lambda: function(context, chunk_of(zero)))
+
+        def accumulate(carry):
+            index, sums = carry
+            return index + 1, jax.tree.map(jnp.add, sums, function(context, chunk_of(index)))
+
+        start = (zero, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
+        _, sums = jax.lax.while_loop(lambda carry: carry[0] < num_chunks, accumulate, start)
+        # One array: between processes every array takes its own round of messages.
+        return ravel_pytree(sums)[0][None]
+
+    shares = on_shares(sequential_on_cpu(share), mesh, (None, 1, 1), 0)(context, data, valid)
+    one = Chunk(*jax.tree.map(lambda x: x[0, :1], (data, valid)), jnp.zeros(1, jnp.int32))
+    shapes = jax.eval_shape(function, context, one)
+    _, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
+    return unravel(jnp.sum(shares, axis=0))
+
+
+def _chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk], Array]:
+    """Rows up to each trajectory's last valid one, cut into chunks: a function of a chunk's index,
+    and their number.
+
+    They go row by row, and in each row the longest trajectories first, so that those still running
+    come before those that are over.
+    """
+    rows, n = valid.shape
+    flat = jax.tree.map(lambda x: x.reshape(rows * n, *x.shape[2:]), (data, valid))
+    size = min(_CHUNK_SIZE, rows * n)
+    numbers = jnp.arange(1, rows + 1, dtype=jnp.int32)
+    lengths = jnp.max(jnp.where(valid, numbers[:, None], 0), axis=0)
+    longest_first = jnp.argsort(-lengths)
+    running = jnp.sum(lengths[None] >= numbers[:, None], axis=1, dtype=jnp.int32)
+    ends = jnp.cumsum(running)
+    # Trajectories of one length lie in this order as they are, and need no gathering.
+    in_order = ends[-1] == n * jnp.sum(running > 0)
+
+    def sliced(position, time):
+        return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, position[0], size), flat)
+
+    def gathered(position, time):
+        trajectory = longest_first[position - (ends - running)[time]]
+        return jax.tree.map(lambda x: x[time * n + trajectory], flat)
+
+    def chunk_of(index):
+        position = index * size + jnp.arange(size, dtype=jnp.int32)
+        time = jnp.minimum(jnp.searchsorted(ends, position, side="right"), rows - 1)
+        whole = in_order & (position[-1] < rows * n)
+        data, valid = jax.lax.cond(whole, sliced, gathered, position, time)
+        return Chunk(data, valid & (position < ends[-1]), time)
+
+    return chunk_of, max_in_batch((ends[-1] + size - 1) // size)
+
+
+def per_row(function: Callable[[PyTree], PyTree], data: PyTree, valid: Array) -> PyTree:
+    """`function`, [m, …] -> [m, …], of each row up to the last with a valid step; zeros after."""
+
+    def row(index):
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 0, False), data)
+
+    def add(carry):
+        index, stored = carry
+        return index + 1, jax.tree.map(
+            lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, index, 0),
+            stored,
+            function(row(index)),
+        )
+
+    shapes = jax.eval_shape(lambda: function(row(0)))
+    rows = valid.shape[0]
+    stored = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), shapes)
+    last = jnp.max(jnp.where(jnp.any(valid, axis=1), jnp.arange(1, rows + 1), 0))
+    number = max_in_batch(last.astype(jnp.int32))
+    return jax.lax.while_loop(lambda carry: carry[0] < number, add, (jnp.int32(0), stored))[1]
+
+
+def minibatches(key: Array, data: PyTree, valid: Array, number: int) -> tuple[PyTree, Array]:
+    """All steps dealt out to minibatches: data [number, rows, m, …] and valid.
+
+    Each `number` consecutive rows of a trajectory go to the minibatches, one to each, from a random
+    one on: every step is in one minibatch, in each with the same probability, and every minibatch
+    has steps of all trajectories at all times. Rows that are missing at the end are not valid.
+    """
+    rows, m = valid.shape
+    groups = -(-rows // number)
+    first = jax.random.randint(key, (groups, 1, m), 0, number)
+    place = (first + jnp.arange(number)[None, :, None]) % number
+
+    def deal(x: Array) -> Array:
+        padding = [(0, groups * number - rows)] + [(0, 0)] * (x.ndim - 1)
+        grouped = jnp.pad(x, padding).reshape(groups, number, m, *x.shape[2:])
+        index = place.reshape(place.shape + (1,) * (x.ndim - 2))
+        return jnp.moveaxis(jnp.take_along_axis(grouped, index, axis=1), 1, 0)
+
+    return jax.tree.map(deal, data), deal(valid)
+
+
+def mean_over(values: Array, valid: Array) -> Any:
+    """The mean over valid steps."""
+    return jnp.sum(jnp.where(valid, values, 0.0)) / jnp.maximum(jnp.sum(valid), 1)

@@ -1,0 +1,180 @@
+"""How parameters follow from an objective: one gradient step, several, or one along F⁻¹∇U.
+
+`improve` goes by the objective's class. One step is what every objective gets that says nothing
+else, the user's own among them; `improve.register` adds another way.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.scipy.sparse.linalg import cg
+from jax.sharding import Mesh
+
+from pgjax import gradients
+from pgjax.batching import any_in_batch
+from pgjax.chunks import Chunk, minibatches, summed
+from pgjax.config import Config
+from pgjax.gradients import Gradient
+from pgjax.objectives import ClippedRatio, NaturalGradient
+from pgjax.types import Array, PyTree, TrainState, Trajectories
+
+# Below it a direction is no direction: the gradient is zero.
+_LEAST_CURVATURE = 1e-20
+
+
+class Improvement(NamedTuple):
+    """New parameters, the Optax state, and what there is to say of the gradient."""
+
+    params: PyTree
+    opt_state: PyTree
+    gradient: Gradient
+
+
+@functools.singledispatch
+def improve(
+    objective: Any,
+    key: Array,
+    state: TrainState,
+    trajectories: Trajectories,
+    weights: Array,
+    config: Config,
+    mesh: Mesh | None,
+) -> Improvement:
+    """θ ← θ + α ∇U: one step of the optimizer."""
+    data = gradients.steps(trajectories, weights)
+    found = gradients.at(state.params, state.variables, data, trajectories.valid, config, mesh)
+    params, opt_state = config.optimizer.ascend(found.direction, state.opt_state, state.params)
+    return Improvement(params, opt_state, found)
+
+
+@improve.register
+def _(objective: ClippedRatio, key, state, trajectories, weights, config, mesh) -> Improvement:
+    data = gradients.steps(trajectories, weights)
+    number = objective.minibatches
+
+    def step(carry, batch):
+        params, opt_state, stopped, sums, made = carry
+        found = gradients.at(params, state.variables, *batch, config, mesh, float(number))
+        if objective.max_kl is not None:
+            stopped = stopped | (found.extra["kl"] > objective.max_kl)
+        following = config.optimizer.ascend(found.direction, opt_state, params)
+        params, opt_state, sums, made = jax.tree.map(
+            lambda old, new: jnp.where(stopped, old, new),
+            (params, opt_state, sums, made),
+            (*following, jax.tree.map(jnp.add, sums, found), made + 1),
+        )
+        return (params, opt_state, stopped, sums, made), None
+
+    def epoch(carry):
+        index, now = carry
+        batches = minibatches(jax.random.fold_in(key, index), data, trajectories.valid, number)
+        return index + 1, jax.lax.scan(step, now, batches)[0]
+
+    def unfinished(carry):
+        index, (_, _, stopped, _, _) = carry
+        return (index < objective.epochs) & any_in_batch(~stopped)
+
+    shapes = jax.eval_shape(
+        lambda: gradients.at(state.params, state.variables, data, trajectories.valid, config)
+    )
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    start = (state.params, state.opt_state, jnp.bool_(False), nothing, jnp.zeros(()))
+    _, (params, opt_state, _, sums, made) = jax.lax.while_loop(
+        unfinished, epoch, (jnp.int32(0), start)
+    )
+    mean = jax.tree.map(lambda x: x / jnp.maximum(made, 1.0), sums)
+    return Improvement(params, opt_state, mean)
+
+
+@improve.register
+def _(objective: NaturalGradient, key, state, trajectories, weights, config, mesh) -> Improvement:
+    data, valid = gradients.steps(trajectories, weights), trajectories.valid
+    over_steps = functools.partial(summed, data=data, valid=valid, mesh=mesh)
+    found = gradients.at(state.params, state.variables, data, valid, config, mesh)
+    number = jnp.maximum(jnp.sum(valid), 1)
+
+    def fisher(v):
+        sums = over_steps(_fisher_product, (v, state.params, state.variables, config))
+        return jax.tree.map(lambda x: x / number, sums)
+
+    def damped(v):
+        return jax.tree.map(lambda x, y: x + objective.damping * y, fisher(v), v)
+
+    # Per step, as F is, so that the damping means the same whatever the episodes' length.
+    gradient = jax.tree.map(lambda x: x * (valid.shape[1] / number), found.direction)
+    direction, _ = cg(damped, gradient, maxiter=objective.iterations, tol=0.0)
+    if objective.max_kl is not None:
+        curvature = jnp.maximum(optax.tree.vdot(direction, fisher(direction)), _LEAST_CURVATURE)
+        length = jnp.sqrt(2.0 * objective.max_kl / curvature)
+        direction = jax.tree.map(lambda x: x * length, direction)
+    params, opt_state = config.optimizer.ascend(direction, state.opt_state, state.params)
+    full = jax.tree.map(jnp.subtract, params, state.params)
+
+    def moved(size):
+        return jax.tree.map(lambda x, s: x + size * s, state.params, full)
+
+    def measured(params):
+        sums = over_steps(_step_taken, (params, state.params, state.variables, config))
+        return jax.tree.map(lambda x: x / number, sums)
+
+    size, divergence = _line_search(objective, lambda size: measured(moved(size)))
+    report = {"kl": divergence, "step_size": size}
+    return Improvement(moved(size), opt_state, found._replace(extra=report))
+
+
+def _fisher_product(context: Any, chunk: Chunk) -> PyTree:
+    """Of a chunk: Σ ∇² KL(π_old ‖ π_θ) v at θ = θ_old, the derivative of the gradient along v."""
+    v, params, variables, config = context
+
+    def divergence(moved):
+        return _step_taken((moved, params, variables, config), chunk)[0]
+
+    return jax.jvp(jax.grad(divergence), (params,), (v,))[1]
+
+
+def _step_taken(context: Any, chunk: Chunk) -> tuple[Array, Array]:
+    """Of a chunk: Σ KL(π_old ‖ π_θ) in nats, and Σ (ρ_t − 1) w_t, what the step gains."""
+    params, old_params, variables, config = context
+    _, policy = config.build()
+    obs, action, _, weight = chunk.data
+
+    def one(obs, action, weight):
+        new = policy.apply({"params": params, **variables}, obs)
+        old = policy.apply({"params": old_params, **variables}, obs)
+        if weight.ndim:
+            ratio = jnp.exp(new.log_probs() - old.log_probs())
+        else:
+            ratio = jnp.exp(new.log_prob(action) - old.log_prob(action))
+        return old.divergence(new), jnp.sum((ratio - 1.0) * weight)
+
+    found = jax.vmap(one)(obs, action, weight)
+    return jax.tree.map(lambda x: jnp.sum(jnp.where(chunk.valid, x, 0.0)), found)
+
+
+def _line_search(objective: NaturalGradient, measured: Any) -> tuple[Array, Array]:
+    """The share of the step to take, and its divergence."""
+    if objective.max_kl is None:
+        return jnp.ones(()), measured(1.0)[0]
+
+    def unfinished(carry):
+        tried, _, _, accepted = carry
+        return any_in_batch(~accepted & (tried < objective.backtracks))
+
+    def attempt(carry):
+        tried, size, divergence, accepted = carry
+        new_size = jnp.where(tried > 0, size * objective.backtrack_factor, size)
+        new_divergence, gain = measured(new_size)
+        fits = (new_divergence <= objective.max_kl) & (gain > 0.0)
+        kept = jax.tree.map(
+            lambda old, new: jnp.where(accepted, old, new),
+            (size, divergence),
+            (new_size, new_divergence),
+        )
+        return tried + 1, *kept, accepted | fits
+
+    start = (jnp.int32(0), jnp.ones(()), jnp.zeros(()), jnp.bool_(False))
+    _, size, divergence, accepted = jax.lax.while_loop(unfinished, attempt, start)
+    return jnp.where(accepted, size, 0.0), jnp.where(accepted, divergence, 0.0)

@@ -1,0 +1,183 @@
+"""What a critic makes of trajectories, and how it learns from them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from pgjax import critics
+from pgjax.chunks import Chunk, mean_over, minibatches, per_row, summed
+from pgjax.config import Config
+from pgjax.critics import CriticState, ValueModule
+from pgjax.environments import spaces
+from pgjax.estimators import Values
+from pgjax.returns import advantages
+from pgjax.types import Array, PyTree, TrainState, Trajectories
+
+
+def init(key: Array, config: Config, variables: PyTree) -> CriticState | tuple[()]:
+    """A critic that has learned nothing; () where the estimator needs none, or knows it all."""
+    if config.estimator_critic is None or hasattr(config.critic, "evaluate"):
+        return ()
+    environment, policy = config.build()
+    obs, _ = jax.eval_shape(environment.reset, jax.random.key(0))
+    obs = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), obs)
+    inputs = policy.encode(variables, obs)
+    if _takes_action(config):
+        inputs = _with_action(inputs, jnp.zeros(environment.action_space.shape))
+    return config.critic.init(key, _module(config), inputs)
+
+
+def evaluate(state: TrainState, trajectories: Trajectories, config: Config) -> Values | None:
+    """The values that the estimator needs; None where it needs none.
+
+    A critic of the user's own, with `evaluate(critic_state, trajectories)`, says them itself.
+    """
+    if config.estimator_critic is None:
+        return None
+    if hasattr(config.critic, "evaluate"):
+        return config.critic.evaluate(state.critic, trajectories)
+
+    def row(inputs):
+        return jax.vmap(lambda obs, action: _values(state, obs, action, config))(*inputs)
+
+    data = trajectories.obs, trajectories.action
+    # In a stream, the rows between two episodes are looked at too.
+    needed = trajectories.valid | (not config.sampler.whole_episodes)
+    # The final observation comes with no action: any will do, since of a critic of actions only the
+    # value of the state is read there.
+    final = row((trajectories.final_obs, trajectories.action[-1])).state
+    found = per_row(row, data, needed)
+    values = found.state
+    if config.sampler.whole_episodes:
+        values = jnp.where(trajectories.valid, values, final)
+    return found._replace(state=jnp.concatenate([values, final[None]]))
+
+
+def fit(
+    key: Array,
+    state: TrainState,
+    trajectories: Trajectories,
+    values: Values | None,
+    config: Config,
+    mesh: Mesh | None,
+) -> tuple[CriticState | tuple[()], dict[str, Array]]:
+    """The critic after these trajectories, and its report."""
+    if values is None or hasattr(config.critic, "evaluate"):
+        return state.critic, {}
+    predicted, targets = _targets(trajectories, values, config)
+    valid = trajectories.valid
+    mean = mean_over(targets, valid)
+    error, spread = targets - predicted, jnp.square(targets - mean)
+    variance = mean_over(spread, valid)
+    unexplained = mean_over(jnp.square(error - mean_over(error, valid)), valid)
+    report = {
+        "explained_variance": 1.0 - unexplained / jnp.where(variance > 0, variance, 1.0),
+        "value_loss": mean_over(jnp.square(error), valid),
+    }
+    critic = critics.rescaled(state.critic, mean, jnp.sqrt(variance))
+    data = trajectories.obs, trajectories.action, targets, predicted
+
+    def step(critic, batch):
+        gradient = _gradient(critic, state.policy_variables, *batch, config, mesh)
+        return config.critic.descend(gradient, critic), None
+
+    def epoch(critic, key):
+        batches = minibatches(key, data, valid, config.critic.minibatches)
+        return jax.lax.scan(step, critic, batches)[0], None
+
+    keys = jax.random.split(key, config.critic.epochs)
+    fitted, _ = jax.lax.scan(epoch, critic, keys)
+    return fitted.replace(num_fits=critic.num_fits + 1), report
+
+
+def _gradient(critic, variables, data, valid, config, mesh) -> PyTree:
+    """Of the mean loss of the valid steps of a minibatch."""
+    context = critic, variables, config
+    gradient = summed(_summed_loss_gradient, context, data, valid, mesh)
+    return jax.tree.map(lambda x: x / jnp.maximum(jnp.sum(valid), 1), gradient)
+
+
+def _summed_loss_gradient(context: Any, chunk: Chunk) -> PyTree:
+    critic, variables, config = context
+    module = _module(config)
+
+    def loss(params):
+        def one(obs, action, target, old):
+            inputs = _inputs(variables, obs, action, config)
+            output = module.apply({"params": params}, inputs)
+            if output.ndim:
+                chosen = jax.nn.one_hot(action, output.shape[0], dtype=output.dtype)
+                output = jnp.sum(output * chosen)
+            old, target = ((x - critic.centre) / critic.scale for x in (old, target))
+            return config.critic.step_loss(output, old, target)
+
+        return jnp.sum(jnp.where(chunk.valid, jax.vmap(one)(*chunk.data), 0.0))
+
+    return jax.grad(loss)(critic.params)
+
+
+def _targets(trajectories: Trajectories, values: Values, config: Config) -> tuple[Array, Array]:
+    """What the critic says of each step, and what it should say: float[T, m] both."""
+    estimator, reward = config.estimator, trajectories.reward
+    terminated, truncated = trajectories.terminated, trajectories.truncated
+    if not estimator.bootstraps:
+        terminated = terminated | truncated
+    errors = advantages(
+        reward, values.state, terminated, truncated, estimator.discount, config.critic.td_lambda
+    )
+    predicted = values.state[:-1]
+    targets = predicted + errors
+    if values.action is None:
+        return predicted, targets
+    if values.probability is None:
+        return values.action, targets
+    index = trajectories.action[..., None]
+    return jnp.take_along_axis(values.action, index, axis=-1)[..., 0], targets
+
+
+def _values(state: TrainState, obs: PyTree, action: Array, config: Config) -> Values:
+    """Of one step; `state` a scalar."""
+    variables, critic, module = state.policy_variables, state.critic, _module(config)
+
+    def value(inputs):
+        return critics.value(module, critic, inputs)
+
+    if config.estimator_critic == "states":
+        return Values(value(_inputs(variables, obs, action, config)))
+    policy = config.build()[1]
+    distribution = policy.apply(variables, obs)
+    if not _takes_action(config):
+        q = value(policy.encode(variables, obs))
+        probability = distribution.probabilities()
+        return Values(jnp.sum(probability * q), q, probability)
+    of_action = value(_inputs(variables, obs, action, config))
+    return Values(value(_inputs(variables, obs, distribution.mode(), config)), of_action)
+
+
+def _inputs(variables: PyTree, obs: PyTree, action: Array, config: Config) -> PyTree:
+    """What the critic's network sees of a step."""
+    _, policy = config.build()
+    encoded = policy.encode(variables, obs)
+    if not _takes_action(config):
+        return encoded
+    legal = policy.apply(variables, obs).environment_action(action)
+    return _with_action(encoded, legal)
+
+
+def _with_action(encoded: PyTree, action: Array) -> PyTree:
+    return {"obs": encoded, "action": action}
+
+
+def _module(config: Config) -> ValueModule:
+    space = config.build()[0].action_space
+    every = config.estimator_critic == "actions" and isinstance(space, spaces.Discrete)
+    network = config.network if config.critic.network is None else config.critic.network
+    return ValueModule(network, space.n if every else None)
+
+
+def _takes_action(config: Config) -> bool:
+    """Whether the critic's network sees the action: Q of actions that are not discrete."""
+    space = config.build()[0].action_space
+    return config.estimator_critic == "actions" and not isinstance(space, spaces.Discrete)

@@ -1,0 +1,163 @@
+"""PPO's passes and the natural gradient, against what they must equal."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import pgjax
+from pgjax import chunks
+from pgjax.config import checked
+
+
+def mdp():
+    random = np.random.default_rng(3)
+    transition = random.dirichlet(np.ones(3), (3, 2))
+    return pgjax.FiniteMDP(transition, random.normal(size=(3, 2)), [0.5, 0.3, 0.2], horizon=5)
+
+
+def config_of(**fields):
+    fields = {"sampler": pgjax.Episodes(32), "optimizer": pgjax.SGD(0.1)} | fields
+    return pgjax.Config(mdp(), network=pgjax.MLP(()), **fields)
+
+
+def equal(a, b, **tolerance):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
+
+
+def test_one_pass_of_ppo_at_the_old_parameters_is_the_policy_gradient():
+    plain = config_of()
+    clipped = config_of(objective=pgjax.ClippedRatio(epochs=1, minibatches=1))
+    state = pgjax.init(jax.random.key(0), plain)
+    key = jax.random.key(1)
+    expected, _ = pgjax.policy_gradient(key, state, plain)
+    found, metrics = pgjax.policy_gradient(key, state, clipped)
+    equal(found, expected, rtol=1e-5, atol=1e-6)
+    assert abs(float(metrics.extra["kl"])) < 1e-6
+    assert float(metrics.extra["clip_fraction"]) == 0.0
+    equal(
+        pgjax.update(state, clipped)[0].params,
+        pgjax.update(state, plain)[0].params,
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def test_clipping_stops_a_step_that_has_gone_far_enough():
+    objective = pgjax.ClippedRatio(epsilon=0.2)
+
+    def slope(log_ratio, weight):
+        def contribution(log_prob):
+            step = pgjax.objectives.Step(log_prob, jnp.zeros(()), jnp.zeros(()), weight, 0)
+            return objective.contribution(step)
+
+        return float(jax.grad(contribution)(log_ratio))
+
+    assert slope(0.5, 1.0) == 0.0
+    assert slope(-0.5, -1.0) == 0.0
+    assert slope(-0.5, 1.0) == pytest.approx(np.exp(-0.5))
+    assert slope(0.5, -1.0) == pytest.approx(-np.exp(0.5))
+
+
+def test_a_limit_on_the_divergence_ends_the_passes():
+    loose = config_of(objective=pgjax.ClippedRatio(epochs=10), optimizer=pgjax.SGD(5.0))
+    tight = loose.replace(**{"objective.max_kl": 1e-3})
+    state = pgjax.init(jax.random.key(0), loose)
+    _, far = pgjax.update(state, loose)
+    moved, near = pgjax.update(state, tight)
+    assert float(far.extra["kl"]) > 1e-2
+    assert float(near.extra["kl"]) <= 1e-3
+    assert not np.array_equal(ravel_pytree(moved.params)[0], ravel_pytree(state.params)[0])
+
+
+@pytest.mark.parametrize("rows", [7, 8])
+def test_minibatches_deal_out_every_step_once(rows):
+    data = jnp.arange(rows * 5).reshape(rows, 5)
+    valid = jnp.asarray(np.random.default_rng(0).random((rows, 5)) < 0.8)
+    batches, counted = chunks.minibatches(jax.random.key(0), data, valid, 4)
+    assert batches.shape == (4, 2, 5)
+    found = np.sort(np.asarray(batches)[np.asarray(counted)])
+    np.testing.assert_array_equal(found, np.asarray(data)[np.asarray(valid)])
+    for trajectory in range(5):
+        own = np.asarray(batches)[:, :, trajectory][np.asarray(counted)[:, :, trajectory]]
+        assert (own % 5 == trajectory).all()
+    other, _ = chunks.minibatches(jax.random.key(1), data, valid, 4)
+    assert not np.array_equal(batches, other)
+
+
+def dense_fisher(state, config, tau):
+    """Mean over valid steps of Σ_a π(a | s) ∇log π ∇log πᵀ, one state after another."""
+    flat, unravel = ravel_pytree(state.params)
+    policy = config.build()[1]
+    total, states = 0.0, np.asarray(tau.obs)[np.asarray(tau.valid)]
+    for obs, count in zip(*np.unique(states, axis=0, return_counts=True), strict=True):
+
+        def log_probs(flat, obs=obs):
+            return policy.apply({"params": unravel(flat)}, jnp.asarray(obs)).log_probs()
+
+        scores, p = np.asarray(jax.jacobian(log_probs)(flat)), np.exp(log_probs(flat))
+        total = total + count * np.einsum("a,ai,aj->ij", p, scores, scores)
+    return total / len(states)
+
+
+def test_the_natural_gradient_is_the_fisher_matrix_inverse_times_the_gradient():
+    damping = 1e-2
+    natural = config_of(
+        objective=pgjax.NaturalGradient(max_kl=None, damping=damping, iterations=30),
+        optimizer=pgjax.SGD(1.0),
+    )
+    state = pgjax.init(jax.random.key(0), natural)
+    state = state.replace(params=jax.tree.map(lambda x: x + 0.5, state.params))
+    after, _ = pgjax.update(state, natural)
+    sample_key = jax.random.split(state.key)[1]  # the one that the update sampled with
+    tau = pgjax.sample_trajectories(sample_key, state, natural)
+    gradient, _ = ravel_pytree(pgjax.policy_gradient(sample_key, state, config_of())[0])
+    per_step = gradient * tau.valid.shape[1] / tau.valid.sum()
+    fisher = dense_fisher(state, natural, tau)
+    expected = np.linalg.solve(fisher + damping * np.eye(len(fisher)), per_step)
+    step = ravel_pytree(after.params)[0] - ravel_pytree(state.params)[0]
+    np.testing.assert_allclose(step, expected, rtol=2e-3, atol=2e-4)
+
+
+def test_the_trust_region_bounds_the_divergence_and_is_used():
+    config = config_of(
+        objective=pgjax.NaturalGradient(max_kl=0.02), optimizer=pgjax.SGD(1.0), num_updates=8
+    )
+    state, metrics = pgjax.train(jax.random.key(0), config)
+    kl = np.asarray(metrics.extra["kl"])
+    assert (kl <= 0.02).all()
+    assert kl[:3].min() > 0.005
+    before = pgjax.init(jax.random.key(0), config)
+    exact = [
+        pgjax.tabular.expected_return(pgjax.tabular.action_probabilities(s, config), config.env)
+        for s in (before, state)
+    ]
+    assert exact[1] > exact[0] + 0.5
+
+
+def test_a_step_that_gains_nothing_is_not_taken():
+    flat = pgjax.FiniteMDP(np.ones((1, 2, 1)), [[3.0, 3.0]], [1.0], horizon=4)
+    config = config_of(objective=pgjax.NaturalGradient(), optimizer=pgjax.SGD(1.0)).replace(
+        env=flat
+    )
+    state = pgjax.init(jax.random.key(0), config)
+    after, metrics = pgjax.update(state, config)
+    equal(after.params, state.params)
+    assert float(metrics.extra["step_size"]) == 0.0
+
+
+@pytest.mark.parametrize("distribution", ["categorical", "normal", "tanh_normal", "beta"])
+def test_divergences_are_expected_log_ratios(distribution):
+    env = "CartPole-v1" if distribution == "categorical" else "Pendulum-v1"
+    config = checked(pgjax.Config(env, distribution=distribution))
+    policy = config.build()[1]
+    obs = jnp.full(config.build()[0].observation_space.shape, 0.3)
+    variables = policy.init(jax.random.key(0))
+    moved = jax.tree.map(lambda x: x + 0.05, variables)
+    old, new = policy.apply(variables, obs), policy.apply(moved, obs)
+    actions = jax.vmap(old.sample)(policy.noise(jax.random.key(1), (200_000,)))
+    ratios = jax.vmap(lambda a: old.log_prob(a) - new.log_prob(a))(actions)
+    error = 4 * float(ratios.std()) / np.sqrt(len(ratios))
+    assert float(old.divergence(new)) == pytest.approx(float(ratios.mean()), abs=error + 1e-5)
+    assert float(old.divergence(old)) == pytest.approx(0.0, abs=1e-6)

@@ -1,0 +1,126 @@
+"""Streams of episodes in segments: what is in them, and where values end."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from environments_for_tests import Counter, CounterParams
+
+import pgjax
+from pgjax import gradients
+from pgjax.config import checked
+
+
+def segments_of(env, number, num_envs=2, length=4):
+    """The rows of consecutive segments, [number · length, num_envs]."""
+    config = checked(
+        pgjax.Config(env, sampler=pgjax.Segments(num_envs, length), estimator=pgjax.GAE())
+    )
+    state, found = pgjax.init(jax.random.key(0), config), []
+    sample = jax.jit(gradients.sample)
+    for seed in range(number):
+        tau, streams = sample(jax.random.key(seed), state, config)
+        state = state.replace(streams=streams)
+        found.append(tau.replace(final_obs=None))
+        last = tau.final_obs
+    rows = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+    return rows.replace(final_obs=np.asarray(last))
+
+
+def test_a_stream_is_one_episode_after_another():
+    tau = segments_of(Counter(lifetime=3, limit=5), number=3)
+    # s_0 s_1 s_2 s_3 | s_0 …: the last observation has a row, in which nothing is done.
+    np.testing.assert_array_equal(tau.obs[:, 0, 0], [0, 1, 2, 3] * 3)
+    np.testing.assert_array_equal(tau.valid[:, 0], [True, True, True, False] * 3)
+    np.testing.assert_array_equal(tau.reward[:, 0], [1, 2, 3, 0] * 3)
+    np.testing.assert_array_equal(tau.terminated[:, 0], [False, False, True, False] * 3)
+    assert not tau.truncated.any()
+    np.testing.assert_array_equal(tau.final_obs, [[0], [0]])
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "limit", "terminated", "truncated"),
+    [(3, 9, True, False), (9, 3, False, True), (3, 3, True, True)],
+)
+def test_what_ended_an_episode(lifetime, limit, terminated, truncated):
+    tau = segments_of(Counter(lifetime, limit), number=2)
+    np.testing.assert_array_equal(tau.terminated[2::4], terminated)
+    np.testing.assert_array_equal(tau.truncated[2::4], truncated)
+
+
+class One(Counter):
+    """A reward of 1 at every step."""
+
+    def step_env(self, key, state, action, params):
+        obs, state, _, done, info = super().step_env(key, state, action, params)
+        return obs, state, jnp.ones(()), done, info
+
+    def observation_space(self, params=None):
+        return pgjax.environments.spaces.Box(0.0, 100.0, (1,))
+
+    def get_obs(self, state, params=None, key=None):
+        return jnp.zeros(1)
+
+
+class Blind(One):
+    """And nothing to see."""
+
+    def step_env(self, key, state, action, params):
+        obs, state, reward, done, info = super().step_env(key, state, action, params)
+        return jnp.zeros_like(obs), state, reward, done, info
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "limit", "value"),
+    [(10**6, 7, 10.0), (1, 7, 1.0), (1, 1, 1.0)],
+    ids=["only truncates", "only terminates", "both at once: terminates"],
+)
+def test_a_value_counts_on_after_a_time_limit_and_ends_at_an_end(lifetime, limit, value):
+    config = pgjax.Config(
+        Blind(lifetime, limit),
+        network=pgjax.MLP(()),
+        sampler=pgjax.Segments(16, 10),
+        estimator=pgjax.GAE(discount=0.9),
+        critic=pgjax.Critic(learning_rate=0.03),
+        num_updates=60,
+    )
+    state, metrics = pgjax.train(jax.random.key(0), config)
+    tau = pgjax.sample_trajectories(jax.random.key(1), state, config)
+    found = pgjax.values.evaluate(state, tau, checked(config))
+    np.testing.assert_allclose(found.state, value, rtol=0.02)
+    np.testing.assert_allclose(metrics.episode_return[-1], min(lifetime, limit))
+
+
+def test_metrics_count_episodes_that_began_in_an_earlier_segment():
+    env = Counter(lifetime=10, limit=50)
+    config = pgjax.Config(env, sampler=pgjax.Segments(3, 4), estimator=pgjax.GAE(), num_updates=6)
+    _, metrics = pgjax.train(jax.random.key(0), config)
+    ended = np.array([0, 0, 3, 0, 0, 3])  # rows 9 and 20
+    np.testing.assert_array_equal(metrics.num_episodes, ended)
+    np.testing.assert_array_equal(metrics.episode_return, np.where(ended, 55.0, np.nan))
+    np.testing.assert_array_equal(metrics.episode_length, np.where(ended, 10.0, np.nan))
+    np.testing.assert_array_equal(metrics.env_steps, [12, 24, 33, 45, 57, 66])
+
+
+def test_what_was_sampled_is_scored_as_it_was():
+    for env in ("CartPole-v1", "Pendulum-v1"):
+        config = checked(pgjax.Config(env, sampler=pgjax.Segments(4, 30), estimator=pgjax.GAE()))
+        state = pgjax.init(jax.random.key(0), config)
+        tau = pgjax.sample_trajectories(jax.random.key(1), state, config)
+        policy = config.build()[1]
+
+        def score(obs, action, policy=policy, state=state):
+            return policy.apply(state.policy_variables, obs).log_prob(action)
+
+        expected = jax.vmap(jax.vmap(score))(tau.obs, tau.action)
+        np.testing.assert_allclose(tau.log_prob, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_env_params_reach_the_streams():
+    params = CounterParams(lifetime=2, max_steps_in_episode=5)
+    config = pgjax.Config(
+        Counter(), env_params=params, sampler=pgjax.Segments(1, 6), estimator=pgjax.GAE()
+    )
+    state = pgjax.init(jax.random.key(0), config)
+    tau = pgjax.sample_trajectories(jax.random.key(1), state, config)
+    np.testing.assert_array_equal(tau.valid[:, 0], [True, True, False] * 2)
