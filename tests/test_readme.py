@@ -28,7 +28,14 @@ def run_block(block, monkeypatch):
         return whole(**fields).replace(**SMALL)
 
     monkeypatch.setattr(pgjax, "Config", small)
-    names = {"jax": jax, "jnp": jnp, "nn": nn, "optax": optax, "pgjax": pgjax, "MyEnvironment": Counter}
+    names = {
+        "jax": jax,
+        "jnp": jnp,
+        "nn": nn,
+        "optax": optax,
+        "pgjax": pgjax,
+        "MyEnvironment": Counter,
+    }
     exec(block, names)
     return names
 
