@@ -1,27 +1,37 @@
-"""Returns that plain REINFORCE reaches, over seeds: no critic, no tricks beyond SETTINGS.
+"""Returns that pgjax reaches, over seeds: the preset of every environment, and plain REINFORCE.
 
-Each seed is trained by `pgjax.train` and then evaluated on fresh episodes, with sampled actions and
-with the policy's mode. Intervals are 95 % bootstrap intervals of the mean over seeds.
+Each seed is trained and then evaluated on fresh episodes, with sampled actions and with the
+policy's mode. The interquartile mean is that of the middle half of the seeds; intervals are its
+95 % bootstrap intervals over seeds.
+
+It runs for hours, and may be interrupted: what returns.json holds of the same config and seeds is
+kept, and only the rest is run.
 
     python benchmarks/returns.py [--env CartPole-v1 ...]
 """
 
+# ruff: noqa: E402
+
+import json
 import math
-import time
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+
+from pgjax import parallel
+
+parallel.use_cores()  # before gymnax, which starts JAX's devices when it is imported
+
 import numpy as np
-from common import compile_ahead, markdown, parser, results_folder, significant, write
+from common import environment_facts, markdown, parser, results_folder, significant, write
 from matplotlib.figure import Figure
 
 import pgjax
-from pgjax import serialization
-from pgjax.evaluation import bootstrap_interval
+from pgjax import presets, serialization
 
-SETTINGS: dict[str, dict[str, Any]] = {
+# Whole episodes and no critic: what the lecture's estimator reaches by itself.
+REINFORCE: dict[str, dict[str, Any]] = {
     "CartPole-v1": {},
     "Catch-bsuite": {"num_updates": 200, "optimizer.learning_rate": 3e-3},
     "Acrobot-v1": {
@@ -45,16 +55,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 QUICK = ("Catch-bsuite",)
+NUM_SEEDS, NUM_SEEDS_MINATAR = 10, 6
 EVALUATION_SEED = 1_000_000
-MAX_BYTES = 2**30  # of trajectories, for all seeds that train side by side
+NUM_RESAMPLES = 10_000
+CURVE_POINTS = 200  # at most, of those that are stored for each seed
 HEADER = (
     "environment",
-    "updates",
+    "config",
     "env steps",
     "return",
+    "IQM",
     "95 % interval",
     "worst seed",
-    "deterministic",
+    "mode",
     "seconds",
     "compile",
 )
@@ -63,68 +76,107 @@ HEADER = (
 def main() -> None:
     """Trains, evaluates, prints a table, writes returns.json, returns.md and returns.png."""
     flags = parser(__doc__.splitlines()[0])
-    flags.add_argument("--env", nargs="+", choices=list(SETTINGS), help="these only")
+    flags.add_argument("--env", nargs="+", metavar="ENV", help="these only")
     flags = flags.parse_args()
     folder = results_folder(flags)
-    num_seeds, num_episodes = (2, 16) if flags.quick else (10, 128)
+    known = stored(folder)
     results = []
-    for name in flags.env or (QUICK if flags.quick else SETTINGS):
-        config = pgjax.Config(env=name).replace(**SETTINGS[name])
-        config = config.replace(num_updates=5) if flags.quick else config
-        results.append(run(config, num_seeds, num_episodes))
-        print(f"{name}: {results[-1]['stochastic']['mean']}", flush=True)
-    table = markdown(HEADER, map(row, results))
-    print("\n" + table)
-    (folder / "returns.md").write_text(caption(num_seeds, num_episodes) + "\n" + table)
-    write(folder, "returns", {"quick": flags.quick, "environments": results})
-    picture(results, folder / "returns.png")
-    print(f"written to {folder}")
+    for label, config in cases(flags.env, flags.quick):
+        num_seeds = number_of_seeds(config.env, flags.quick)
+        result = kept(known, label, config, num_seeds)
+        if result is None:
+            result = run(label, config, num_seeds, 16 if flags.quick else 128)
+            print(f"{config.env}, {label}: {result['stochastic']['mean']}", flush=True)
+        results.append(result)
+        # Of others than were asked for, what is known stays.
+        save(folder, flags.quick, merged(known, results))
+    print("\n" + (folder / "returns.md").read_text() + f"\nwritten to {folder}")
 
 
-def run(config: pgjax.Config, num_seeds: int, num_episodes: int) -> dict[str, Any]:
-    """Trains and evaluates the seeds 0, 1, … of one config."""
-    keys = jax.vmap(jax.random.key)(jnp.arange(num_seeds))
-    (states, metrics), seconds, compile_seconds = train_seeds(keys, config)
+def cases(names: list[str] | None, quick: bool) -> list[tuple[str, pgjax.Config]]:
+    """What to train: a label and a config each, environment by environment."""
+    found = []
+    for env in presets.tuned():
+        found.append((presets.algorithm(env), pgjax.preset(env)))
+        plain = pgjax.reinforce(env, **REINFORCE.get(env, {}))
+        if env in REINFORCE and plain != found[-1][1]:
+            found.append(("plain reinforce", plain))
+    wanted = names or (QUICK if quick else presets.tuned())
+    found = [(label, config) for label, config in found if config.env in wanted]
+    return [(la, c.replace(num_updates=5)) for la, c in found[:1]] if quick else found
+
+
+def number_of_seeds(env: str, quick: bool) -> int:
+    """Six of MinAtar, whose ten million steps take long."""
+    if quick:
+        return 2
+    return NUM_SEEDS_MINATAR if env.endswith("MinAtar") else NUM_SEEDS
+
+
+def stored(folder: Path) -> list[dict[str, Any]]:
+    """The results that are there already."""
+    path = folder / "returns.json"
+    return json.loads(path.read_text())["environments"] if path.is_file() else []
+
+
+def kept(
+    known: list[dict[str, Any]], label: str, config: pgjax.Config, num_seeds: int
+) -> dict[str, Any] | None:
+    """The result of the same config and number of seeds, if there is one."""
+    settings = json.loads(json.dumps(serialization.to_dict(config)))
+    same = (r for r in known if (r["config"], r["num_seeds"]) == (settings, num_seeds))
+    return next(({**result, "label": label} for result in same), None)
+
+
+def merged(known: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The new results, and the known ones of other cases, in the order of `cases`."""
+    found = {(r["env"], r["label"]): r for r in (*known, *new)}
+    order = [(config.env, label) for label, config in cases(None, False)]
+    order += [name for name in found if name not in order]
+    return [found[name] for name in order if name in found]
+
+
+def run(label: str, config: pgjax.Config, num_seeds: int, num_episodes: int) -> dict[str, Any]:
+    """Trains and evaluates so many seeds of one config, divided over all devices."""
+    rate = {"optimizer.learning_rate": [config.optimizer.learning_rate]}
+    mesh = pgjax.make_mesh()
+    found = pgjax.sweep(jax.random.key(0), config, rate, num_seeds, mesh)
+    states, metrics = (jax.tree.map(lambda x: x[0], part) for part in found)
     evaluations = {
         name: evaluate_seeds(num_seeds, states, config, num_episodes, name == "deterministic")
         for name in ("stochastic", "deterministic")
     }
     return {
         "env": config.env,
+        "label": label,
         "config": serialization.to_dict(config),
+        "facts": environment_facts(),
         "num_seeds": num_seeds,
+        "num_episodes": num_episodes,
         "env_steps": float(np.mean(metrics.env_steps[:, -1])),
         **{name: summary(returns) for name, returns in evaluations.items()},
-        "seconds": significant(seconds, 3),
-        "compile_seconds": significant(compile_seconds, 3),
+        "seconds": significant(found.run_seconds, 3),
+        "compile_seconds": significant(found.compile_seconds, 3),
         "finite": bool(np.all(metrics.finite)),
-        "curves": {
-            "env_steps": np.round(metrics.env_steps).tolist(),
-            "episode_return": [[significant(x) for x in seed] for seed in metrics.episode_return],
-        },
+        "curves": curves(metrics),
     }
 
 
-def train_seeds(keys: jax.Array, config: pgjax.Config) -> tuple[pgjax.TrainResult, float, float]:
-    """All seeds, in equal groups of `vmap`ped ones; running time and time to compile, seconds."""
-    size = group_size(len(keys), config)
-    groups = keys.reshape(-1, size)
-    program = jax.jit(jax.vmap(pgjax.train, in_axes=(0, None)))
-    compiled, compile_seconds = compile_ahead(program, groups[0], config)
-    start = time.perf_counter()
-    results = [jax.block_until_ready(compiled(group, config)) for group in groups]
-    seconds = time.perf_counter() - start
-    states, metrics = jax.tree.map(lambda *parts: jnp.concatenate(parts), *results)
-    return pgjax.TrainResult(states, jax.tree.map(np.asarray, metrics)), seconds, compile_seconds
-
-
-def group_size(num_seeds: int, config: pgjax.Config) -> int:
-    """The most seeds, a divisor of all, whose trajectories fit into MAX_BYTES together."""
-    state = jax.eval_shape(pgjax.init, jax.random.key(0), config)
-    shapes = jax.eval_shape(pgjax.sample_trajectories, jax.random.key(0), state, config)
-    needed = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
-    fits = [n for n in range(1, num_seeds + 1) if num_seeds % n == 0 and n * needed <= MAX_BYTES]
-    return max(fits, default=1)
+def curves(metrics: pgjax.Metrics) -> dict[str, Any]:
+    """Steps and mean return of the episodes that ended, of each seed, in equal parts of the run."""
+    size = math.ceil(metrics.env_steps.shape[1] / CURVE_POINTS)
+    whole = metrics.env_steps.shape[1] // size * size
+    parts = lambda x: np.asarray(x)[:, :whole].reshape(len(x), -1, size)
+    number = parts(metrics.num_episodes)
+    total = np.where(number > 0, np.nan_to_num(parts(metrics.episode_return)) * number, 0.0)
+    mean = total.sum(-1) / np.maximum(number.sum(-1), 1)
+    returns = np.where(number.sum(-1) > 0, mean, np.nan)
+    return {
+        "env_steps": parts(metrics.env_steps)[..., -1].tolist(),
+        "episode_return": [
+            [None if math.isnan(x) else significant(x) for x in seed] for seed in returns
+        ],
+    }
 
 
 def evaluate_seeds(
@@ -141,25 +193,44 @@ def evaluate_seeds(
 
 
 def summary(returns: np.ndarray) -> dict[str, Any]:
-    """Mean over seeds, its interval, the worst seed, and all of them."""
-    interval = bootstrap_interval(jax.random.key(0), jnp.asarray(returns))
+    """Mean over seeds, interquartile mean and its interval, the worst seed, and all of them."""
+    draws = np.random.default_rng(0).integers(len(returns), size=(NUM_RESAMPLES, len(returns)))
+    interval = np.percentile(interquartile_mean(returns[draws]), (2.5, 97.5))
     return {
         "mean": significant(returns.mean()),
+        "iqm": significant(interquartile_mean(returns)),
         "interval": [significant(bound) for bound in interval],
         "worst": significant(returns.min()),
         "seeds": [significant(x) for x in returns],
     }
 
 
-def caption(num_seeds: int, num_episodes: int) -> str:
-    """What the table shows, in one paragraph."""
-    return (
-        f"Mean over {num_seeds} seeds of the mean return of {num_episodes} evaluation episodes "
-        "with sampled actions, its 95 % bootstrap interval over seeds, the worst seed, and the "
-        "mean with the policy's mode. Environment steps: per seed. Seconds: training all seeds, "
-        "after compilation; compile: seconds before that. "
-        "Command: `python benchmarks/returns.py`.\n"
-    )
+def interquartile_mean(values: np.ndarray) -> np.ndarray:
+    """Mean of the middle half along the last axis, values at its edges counted in part.
+
+    Source: Agarwal et al. (2021), Deep reinforcement learning at the edge of the statistical
+      precipice.
+    """
+    ordered, n = np.sort(values, axis=-1), values.shape[-1]
+    places = np.arange(n)
+    weights = np.clip(np.minimum(places + 1, 0.75 * n) - np.maximum(places, 0.25 * n), 0.0, 1.0)
+    return ordered @ weights / weights.sum()
+
+
+def save(folder: Path, quick: bool, results: list[dict[str, Any]]) -> None:
+    """returns.json, .md and .png of all results so far."""
+    (folder / "returns.md").write_text(CAPTION + "\n" + markdown(HEADER, map(row, results)))
+    write(folder, "returns", {"quick": quick, "environments": results})
+    picture(results, folder / "returns.png")
+
+
+CAPTION = (
+    f"{NUM_SEEDS} seeds, {NUM_SEEDS_MINATAR} of MinAtar, each the mean of 128 evaluation episodes "
+    "with sampled actions. Return: mean over seeds; IQM: interquartile mean over seeds, with its "
+    "95 % bootstrap interval; mode: mean over seeds, actions the policy's mode. Environment steps: "
+    "per seed. Seconds: training all seeds, after compilation; compile: seconds before that. "
+    "Command: `python benchmarks/returns.py`.\n"
+)
 
 
 def row(result: dict[str, Any]) -> tuple[str, ...]:
@@ -168,9 +239,10 @@ def row(result: dict[str, Any]) -> tuple[str, ...]:
     low, high = stochastic["interval"]
     return (
         result["env"],
-        str(result["config"]["num_updates"]),
+        result["label"],
         f"{result['env_steps']:,.0f}",
         f"{stochastic['mean']:g}",
+        f"{stochastic['iqm']:g}",
         f"{low:g} … {high:g}",
         f"{stochastic['worst']:g}",
         f"{result['deterministic']['mean']:g}",
@@ -181,23 +253,37 @@ def row(result: dict[str, Any]) -> tuple[str, ...]:
 
 def picture(results: list[dict[str, Any]], path: Path) -> None:
     """Return of the training episodes against environment steps: thin each seed, thick the mean."""
-    columns = min(3, len(results))
-    rows = math.ceil(len(results) / columns)
-    figure = Figure(figsize=(1.0 + 3.4 * columns, 2.8 * rows), layout="constrained")
+    names = list(dict.fromkeys(result["env"] for result in results))
+    columns = min(5, len(names))
+    rows = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(1.0 + 2.7 * columns, 0.4 + 2.1 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel in panels[len(results) :]:
+    for panel in panels[len(names) :]:
         panel.remove()
-    for panel, result in zip(panels, results, strict=False):
-        steps, returns = (np.array(curve) for curve in result["curves"].values())
-        # Seeds take different numbers of steps per update; the mean is over seeds at equal steps.
-        grid = np.linspace(steps[:, 0].max(), steps[:, -1].min(), 200)
-        mean = np.mean([np.interp(grid, *seed) for seed in zip(steps, returns, strict=True)], 0)
-        panel.plot(steps.T, returns.T, color="C0", alpha=0.3, linewidth=0.7)
-        panel.plot(grid, mean, color="C0", linewidth=2.0)
-        panel.set(title=result["env"], xlabel="environment steps", ylabel="return")
+    for panel, name in zip(panels, names, strict=False):
+        for result in (r for r in results if r["env"] == name):
+            plain = result["label"] == "plain reinforce"
+            curve(panel, result["curves"], "0.5" if plain else "C0")
+        panel.set_title(name.rsplit("-", 1)[0], fontsize=9)
         panel.ticklabel_format(axis="x", style="sci", scilimits=(0, 4))
+        panel.tick_params(labelsize=7)
+        panel.xaxis.get_offset_text().set_fontsize(7)
         panel.grid(alpha=0.3)
+    figure.supxlabel("environment steps", fontsize=9)
+    figure.supylabel("return of training episodes", fontsize=9)
     figure.savefig(path, dpi=150)
+
+
+def curve(panel: Any, curves: dict[str, Any], color: str) -> None:
+    """One case: each seed, and the mean over seeds at equal steps."""
+    steps, returns = (np.array(curve, float) for curve in curves.values())
+    ended = np.isfinite(returns)
+    panel.plot(steps.T, returns.T, color=color, alpha=0.25, linewidth=0.6)
+    first, last = max(s[e][0] for s, e in zip(steps, ended, strict=True)), steps[:, -1].min()
+    grid = np.linspace(first, last, 200)
+    seeds = zip(steps, returns, ended, strict=True)
+    mean = np.mean([np.interp(grid, s[e], r[e]) for s, r, e in seeds], axis=0)
+    panel.plot(grid, mean, color=color, linewidth=1.8)
 
 
 if __name__ == "__main__":

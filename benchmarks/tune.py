@@ -7,12 +7,19 @@ fresh evaluation episodes with the final policy. Prints a table, best first.
         --grid optimizer.learning_rate=1e-3,3e-3 estimator.gae_lambda=0.9,0.95
 """
 
+# ruff: noqa: E402
+
 import argparse
 import ast
 import itertools
 from typing import Any
 
 import jax
+
+from pgjax import parallel
+
+parallel.use_cores()  # before gymnax, which starts JAX's devices when it is imported
+
 import numpy as np
 from common import markdown, significant
 
@@ -36,7 +43,7 @@ def main() -> None:
     grid = dict(map(parsed, options.grid))
     begin = {**presets.ALGORITHMS, "preset": presets.preset}[options.algorithm]
     config = begin(options.env, **fixed)
-    found = pgjax.sweep(jax.random.key(0), config, grid, options.num_seeds)
+    found = pgjax.sweep(jax.random.key(0), config, grid, options.num_seeds, pgjax.make_mesh())
     print(f"{options.env}, {options.algorithm}, {fixed}: {options.num_seeds} seeds, ", end="")
     steps = int(np.max(found.metrics.env_steps))
     print(f"{steps:,} steps, {found.run_seconds:.0f} s running, {found.compile_seconds:.0f} s more")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pgjax.evaluation import evaluate
     from pgjax.finite_mdp import FiniteMDP
     from pgjax.memory import MemoryEstimate, memory_estimate
-    from pgjax.networks import CNN, MLP
+    from pgjax.networks import CNN, MLP, Recurrent
     from pgjax.objectives import (
         ClippedRatio,
         NaturalGradient,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from pgjax.optimizers import SGD, Adam
     from pgjax.parallel import make_mesh
-    from pgjax.presets import actor_critic, natural_policy_gradient, ppo, reinforce
+    from pgjax.presets import actor_critic, natural_policy_gradient, ppo, preset, reinforce
     from pgjax.rollout import Episodes, Segments
     from pgjax.runs import run
     from pgjax.schedules import Schedule
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Evaluation,
         GradientStatistics,
         Metrics,
+        Remembered,
         TrainResult,
         TrainState,
         Trajectories,
@@ -63,6 +64,8 @@ __all__ = [
     "Probability",
     "ProbabilityRatio",
     "ProbabilityTimesReturn",
+    "Recurrent",
+    "Remembered",
     "RewardToGo",
     "Schedule",
     "ScoreFunction",
@@ -84,6 +87,7 @@ __all__ = [
     "natural_policy_gradient",
     "policy_gradient",
     "ppo",
+    "preset",
     "reinforce",
     "run",
     "sample_trajectories",
@@ -105,7 +109,7 @@ _MODULES = {
     "evaluation": ("evaluate",),
     "finite_mdp": ("FiniteMDP",),
     "memory": ("MemoryEstimate", "memory_estimate"),
-    "networks": ("CNN", "MLP"),
+    "networks": ("CNN", "MLP", "Recurrent"),
     "objectives": (
         "ClippedRatio",
         "NaturalGradient",
@@ -117,7 +121,7 @@ _MODULES = {
     ),
     "optimizers": ("SGD", "Adam"),
     "parallel": ("make_mesh",),
-    "presets": ("actor_critic", "natural_policy_gradient", "ppo", "reinforce"),
+    "presets": ("actor_critic", "natural_policy_gradient", "ppo", "preset", "reinforce"),
     "rollout": ("Episodes", "Segments"),
     "runs": ("run",),
     "schedules": ("Schedule",),
@@ -128,6 +132,7 @@ _MODULES = {
         "Evaluation",
         "GradientStatistics",
         "Metrics",
+        "Remembered",
         "TrainResult",
         "TrainState",
         "Trajectories",

@@ -1,7 +1,8 @@
 """Sums and maps over the steps of trajectories, in pieces that stay in the caches.
 
 A step is a row of one trajectory: data are pytrees of [T, m, …], of which those with `valid`,
-bool[T, m], count.
+bool[T, m], count. Where steps belong together, a window of L of them stands in a step's place:
+data are [T / L, m, L, …], and `valid` is bool[T / L, m, L].
 """
 
 from collections.abc import Callable
@@ -19,10 +20,13 @@ from pgjax.types import Array, PyTree
 # Steps in one backward pass. On a CPU the activations of a few hundred stay in its caches, and XLA
 # does not yet split their matrix products over threads, which costs more than it gains.
 _CHUNK_SIZE = 256
+# Windows go through their rows one after another, and want company.
+_LEAST_WINDOWS = 32
 
 
 class Chunk(NamedTuple):
-    """Steps side by side, [size, …]: their data, whether each counts, and its row."""
+    """Steps side by side, [size, …], or windows, [size, L, …]: their data, whether each step
+    counts, and its row."""
 
     data: PyTree
     valid: Array
@@ -60,7 +64,8 @@ def summed(
         return ravel_pytree(sums)[0][None]
 
     shares = on_shares(sequential_on_cpu(share), mesh, (None, 1, 1), 0)(context, data, valid)
-    one = Chunk(*jax.tree.map(lambda x: x[0, :1], (data, valid)), jnp.zeros(1, jnp.int32))
+    data, valid = jax.tree.map(lambda x: x[0, :1], (data, valid))
+    one = Chunk(data, valid, jnp.zeros(valid.shape, jnp.int32))
     shapes = jax.eval_shape(function, context, one)
     _, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
     return unravel(jnp.sum(shares, axis=0))
@@ -73,11 +78,13 @@ def _chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk], Array
     They go row by row, and in each row the longest trajectories first, so that those still running
     come before those that are over.
     """
-    rows, n = valid.shape
+    rows, n, *window = valid.shape
     flat = jax.tree.map(lambda x: x.reshape(rows * n, *x.shape[2:]), (data, valid))
-    size = min(_CHUNK_SIZE, rows * n)
+    most = max(_CHUNK_SIZE // window[0], _LEAST_WINDOWS) if window else _CHUNK_SIZE
+    size = min(most, rows * n)
     numbers = jnp.arange(1, rows + 1, dtype=jnp.int32)
-    lengths = jnp.max(jnp.where(valid, numbers[:, None], 0), axis=0)
+    some = jnp.any(valid, axis=2) if window else valid
+    lengths = jnp.max(jnp.where(some, numbers[:, None], 0), axis=0)
     longest_first = jnp.argsort(-lengths)
     running = jnp.sum(lengths[None] >= numbers[:, None], axis=1, dtype=jnp.int32)
     ends = jnp.cumsum(running)
@@ -96,9 +103,36 @@ def _chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk], Array
         time = jnp.minimum(jnp.searchsorted(ends, position, side="right"), rows - 1)
         whole = in_order & (position[-1] < rows * n)
         data, valid = jax.lax.cond(whole, sliced, gathered, position, time)
-        return Chunk(data, valid & (position < ends[-1]), time)
+        there = position < ends[-1]
+        if window:
+            inside = jnp.arange(window[0], dtype=jnp.int32)
+            there, time = there[:, None], time[:, None] * window[0] + inside[None]
+        return Chunk(data, valid & there, time)
 
     return chunk_of, max_in_batch((ends[-1] + size - 1) // size)
+
+
+def per_step(function: Callable, chunk: Chunk) -> Callable:
+    """`function` of one step, for all steps of a chunk, in windows or not."""
+    for _ in chunk.valid.shape:
+        function = jax.vmap(function)
+    return function
+
+
+def windows(data: PyTree, valid: Array, length: int) -> tuple[PyTree, Array]:
+    """Windows of `length` consecutive rows, or of all if it is 0: data [T / L, m, L, …], and valid.
+
+    Rows that are missing in the last window are not valid.
+    """
+    rows = valid.shape[0]
+    length = min(length, rows) or rows
+    number = -(-rows // length)
+
+    def cut(x: Array) -> Array:
+        x = jnp.pad(x, [(0, number * length - rows)] + [(0, 0)] * (x.ndim - 1))
+        return jnp.moveaxis(x.reshape(number, length, *x.shape[1:]), 1, 2)
+
+    return jax.tree.map(cut, data), cut(valid)
 
 
 def per_row(function: Callable[[PyTree], PyTree], data: PyTree, valid: Array) -> PyTree:
@@ -130,7 +164,7 @@ def minibatches(key: Array, data: PyTree, valid: Array, number: int) -> tuple[Py
     one on: every step is in one minibatch, in each with the same probability, and every minibatch
     has steps of all trajectories at all times. Rows that are missing at the end are not valid.
     """
-    rows, m = valid.shape
+    rows, m = valid.shape[:2]
     groups = -(-rows // number)
     first = jax.random.randint(key, (groups, 1, m), 0, number)
     place = (first + jnp.arange(number)[None, :, None]) % number

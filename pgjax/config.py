@@ -40,6 +40,8 @@ class Config(Component):
       normalize_observations: whether policy and critic see observations relative to the running
         mean and standard deviation of all that training has seen; they are part of the state, and
         stand still in evaluations. Static.
+      time_aware: whether the observation also tells the time, as a share of the time limit or
+        horizon: what is best with little time left may differ. Static.
       sampler: what one update learns from: `Episodes` or `Segments`.
       estimator: the weights of the scores: `TotalReturn`, `RewardToGo`, `GAE`, `ActionValue`.
       critic: how values are learned, for an estimator that needs them: the last two, and those with
@@ -60,6 +62,7 @@ class Config(Component):
     network: nn.Module = MLP()
     distribution: str = option("auto", choices=policies.DISTRIBUTIONS)
     normalize_observations: bool = False
+    time_aware: bool = False
     sampler: Sampler = Episodes()
     estimator: Estimator = RewardToGo()
     critic: Critic = Critic()
@@ -86,6 +89,9 @@ class Config(Component):
     def build(self) -> tuple[Environment, Policy]:
         """The environment with its parameters bound, and the policy for it."""
         environment = environments.bind(self.env, self.env_params)
+        if self.time_aware:
+            limit = self.sampler.resolve_horizon(environment)
+            environment = environments.with_time(environment, limit)
         policy = policies.build(
             environment, self.network, self.distribution, self.normalize_observations
         )
@@ -115,7 +121,8 @@ class Config(Component):
 
 _COMPONENTS = ("sampler", "estimator", "critic", "objective", "optimizer")
 _TRACED = ("env_params", *_COMPONENTS)
-_STATIC = ("env", "network", "distribution", "normalize_observations", "num_updates")
+_FLAGS = ("normalize_observations", "time_aware")
+_STATIC = ("env", "network", "distribution", *_FLAGS, "num_updates")
 
 
 def checked(config: Config) -> Config:
@@ -198,11 +205,11 @@ def _check_fields(config: Config) -> None:
             raise TypeError(
                 f"{name} is part of the program, so it must be hashable: {error}"
             ) from None
-    if not isinstance(config.normalize_observations, bool):
-        given = config.normalize_observations
-        raise TypeError(f"normalize_observations must be True or False, got {given!r}")
+    for name in _FLAGS:
+        if not isinstance(getattr(config, name), bool):
+            raise TypeError(f"{name} must be True or False, got {getattr(config, name)!r}")
     if getattr(config.critic, "network", None) is not None:
-        networks.check(config.critic.network)
+        networks.check_without_memory("critic.network", config.critic.network)
     whole = getattr(config.estimator, "needs_whole_episodes", False)
     if whole and not config.sampler.whole_episodes:
         name = type(config.estimator).__name__

@@ -5,7 +5,7 @@ functions, and what must be known about the problem before compilation.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import gymnax
@@ -31,6 +31,7 @@ __all__ = [
     "ids",
     "make",
     "spaces",
+    "with_time",
 ]
 
 _INTERFACE = ("default_params", "reset", "step", "action_space", "observation_space")
@@ -121,6 +122,37 @@ def bind(env: str | Any, env_params: PyTree = None) -> Environment:
         bounded=_is_bounded(env),
         limit=None if limit is None else int(limit),
     )
+
+
+def with_time(environment: Environment, limit: int) -> Environment:
+    """The same, whose observations also tell the time: entry "time" of a Dict, t / limit in [0, 1].
+
+    Where a time limit counts, what is best, and what a state is worth, depend on the time left.
+
+    Source: Pardo et al. (2018), Time limits in reinforcement learning, time-awareness.
+    """
+    space = environment.observation_space
+    inner = space.spaces if isinstance(space, spaces.Dict) else {"obs": space}
+
+    def timed(obs: PyTree, time: Array) -> dict[str, PyTree]:
+        if not isinstance(space, spaces.Dict):
+            obs = {"obs": obs}
+        elif not isinstance(obs, Mapping):
+            obs = {name: getattr(obs, name) for name in inner}
+        return {**obs, "time": time.astype(float) / limit}
+
+    def reset(key: Array) -> tuple[PyTree, PyTree]:
+        obs, env_state = environment.reset(key)
+        return timed(obs, jnp.int32(0)), (env_state, jnp.int32(0))
+
+    def step(key: Array, env_state: PyTree, action: Array) -> Step:
+        env_state, time = env_state
+        found = environment.step(key, env_state, action)
+        after = (found.env_state, time + 1)
+        return found._replace(obs=timed(found.obs, time + 1), env_state=after)
+
+    seen = spaces.Dict({**inner, "time": spaces.Box(0.0, 1.0, ())})
+    return environment._replace(reset=reset, step=step, observation_space=seen)
 
 
 def check(environment: Environment) -> None:

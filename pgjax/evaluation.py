@@ -60,7 +60,7 @@ def _evaluate(key, state, config, num_episodes, deterministic) -> Evaluation:
         return returns + jnp.sum(taken.reward, 0), lengths + jnp.sum(taken.valid, 0, jnp.int32)
 
     keys = jax.random.split(episode_key, num_episodes)
-    keys, start = rollout.begin(keys, jnp.ones(num_episodes, bool), environment)
+    keys, start = rollout.begin(keys, jnp.ones(num_episodes, bool), policy, environment)
     _, (returns, lengths) = rollout.unroll(
         keys,
         start,

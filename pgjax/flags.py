@@ -111,7 +111,7 @@ def _fields(node: Component | nn.Module, prefix: str) -> Iterator[tuple[str, Any
 
 
 def _holds_module(hint: Any) -> bool:
-    return nn.Module in typing.get_args(hint)
+    return nn.Module in (hint, *typing.get_args(hint))
 
 
 def _argument(hint: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import optax
 from jax.sharding import Mesh
 
 from pgjax import values
-from pgjax.chunks import Chunk, summed
+from pgjax.chunks import Chunk, per_step, summed, windows
 from pgjax.config import Config
 from pgjax.objectives import Step
 from pgjax.parallel import on_shares
@@ -87,7 +87,7 @@ def from_trajectories(
       state: holds the critic, where the estimator has one.
     """
     found = weights(trajectories, values.evaluate(state, trajectories, config), config)
-    return at(params, variables, steps(trajectories, found), trajectories.valid, config, mesh)
+    return at(params, variables, *steps(trajectories, found, config), config, mesh)
 
 
 def weights(trajectories: Trajectories, found: Any, config: Config) -> Array:
@@ -96,9 +96,14 @@ def weights(trajectories: Trajectories, found: Any, config: Config) -> Array:
     return estimator.weights(trajectories, *(() if found is None else (found,)))
 
 
-def steps(trajectories: Trajectories, weights: Array) -> PyTree:
-    """Of each step [T, m], what its contribution depends on besides the parameters."""
-    return trajectories.obs, trajectories.action, trajectories.log_prob, weights
+def steps(trajectories: Trajectories, weights: Array, config: Config) -> tuple[PyTree, Array]:
+    """Of each step, what its contribution depends on besides the parameters, and whether it counts:
+    [T, m, …]; of a policy with a memory, in windows [T / L, m, L, …]."""
+    data = trajectories.obs, trajectories.action, trajectories.log_prob, weights
+    window = config.build()[1].window
+    if window is None:
+        return data, trajectories.valid
+    return windows(data, trajectories.valid, window)
 
 
 def at(
@@ -136,20 +141,20 @@ def _objective(
     """Sums over a chunk: of the contributions, and of the entropy and what else is reported."""
     _, policy = config.build()
     obs, action, old_log_prob, weight = chunk.data
-    every = weight.ndim == 2  # weights of all actions, not of the one that was taken
+    every = weight.ndim > chunk.valid.ndim  # weights of all actions, not of the one that was taken
 
-    def score(obs, action):
-        distribution = policy.apply({"params": params, **variables}, obs)
+    def score(distribution, action):
         log_prob = distribution.log_probs() if every else distribution.log_prob(action)
         return log_prob, distribution.entropy()
 
-    log_prob, entropy = jax.vmap(score)(obs, action)
+    distributions = policy.replay({"params": params, **variables}, obs, chunk.valid)
+    log_prob, entropy = per_step(score, chunk)(distributions, action)
     valid, time, total_entropy = chunk.valid, chunk.time, _sum(entropy, chunk.valid)
     if every:
         # The entropy is the step's, and so each action's in equal parts.
-        entropy = entropy / weight.shape[1]
+        entropy = entropy / weight.shape[-1]
         entropy, old_log_prob, valid, time = (
-            x[:, None] for x in (entropy, old_log_prob, valid, time)
+            x[..., None] for x in (entropy, old_log_prob, valid, time)
         )
     step = Step(
         log_prob=log_prob,

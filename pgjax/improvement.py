@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from pgjax import gradients
 from pgjax.batching import any_in_batch
-from pgjax.chunks import Chunk, minibatches, summed
+from pgjax.chunks import Chunk, minibatches, per_step, summed
 from pgjax.config import Config
 from pgjax.gradients import Gradient
 from pgjax.objectives import ClippedRatio, NaturalGradient
@@ -44,15 +44,15 @@ def improve(
     mesh: Mesh | None,
 ) -> Improvement:
     """θ ← θ + α ∇U: one step of the optimizer."""
-    data = gradients.steps(trajectories, weights)
-    found = gradients.at(state.params, state.variables, data, trajectories.valid, config, mesh)
+    data, valid = gradients.steps(trajectories, weights, config)
+    found = gradients.at(state.params, state.variables, data, valid, config, mesh)
     params, opt_state = config.optimizer.ascend(found.direction, state.opt_state, state.params)
     return Improvement(params, opt_state, found)
 
 
 @improve.register
 def _(objective: ClippedRatio, key, state, trajectories, weights, config, mesh) -> Improvement:
-    data = gradients.steps(trajectories, weights)
+    data, valid = gradients.steps(trajectories, weights, config)
     number = objective.minibatches
 
     def step(carry, batch):
@@ -70,7 +70,7 @@ def _(objective: ClippedRatio, key, state, trajectories, weights, config, mesh) 
 
     def epoch(carry):
         index, now = carry
-        batches = minibatches(jax.random.fold_in(key, index), data, trajectories.valid, number)
+        batches = minibatches(jax.random.fold_in(key, index), data, valid, number)
         return index + 1, jax.lax.scan(step, now, batches)[0]
 
     def unfinished(carry):
@@ -78,7 +78,7 @@ def _(objective: ClippedRatio, key, state, trajectories, weights, config, mesh) 
         return (index < objective.epochs) & any_in_batch(~stopped)
 
     shapes = jax.eval_shape(
-        lambda: gradients.at(state.params, state.variables, data, trajectories.valid, config)
+        lambda: gradients.at(state.params, state.variables, data, valid, config)
     )
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     start = (state.params, state.opt_state, jnp.bool_(False), nothing, jnp.zeros(()))
@@ -91,7 +91,7 @@ def _(objective: ClippedRatio, key, state, trajectories, weights, config, mesh) 
 
 @improve.register
 def _(objective: NaturalGradient, key, state, trajectories, weights, config, mesh) -> Improvement:
-    data, valid = gradients.steps(trajectories, weights), trajectories.valid
+    data, valid = gradients.steps(trajectories, weights, config)
     over_steps = functools.partial(summed, data=data, valid=valid, mesh=mesh)
     found = gradients.at(state.params, state.variables, data, valid, config, mesh)
     number = jnp.maximum(jnp.sum(valid), 1)
@@ -141,16 +141,18 @@ def _step_taken(context: Any, chunk: Chunk) -> tuple[Array, Array]:
     _, policy = config.build()
     obs, action, _, weight = chunk.data
 
-    def one(obs, action, weight):
-        new = policy.apply({"params": params, **variables}, obs)
-        old = policy.apply({"params": old_params, **variables}, obs)
+    def one(new, old, action, weight):
         if weight.ndim:
             ratio = jnp.exp(new.log_probs() - old.log_probs())
         else:
             ratio = jnp.exp(new.log_prob(action) - old.log_prob(action))
         return old.divergence(new), jnp.sum((ratio - 1.0) * weight)
 
-    found = jax.vmap(one)(obs, action, weight)
+    new, old = (
+        policy.replay({"params": which, **variables}, obs, chunk.valid)
+        for which in (params, old_params)
+    )
+    found = per_step(one, chunk)(new, old, action, weight)
     return jax.tree.map(lambda x: jnp.sum(jnp.where(chunk.valid, x, 0.0)), found)
 
 

@@ -126,10 +126,49 @@ class CNN(nn.Module):
         return x
 
 
+class Recurrent(nn.Module):
+    """A memory over a network, for what one observation does not say: h ← GRU(h, network(o)).
+
+    The features are h. An episode starts with h = 0. The gradient goes back through the rows of a
+    window, and from there on the memory is taken as it was when the trajectory was sampled.
+
+    Attributes:
+      network: a module as for a policy without memory.
+      features: numbers in h.
+      window: rows in a window; None: all of an update's.
+
+    Source: Cho et al. (2014), gated recurrent units.
+    """
+
+    network: nn.Module = MLP((64,))
+    features: int = 64
+    window: int | None = None
+
+    def initial_memory(self) -> Array:
+        """h at an episode's start: zeros, float[features]."""
+        return jnp.zeros(self.features)
+
+    @nn.compact
+    def __call__(self, obs: PyTree, memory: Array) -> tuple[Array, Array]:
+        """One observation and the memory before it -> features and memory, float[features] both."""
+        memory, features = nn.GRUCell(self.features)(memory, self.network(obs))
+        return features, memory
+
+
+def has_memory(network: nn.Module) -> bool:
+    """Whether a network is called with a memory: any module with an `initial_memory` is."""
+    return hasattr(network, "initial_memory")
+
+
 def check(network: Any) -> None:
     """Raises unless `network` is a Flax module, hashable, and if one of pgjax's, a possible one."""
     if not isinstance(network, nn.Module):
         raise TypeError(f"network must be a flax.linen.Module instance, got {network!r}")
+    if isinstance(network, Recurrent):
+        check_int("network.features", network.features, 1)
+        if network.window is not None:
+            check_int("network.window", network.window, 1)
+        check_without_memory("network.network", network.network)
     if not isinstance(network, (MLP, CNN)):
         return
     for name in ("hidden_sizes", "channels"):
@@ -141,6 +180,15 @@ def check(network: Any) -> None:
     if network.activation not in ACTIVATIONS:
         given = network.activation
         raise ValueError(unknown(f"network.activation {given!r}", given, ACTIVATIONS))
+
+
+def check_without_memory(path: str, network: Any) -> None:
+    """As `check`; raises TypeError if it has a memory."""
+    check(network)
+    if has_memory(network):
+        raise TypeError(
+            f"{path} must map one observation to features, without a memory, got {network!r}"
+        )
 
 
 def encode(obs: PyTree, space: Any) -> PyTree:

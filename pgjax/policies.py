@@ -11,7 +11,7 @@ from pgjax import networks, normalizers
 from pgjax.components import unknown
 from pgjax.distributions import Beta, Categorical, Distribution, Normal, TanhNormal
 from pgjax.environments import Environment, spaces
-from pgjax.types import Array, PyTree
+from pgjax.types import Array, PyTree, Remembered
 
 DISTRIBUTIONS = ("auto", "categorical", "normal", "tanh_normal", "beta")
 _NORMALIZER = "normalizer"
@@ -71,33 +71,52 @@ class PolicyModule(nn.Module):
     network: nn.Module
     head: nn.Module
 
-    def __call__(self, obs: PyTree) -> tuple[Array, ...]:
-        """Raises ValueError unless the network gives one vector of floats."""
-        features = self.network(obs)
+    def __call__(self, obs: PyTree, memory: PyTree = None) -> tuple[tuple[Array, ...], PyTree]:
+        """The parameters and the memory after the observation, None of a network without one.
+
+        Raises:
+          ValueError: the network does not give one vector of floats.
+        """
+        if networks.has_memory(self.network):
+            features, memory = self.network(obs, memory)
+        else:
+            features = self.network(obs)
         if not isinstance(features, jax.Array) or features.ndim != 1:
             shapes = jax.tree.map(jnp.shape, features)
             raise ValueError(
                 f"network must map one observation to a vector of features, float[n]; "
                 f"{type(self.network).__name__} gave {shapes}"
             )
-        return self.head(features)
+        return self.head(features), memory
 
 
 class Policy(NamedTuple):
     """A stochastic policy as pure functions of its variables; one observation at a time.
 
+    What the policy sees of a step is the observation, or, with a memory, `Remembered`.
+
     Attributes:
       init: key -> Flax variables, {"params": θ, other collections…}.
-      encode: (variables, obs) -> what the network sees of an observation, floats.
-      apply: (variables, obs) -> Distribution.
-      observe: (variables, obs [T, m, …], valid bool[T, m]) -> variables whose statistics of
+      begin: obs -> what it sees of an episode's first observation.
+      follow: (variables, seen, obs) -> what it sees next, after `seen`.
+      encode: (variables, seen) -> the same in floats, for a network.
+      apply: (variables, seen) -> Distribution.
+      replay: (variables, seen [n, …], valid bool[n]) -> Distribution, each leaf [n, …]. With a
+        memory: [n, L, …] and bool[n, L], windows of L rows, in which the memory is computed anew
+        from the first row's on, and is what was seen wherever an episode starts.
+      window: L, or None without a memory; 0: all rows.
+      observe: (variables, seen [T, m, …], valid bool[T, m]) -> variables whose statistics of
         observations have seen these.
       noise: (key, batch_shape) -> the noise that `Distribution.sample` takes, one per action.
     """
 
     init: Callable[[Array], PyTree]
+    begin: Callable[[PyTree], PyTree]
+    follow: Callable[[PyTree, PyTree, PyTree], PyTree]
     encode: Callable[[PyTree, PyTree], PyTree]
     apply: Callable[[PyTree, PyTree], Distribution]
+    replay: Callable[[PyTree, PyTree, Array], Distribution]
+    window: int | None
     observe: Callable[[PyTree, PyTree, Array], PyTree]
     noise: Callable[[Array, tuple[int, ...]], Array]
 
@@ -112,7 +131,8 @@ def build(
 
     Args:
       environment: its spaces decide the encoding and the head.
-      network: any Flax module from one encoded observation to features float[n].
+      network: any Flax module from one encoded observation to features float[n]; if it has a
+        method `initial_memory`, from an observation and a memory to features and a memory.
       distribution: "categorical" for Discrete actions, "normal", "tanh_normal" or "beta" for Box
         ones; "auto": categorical, tanh_normal for a bounded Box, normal for an unbounded one.
       normalize_observations: whether the network sees observations relative to the running mean
@@ -127,38 +147,77 @@ def build(
     action_shape = tuple(environment.action_space.shape)
     space = environment.observation_space
 
-    def encode(variables: PyTree, obs: PyTree) -> PyTree:
-        encoded = networks.encode(obs, space)
+    recurrent = networks.has_memory(network)
+
+    def encoded(variables: PyTree, obs: PyTree) -> PyTree:
+        plain = networks.encode(obs, space)
         if not normalize_observations:
-            return encoded
-        return normalizers.normalized(variables[_NORMALIZER], encoded)
+            return plain
+        return normalizers.normalized(variables[_NORMALIZER], plain)
 
     def init(key: Array) -> PyTree:
         obs = jax.eval_shape(environment.reset, jax.random.key(0))[0]
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), obs)
-        encoded = networks.encode(zeros, space)
-        variables = module.init(key, encoded)
+        first = networks.encode(zeros, space)
+        variables = module.init(key, first, *([network.initial_memory()] if recurrent else []))
         if normalize_observations:
-            variables = {**variables, _NORMALIZER: normalizers.init(encoded)}
+            variables = {**variables, _NORMALIZER: normalizers.init(first)}
         return variables
 
-    def apply(variables: PyTree, obs: PyTree) -> Distribution:
-        ours = {name: found for name, found in variables.items() if name != _NORMALIZER}
-        parameters = module.apply(ours, encode(variables, obs))
-        return to_distribution(*networks.masked(parameters, obs, space))
+    def begin(obs: PyTree) -> PyTree:
+        return Remembered(obs, network.initial_memory()) if recurrent else obs
 
-    def observe(variables: PyTree, obs: PyTree, valid: Array) -> PyTree:
+    def run(variables: PyTree, obs: PyTree, memory: PyTree) -> tuple[Distribution, PyTree]:
+        ours = {name: found for name, found in variables.items() if name != _NORMALIZER}
+        parameters, memory = module.apply(ours, encoded(variables, obs), memory)
+        return to_distribution(*networks.masked(parameters, obs, space)), memory
+
+    def follow(variables: PyTree, seen: PyTree, obs: PyTree) -> PyTree:
+        return Remembered(obs, run(variables, seen.obs, seen.memory)[1]) if recurrent else obs
+
+    def encode(variables: PyTree, seen: PyTree) -> PyTree:
+        if not recurrent:
+            return encoded(variables, seen)
+        return {"obs": encoded(variables, seen.obs), "memory": seen.memory}
+
+    def apply(variables: PyTree, seen: PyTree) -> Distribution:
+        parts = (seen.obs, seen.memory) if recurrent else (seen, None)
+        return run(variables, *parts)[0]
+
+    def replay_window(variables: PyTree, seen: PyTree, valid: Array) -> Distribution:
+        def row(memory, inputs):
+            seen, starts = inputs
+            memory = jax.tree.map(lambda old, x: jnp.where(starts, x, old), memory, seen.memory)
+            distribution, memory = run(variables, seen.obs, memory)
+            return memory, distribution
+
+        first = jax.tree.map(lambda x: x[0], seen.memory)
+        # A row that follows one in which nothing was done is an episode's first.
+        starts = jnp.append(True, ~valid[:-1])
+        return jax.lax.scan(row, first, (seen, starts))[1]
+
+    def replay(variables: PyTree, seen: PyTree, valid: Array) -> Distribution:
+        if recurrent:
+            return jax.vmap(replay_window, (None, 0, 0))(variables, seen, valid)
+        return jax.vmap(apply, (None, 0))(variables, seen)
+
+    def observe(variables: PyTree, seen: PyTree, valid: Array) -> PyTree:
         if not normalize_observations:
             return variables
-        encoded = jax.vmap(jax.vmap(lambda x: networks.encode(x, space)))(obs)
-        return {**variables, _NORMALIZER: normalizers.add(variables[_NORMALIZER], encoded, valid)}
+        obs = seen.obs if recurrent else seen
+        plain = jax.vmap(jax.vmap(lambda x: networks.encode(x, space)))(obs)
+        return {**variables, _NORMALIZER: normalizers.add(variables[_NORMALIZER], plain, valid)}
 
     return Policy(
         # jaxlib's CPU backend can hang on several batched QR factorisations at once, which is what
         # vmapped orthogonal initialisers are; one seed after another has none.
         init=jax.custom_batching.sequential_vmap(init),
+        begin=begin,
+        follow=follow,
         encode=encode,
         apply=apply,
+        replay=replay,
+        window=(getattr(network, "window", None) or 0) if recurrent else None,
         observe=observe,
         noise=lambda key, shape: distribution_type.noise(key, shape + action_shape),
     )

@@ -86,6 +86,16 @@ ALGORITHMS = {
 _TUNED: dict[str, tuple[str, dict[str, Any]]] = {}
 
 
+def tuned() -> tuple[str, ...]:
+    """The ids that have a preset."""
+    return tuple(_TUNED)
+
+
+def algorithm(env: str) -> str:
+    """The name of the algorithm in an environment's preset."""
+    return _TUNED[env][0]
+
+
 def preset(env: str, **changes: Any) -> Config:
     """The config that does best on a gymnax environment, of those that we tried.
 

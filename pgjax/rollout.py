@@ -31,7 +31,7 @@ class Taken(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """Where n trajectories stand. `obs` stays at s_H once an episode is over."""
+    """Where n trajectories stand. `obs`, what the policy sees, stays at s_H when one is over."""
 
     obs: PyTree
     env_state: PyTree
@@ -95,7 +95,7 @@ class Episodes(Component):
 
     num_rows = resolve_horizon
 
-    def start(self, keys: Array, environment: Environment) -> tuple:
+    def start(self, keys: Array, policy: Policy, environment: Environment) -> tuple:
         """Nothing: every update starts its own episodes."""
         return ()
 
@@ -114,7 +114,7 @@ class Episodes(Component):
           [T', n] trajectories, where T' is T rounded up to whole blocks of steps; `streams`.
         """
         bounds = whole(self.resolve_horizon(environment))
-        keys, start = begin(keys, active, environment)
+        keys, start = begin(keys, active, policy, environment)
         trajectories, _ = _recorded(keys, start, policy, variables, environment, bounds)
         return trajectories, streams
 
@@ -170,10 +170,10 @@ class Segments(Component):
             )
         return environment.limit
 
-    def start(self, keys: Array, environment: Environment) -> Streams:
+    def start(self, keys: Array, policy: Policy, environment: Environment) -> Streams:
         """Where the streams are before the first update: at an episode's start, [n]."""
         running, zeros = jnp.ones(keys.shape[0], bool), jnp.zeros(keys.shape[0])
-        _, carry = begin(keys, running, environment)
+        _, carry = begin(keys, running, policy, environment)
         return Streams(carry, *[zeros] * 5)
 
     def sample(
@@ -226,10 +226,13 @@ def whole(horizon: int) -> Bounds:
     return Bounds(horizon, math.ceil(horizon / math.ceil(horizon / _BLOCK_LENGTH)))
 
 
-def begin(keys: Array, active: Array, environment: Environment) -> tuple[Array, Carry]:
+def begin(
+    keys: Array, active: Array, policy: Policy, environment: Environment
+) -> tuple[Array, Carry]:
     """n episodes at their start, and the keys, [n], for what follows."""
     start_keys, keys = _split_each(keys, 2)
-    return keys, Carry(*jax.vmap(environment.reset)(start_keys), active)
+    obs, env_state = jax.vmap(environment.reset)(start_keys)
+    return keys, Carry(jax.vmap(policy.begin)(obs), env_state, active)
 
 
 def unroll(
@@ -346,18 +349,25 @@ def _step(
         terminated=running & step.terminated,
         truncated=running & truncated,
     )
-    following = jax.tree.map(lambda new, old: _where(running, new, old), step.obs, obs)
+    following = jax.vmap(policy.follow, (None, 0, 0))(variables, obs, step.obs)
+    following = jax.tree.map(lambda new, old: _where(running, new, old), following, obs)
     after = Carry(following, step.env_state, running & ~step.terminated & ~truncated)
-    return _restarted(keys, after, running, environment) if bounds.restarts else after, taken
+    if bounds.restarts:
+        after = _restarted(keys, after, running, policy, environment)
+    return after, taken
 
 
-def _restarted(keys: Array, carry: Carry, running: Array, environment: Environment) -> Carry:
+def _restarted(
+    keys: Array, carry: Carry, running: Array, policy: Policy, environment: Environment
+) -> Carry:
     """Those that were not running at this step, at the start of their next episode."""
 
     def restart(carry):
-        start = jax.vmap(environment.reset)(keys)
+        obs, env_state = jax.vmap(environment.reset)(keys)
         obs, env_state = jax.tree.map(
-            lambda new, old: _where(running, old, new), start, (carry.obs, carry.env_state)
+            lambda new, old: _where(running, old, new),
+            (jax.vmap(policy.begin)(obs), env_state),
+            (carry.obs, carry.env_state),
         )
         return Carry(obs, env_state, carry.running | ~running)
 
@@ -374,7 +384,7 @@ def _where(flags: Array, new: Array, old: Array) -> Array:
 
 
 def _empty(policy, variables, environment, shape: tuple[int, int]) -> Taken:
-    obs, _ = jax.eval_shape(environment.reset, jax.random.key(0))
+    obs = jax.eval_shape(lambda key: policy.begin(environment.reset(key)[0]), jax.random.key(0))
     action = jax.eval_shape(lambda obs: policy.apply(variables, obs).mode(), obs)
     zero, flags = jnp.zeros(shape), jnp.zeros(shape, bool)
 

@@ -14,7 +14,7 @@ from pgjax.components import Component, unknown
 from pgjax.config import Config
 from pgjax.critics import Critic
 from pgjax.estimators import GAE, ActionValue, RewardToGo, TotalReturn
-from pgjax.networks import CNN, MLP
+from pgjax.networks import CNN, MLP, Recurrent
 from pgjax.objectives import (
     ClippedRatio,
     NaturalGradient,
@@ -33,7 +33,7 @@ from pgjax.types import Metrics
 COMPONENTS: dict[str, dict[str, type]] = {
     field: {cls.__name__: cls for cls in classes}
     for field, classes in {
-        "network": (MLP, CNN),
+        "network": (MLP, CNN, Recurrent),
         "sampler": (Episodes, Segments),
         "estimator": (TotalReturn, RewardToGo, GAE, ActionValue),
         "critic": (Critic,),
@@ -52,7 +52,7 @@ COMPONENTS: dict[str, dict[str, type]] = {
 
 
 # Fields of a config that are no components.
-PLAIN = ("distribution", "normalize_observations", "num_updates")
+PLAIN = ("distribution", "normalize_observations", "time_aware", "num_updates")
 # Optax's that are made of numbers alone.
 _SCHEDULES = (
     "constant_schedule",

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from pgjax.config import Config, checked
 from pgjax.finite_mdp import FiniteMDP, MDPParams
+from pgjax.networks import has_memory
 from pgjax.training import check_state
 from pgjax.types import Array, PyTree, TrainState
 
@@ -129,3 +130,8 @@ def _params(mdp: FiniteMDP | MDPParams) -> MDPParams:
 def _require_mdp(config: Config) -> None:
     if not isinstance(getattr(config, "env", None), FiniteMDP):
         raise TypeError(f"tabular needs a config whose env is a FiniteMDP, got {config!r}")
+    if config.time_aware or has_memory(config.network):
+        raise TypeError(
+            "tabular needs a policy that is a function of the state alone: without a memory, and "
+            f"time_aware=False; got {config!r}"
+        )

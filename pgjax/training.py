@@ -157,7 +157,7 @@ def _init(key: Array, config: Config) -> TrainState:
         num_updates=jnp.int32(0),
         env_steps=jnp.uint32(0),
         critic=critic,
-        streams=config.sampler.start(stream_keys, environment),
+        streams=config.sampler.start(stream_keys, policy, environment),
     )
 
 

@@ -13,6 +13,19 @@ PyTree = Any
 
 
 @struct.dataclass
+class Remembered:
+    """What a policy with a memory sees: an observation, and what it remembers when that comes.
+
+    Attributes:
+      obs: pytree, the environment's own dtypes.
+      memory: pytree, of the network's `initial_memory`.
+    """
+
+    obs: PyTree
+    memory: PyTree
+
+
+@struct.dataclass
 class Trajectories:
     """m trajectories side by side: of `Episodes`, whole episodes of lengths H_1 … H_m ≤ T,
 
@@ -22,7 +35,8 @@ class Trajectories:
     so an episode's last observation has a row of its own, in which nothing is done: not valid.
 
     Attributes:
-      obs: pytree of [T, m, …], the environment's own dtypes; s_t, before action a_t.
+      obs: pytree of [T, m, …], the environment's own dtypes; s_t, before action a_t. Of a policy
+        with a memory, `Remembered`.
       action: [T, m, …]; a_t as the policy sampled it, before any clipping.
       log_prob: float[T, m], nats; log π(a_t | s_t) as it was sampled.
       reward: float[T, m], reward units; r_t follows a_t; 0 where not valid.

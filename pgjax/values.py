@@ -12,6 +12,7 @@ from pgjax.config import Config
 from pgjax.critics import CriticState, ValueModule
 from pgjax.environments import spaces
 from pgjax.estimators import Values
+from pgjax.networks import MLP, has_memory
 from pgjax.returns import advantages
 from pgjax.types import Array, PyTree, TrainState, Trajectories
 
@@ -23,7 +24,7 @@ def init(key: Array, config: Config, variables: PyTree) -> CriticState | tuple[(
     environment, policy = config.build()
     obs, _ = jax.eval_shape(environment.reset, jax.random.key(0))
     obs = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), obs)
-    inputs = policy.encode(variables, obs)
+    inputs = policy.encode(variables, policy.begin(obs))
     if _takes_action(config):
         inputs = _with_action(inputs, jnp.zeros(environment.action_space.shape))
     return config.critic.init(key, _module(config), inputs)
@@ -173,7 +174,9 @@ def _with_action(encoded: PyTree, action: Array) -> PyTree:
 def _module(config: Config) -> ValueModule:
     space = config.build()[0].action_space
     every = config.estimator_critic == "actions" and isinstance(space, spaces.Discrete)
-    network = config.network if config.critic.network is None else config.critic.network
+    # What a policy with a memory remembers is among the critic's inputs; it needs none of its own.
+    policys = MLP() if has_memory(config.network) else config.network
+    network = policys if config.critic.network is None else config.critic.network
     return ValueModule(network, space.n if every else None)
 
 

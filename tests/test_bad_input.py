@@ -127,6 +127,23 @@ CASES = [
         ValueError,
         "no ratio of the action that was taken.*all_actions=False",
     ),
+    (
+        lambda: bad(network=pgjax.Recurrent(features=0)),
+        ValueError,
+        "network.features must be at le",
+    ),
+    (lambda: bad(network=pgjax.Recurrent(window=0)), ValueError, "network.window must be at least"),
+    (
+        lambda: bad(network=pgjax.Recurrent(pgjax.Recurrent())),
+        TypeError,
+        "network.network must map one observation to features, without a memory",
+    ),
+    (
+        lambda: pgjax.ppo("CartPole-v1", **{"critic.network": pgjax.Recurrent()}),
+        TypeError,
+        "critic.network must map one observation to features, without a memory",
+    ),
+    (lambda: bad(time_aware=1), TypeError, "time_aware must be True or False, got 1"),
     (lambda: bad(network=pgjax.CNN()), ValueError, r"CNN needs an observation \[height.*MLP\(\)"),
     (
         lambda: pgjax.Config("Breakout-MinAtar", network=pgjax.CNN(kernel_size=11)),

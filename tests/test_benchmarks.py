@@ -102,6 +102,14 @@ def test_limits(tmp_path):
     assert 0.5 < sum(found["operations"].values()) <= 1.01
 
 
+def test_algorithms(tmp_path):
+    found = run("algorithms", tmp_path)
+    assert found["points"][0]["name"] == "the job"
+    for point in found["points"]:
+        assert positive(point["train"]["steps_per_second"], point["ceiling"]["steps_per_second"])
+    assert "the job" in (tmp_path / "algorithms.md").read_text()
+
+
 def test_first_run(tmp_path):
     found = run("first_run", tmp_path)
     assert [row["seed"] for row in found["rows"]] == [0, 1]

@@ -191,3 +191,50 @@ def test_a_schedule_comes_back_from_json():
     checked(own)
     with pytest.raises(ValueError, match=r"optimizer.learning_rate \(Schedule"):
         serialization.from_dict(serialization.to_dict(own))
+
+
+def test_a_time_aware_policy_sees_what_share_of_the_time_is_gone():
+    for sampler in (pgjax.Episodes(2, horizon=4), pgjax.Segments(2, 6)):
+        env = Counter(lifetime=9, limit=4)
+        estimator = pgjax.GAE()
+        config = pgjax.Config(env, time_aware=True, sampler=sampler, estimator=estimator)
+        state = pgjax.init(jax.random.key(0), config)
+        tau = pgjax.sample_trajectories(jax.random.key(1), state, config)
+        np.testing.assert_allclose(tau.obs["time"], tau.obs["obs"][..., 0] / 4)
+        assert tau.obs["time"].max() >= 0.75
+        np.testing.assert_allclose(tau.final_obs["time"], tau.final_obs["obs"][..., 0] / 4)
+        assert state.params["network"]["Dense_0"]["kernel"].shape[0] == 2
+
+
+class WithMask(Counter):
+    """A Dict observation, whose mask allows one action."""
+
+    def reset_env(self, key, params):
+        obs, state = super().reset_env(key, params)
+        return {"count": obs, "action_mask": jnp.array([False, True])}, state
+
+    def step_env(self, key, state, action, params):
+        obs, state, reward, done, info = super().step_env(key, state, action, params)
+        return {"count": obs, "action_mask": jnp.array([False, True])}, state, reward, done, info
+
+    def observation_space(self, params=None):
+        count = super().observation_space(params)
+        return spaces.Dict({"count": count, "action_mask": spaces.Box(0, 1, (2,), bool)})
+
+
+def test_the_time_joins_the_entries_of_a_dict_and_leaves_its_mask():
+    config = pgjax.Config(WithMask(), time_aware=True, sampler=pgjax.Episodes(4))
+    state = pgjax.init(jax.random.key(0), config)
+    tau = pgjax.sample_trajectories(jax.random.key(1), state, config)
+    assert set(tau.obs) == {"count", "action_mask", "time"}
+    assert (tau.action[tau.valid] == 1).all()
+    assert state.params["network"]["Dense_0"]["kernel"].shape[0] == 2
+
+
+def test_exact_answers_are_refused_where_the_policy_knows_more_than_the_state():
+    mdp = pgjax.FiniteMDP([[[1.0], [1.0]]], [[0.0, 1.0]], [1.0], horizon=2)
+    for changes in ({"time_aware": True}, {"network": pgjax.Recurrent()}):
+        config = pgjax.Config(mdp, **changes)
+        state = pgjax.init(jax.random.key(0), config)
+        with pytest.raises(TypeError, match="a function of the state alone"):
+            pgjax.tabular.policy_gradient(state, config)
