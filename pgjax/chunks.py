@@ -38,20 +38,24 @@ def summed(
     context: PyTree,
     data: PyTree,
     valid: Array,
+    ragged: bool,
     mesh: Mesh | None = None,
 ) -> PyTree:
     """Σ over chunks of `function(context, chunk)`, which sums over the chunk's valid steps.
 
-    Rows after a trajectory's last valid one cost nothing; every device sums its own trajectories.
-
     Args:
       function: closes over no arrays.
       context: what it needs besides the chunk, the same everywhere.
+      ragged: whether trajectories end early: rows after a trajectory's last valid one then cost
+        nothing.
+      mesh: every device sums its own trajectories.
     """
 
     def share(context, data, valid):
-        chunk_of, num_chunks = _chunks(data, valid)
-        zero = jnp.zeros_like(num_chunks)
+        chunk_of, num_chunks = (_ragged_chunks if ragged else _even_chunks)(data, valid)
+        if num_chunks is None:
+            return ravel_pytree(function(context, chunk_of(jnp.int32(0))))[0][None]
+        zero = jnp.zeros((), jnp.int32)
         shapes = jax.eval_shape(lambda: function(context, chunk_of(zero)))
 
         def accumulate(carry):
@@ -71,7 +75,28 @@ def summed(
     return unravel(jnp.sum(shares, axis=0))
 
 
-def _chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk], Array]:
+def _even_chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk], int | None]:
+    """All rows in chunks: a function of a chunk's index, and their number; None: there is one."""
+    flat, times, size = _flat(data, valid)
+    number = -(-times.shape[0] // size)
+    if number == 1:
+        return lambda index: Chunk(*flat, times), None
+    missing = number * size - times.shape[0]
+    *flat, times = jax.tree.map(
+        lambda x: jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)), (*flat, times)
+    )
+
+    def chunk_of(index):
+        return Chunk(
+            *jax.tree.map(
+                lambda x: jax.lax.dynamic_slice_in_dim(x, index * size, size), (*flat, times)
+            )
+        )
+
+    return chunk_of, number
+
+
+def _ragged_chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk], Array]:
     """Rows up to each trajectory's last valid one, cut into chunks: a function of a chunk's index,
     and their number.
 
@@ -79,9 +104,7 @@ def _chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk], Array
     come before those that are over.
     """
     rows, n, *window = valid.shape
-    flat = jax.tree.map(lambda x: x.reshape(rows * n, *x.shape[2:]), (data, valid))
-    most = max(_CHUNK_SIZE // window[0], _LEAST_WINDOWS) if window else _CHUNK_SIZE
-    size = min(most, rows * n)
+    flat, times, size = _flat(data, valid)
     numbers = jnp.arange(1, rows + 1, dtype=jnp.int32)
     some = jnp.any(valid, axis=2) if window else valid
     lengths = jnp.max(jnp.where(some, numbers[:, None], 0), axis=0)
@@ -91,25 +114,34 @@ def _chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk], Array
     # Trajectories of one length lie in this order as they are, and need no gathering.
     in_order = ends[-1] == n * jnp.sum(running > 0)
 
-    def sliced(position, time):
+    def sliced(position, row):
         return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, position[0], size), flat)
 
-    def gathered(position, time):
-        trajectory = longest_first[position - (ends - running)[time]]
-        return jax.tree.map(lambda x: x[time * n + trajectory], flat)
+    def gathered(position, row):
+        trajectory = longest_first[position - (ends - running)[row]]
+        return jax.tree.map(lambda x: x[row * n + trajectory], flat)
 
     def chunk_of(index):
         position = index * size + jnp.arange(size, dtype=jnp.int32)
-        time = jnp.minimum(jnp.searchsorted(ends, position, side="right"), rows - 1)
+        row = jnp.minimum(jnp.searchsorted(ends, position, side="right"), rows - 1)
         whole = in_order & (position[-1] < rows * n)
-        data, valid = jax.lax.cond(whole, sliced, gathered, position, time)
-        there = position < ends[-1]
-        if window:
-            inside = jnp.arange(window[0], dtype=jnp.int32)
-            there, time = there[:, None], time[:, None] * window[0] + inside[None]
-        return Chunk(data, valid & there, time)
+        data, valid = jax.lax.cond(whole, sliced, gathered, position, row)
+        there = (position < ends[-1]).reshape(-1, *[1] * len(window))
+        return Chunk(data, valid & there, times[row * n])
 
     return chunk_of, max_in_batch((ends[-1] + size - 1) // size)
+
+
+def _flat(data: PyTree, valid: Array) -> tuple[tuple[PyTree, Array], Array, int]:
+    """Data and valid, rows and trajectories in one axis; the row of each; and a chunk's size."""
+    rows, n, *window = valid.shape
+    flat = jax.tree.map(lambda x: x.reshape(rows * n, *x.shape[2:]), (data, valid))
+    length = window[0] if window else 1
+    first = jnp.arange(rows, dtype=jnp.int32)[:, None] * length
+    inside = jnp.arange(length, dtype=jnp.int32)
+    times = jnp.broadcast_to((first + inside[None])[:, None], (rows, n, length))
+    most = max(_CHUNK_SIZE // length, _LEAST_WINDOWS) if window else _CHUNK_SIZE
+    return flat, times.reshape(rows * n, *window), min(most, rows * n)
 
 
 def per_step(function: Callable, chunk: Chunk) -> Callable:
@@ -136,9 +168,18 @@ def windows(data: PyTree, valid: Array, length: int) -> tuple[PyTree, Array]:
 
 
 def per_row(function: Callable[[PyTree], PyTree], data: PyTree, valid: Array) -> PyTree:
-    """`function`, [m, …] -> [m, …], of each row up to the last with a valid step; zeros after."""
+    """`function`, [n, …] -> [n, …], of all rows up to the last with a valid step; zeros after."""
+    rows, m = valid.shape
+    together = max(1, min(_CHUNK_SIZE // m, rows))
+    number = -(-rows // together)
 
-    def row(index):
+    def grouped(x):
+        x = jnp.pad(x, [(0, number * together - rows)] + [(0, 0)] * (x.ndim - 1))
+        return x.reshape(number, together * m, *x.shape[2:])
+
+    data = jax.tree.map(grouped, data)
+
+    def group(index):
         return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 0, False), data)
 
     def add(carry):
@@ -146,15 +187,15 @@ def per_row(function: Callable[[PyTree], PyTree], data: PyTree, valid: Array) ->
         return index + 1, jax.tree.map(
             lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, index, 0),
             stored,
-            function(row(index)),
+            function(group(index)),
         )
 
-    shapes = jax.eval_shape(lambda: function(row(0)))
-    rows = valid.shape[0]
-    stored = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), shapes)
+    shapes = jax.eval_shape(lambda: function(group(0)))
+    stored = jax.tree.map(lambda x: jnp.zeros((number, *x.shape), x.dtype), shapes)
     last = jnp.max(jnp.where(jnp.any(valid, axis=1), jnp.arange(1, rows + 1), 0))
-    number = max_in_batch(last.astype(jnp.int32))
-    return jax.lax.while_loop(lambda carry: carry[0] < number, add, (jnp.int32(0), stored))[1]
+    needed = max_in_batch((-(-last // together)).astype(jnp.int32))
+    _, stored = jax.lax.while_loop(lambda carry: carry[0] < needed, add, (jnp.int32(0), stored))
+    return jax.tree.map(lambda x: x.reshape(-1, m, *x.shape[2:])[:rows], stored)
 
 
 def minibatches(key: Array, data: PyTree, valid: Array, number: int) -> tuple[PyTree, Array]:

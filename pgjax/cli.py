@@ -26,12 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader, `head` for instance, has seen enough; nothing must be flushed to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, TypeError, OSError) as error:
-        return _fail(" ".join(str(error).split()), 2)
-    except jax.errors.JaxRuntimeError as error:
-        if not distributed.is_running():
+    except (ValueError, TypeError, OSError, jax.errors.JaxRuntimeError) as error:
+        if distributed.is_loss(error):
+            return _fail(f"{distributed.lost()} ({str(error).splitlines()[0]})", 3)
+        if isinstance(error, jax.errors.JaxRuntimeError):
             raise
-        return _fail(f"{distributed.lost()} ({str(error).splitlines()[0]})", 3)
+        return _fail(" ".join(str(error).split()), 2)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
 

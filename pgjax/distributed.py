@@ -8,6 +8,14 @@ import jax
 import numpy as np
 
 _HEARTBEAT_SECONDS = 20
+_STATUSES = (
+    "UNKNOWN:",
+    "INTERNAL:",
+    "UNAVAILABLE:",
+    "ABORTED:",
+    "CANCELLED:",
+    "DEADLINE_EXCEEDED:",
+)
 
 
 def start(
@@ -71,6 +79,13 @@ def is_first() -> bool:
 def is_running() -> bool:
     """Whether this process has joined others."""
     return jax.distributed.is_initialized()
+
+
+def is_loss(error: Exception) -> bool:
+    """Whether an error says that a collective operation failed, so that others may be gone."""
+    # JAX raises some of its runtime's failures as ValueError, with the status for a beginning.
+    of_runtime = isinstance(error, jax.errors.JaxRuntimeError)
+    return is_running() and (of_runtime or str(error).startswith(_STATUSES))
 
 
 def lost() -> str:

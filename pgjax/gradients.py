@@ -116,7 +116,8 @@ def at(
     scale: float = 1.0,
 ) -> Gradient:
     """The gradient of `scale` times the objective at `params`, from `steps` or a part of them."""
-    sums = summed(_sums, (params, variables, config), data, valid, mesh)
+    ragged = config.sampler.whole_episodes
+    sums = summed(_sums, (params, variables, config), data, valid, ragged, mesh)
     gradient, (objective, entropy, extra) = sums
     factor, number = scale / valid.shape[1], jnp.sum(valid)
     return Gradient(

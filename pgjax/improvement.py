@@ -92,7 +92,8 @@ def _(objective: ClippedRatio, key, state, trajectories, weights, config, mesh) 
 @improve.register
 def _(objective: NaturalGradient, key, state, trajectories, weights, config, mesh) -> Improvement:
     data, valid = gradients.steps(trajectories, weights, config)
-    over_steps = functools.partial(summed, data=data, valid=valid, mesh=mesh)
+    ragged = config.sampler.whole_episodes
+    over_steps = functools.partial(summed, data=data, valid=valid, ragged=ragged, mesh=mesh)
     found = gradients.at(state.params, state.variables, data, valid, config, mesh)
     number = jnp.maximum(jnp.sum(valid), 1)
 

@@ -95,8 +95,8 @@ def fit(
 
 def _gradient(critic, variables, data, valid, config, mesh) -> PyTree:
     """Of the mean loss of the valid steps of a minibatch."""
-    context = critic, variables, config
-    gradient = summed(_summed_loss_gradient, context, data, valid, mesh)
+    context, ragged = (critic, variables, config), config.sampler.whole_episodes
+    gradient = summed(_summed_loss_gradient, context, data, valid, ragged, mesh)
     return jax.tree.map(lambda x: x / jnp.maximum(jnp.sum(valid), 1), gradient)
 
 
