@@ -6,16 +6,24 @@
   others   each algorithm's own settings with 256 environments, on CartPole-v1 and, with the CNN, on
            Breakout-MinAtar.
 
-Whole runs of `pgjax.train`: its speed is environment steps by running time, compilation apart.
+Whole runs of `pgjax.train`, on the devices that `pgjax train` would use: its speed is environment
+steps by running time, compilation (in seconds) apart.
 
     python benchmarks/algorithms.py
 """
+
+# ruff: noqa: E402
 
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from pgjax import parallel
+
+parallel.use_cores()  # before gymnax, which starts JAX's devices when it is imported
+
 from common import markdown, parser, results_folder, significant, write
 from matplotlib.figure import Figure
 from throughput import auto_reset_rollout, speed
@@ -26,7 +34,7 @@ JOB_STEPS = 500_000
 ENVIRONMENTS = 256
 CEILING_STEPS = 256
 ALGORITHMS = ("actor_critic", "ppo", "natural_policy_gradient")
-HEADER = ("environment", "algorithm", "envs", "M steps/s", "ceiling", "ratio", "compile, s")
+HEADER = ("environment", "algorithm", "envs", "devices", "M steps/s", "ceiling", "ratio", "compile")
 
 
 def main() -> None:
@@ -70,8 +78,10 @@ def job(steps: int) -> pgjax.Config:
 def measured(name: str, config: pgjax.Config) -> dict[str, Any]:
     """Steps per second of a whole run, and of the ceiling."""
     state = pgjax.init(jax.random.key(0), config)
-    train = jax.jit(lambda key, config: (config, pgjax.train(key, config).state))
     width = config.sampler.width
+    devices = parallel.fitting(width)
+    mesh = pgjax.make_mesh(devices) if devices > 1 else None
+    train = jax.jit(lambda key, config: (config, pgjax.train(key, config, mesh).state))
     steps = config.num_updates * width * config.sampler.length
     found = speed(train, (jax.random.key(1), config), steps)
     rollout = partial(auto_reset_rollout, steps=CEILING_STEPS, random=False)
@@ -82,6 +92,7 @@ def measured(name: str, config: pgjax.Config) -> dict[str, Any]:
         "name": name,
         "env": config.env,
         "num_envs": width,
+        "devices": devices,
         "train": found,
         "ceiling": ceiling,
         "ratio": significant(ratio, 3),
@@ -94,6 +105,7 @@ def row(point: dict[str, Any]) -> tuple[str, ...]:
         point["env"],
         point["name"],
         str(point["num_envs"]),
+        str(point["devices"]),
         f"{point['train']['steps_per_second'] / 1e6:.3f}",
         f"{point['ceiling']['steps_per_second'] / 1e6:.3f}",
         f"{point['ratio']:.2f}",

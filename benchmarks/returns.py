@@ -55,7 +55,8 @@ REINFORCE: dict[str, dict[str, Any]] = {
     },
 }
 QUICK = ("Catch-bsuite",)
-NUM_SEEDS, NUM_SEEDS_MINATAR = 10, 6
+NUM_SEEDS, NUM_SEEDS_GRIDS = 10, 6
+FIRST_UPDATES = 122  # of MinAtar's 1 220, which are ten million steps: the first million
 EVALUATION_SEED = 1_000_000
 NUM_RESAMPLES = 10_000
 CURVE_POINTS = 200  # at most, of those that are stored for each seed
@@ -97,6 +98,10 @@ def cases(names: list[str] | None, quick: bool) -> list[tuple[str, pgjax.Config]
     """What to train: a label and a config each, environment by environment."""
     found = []
     for env in presets.tuned():
+        if env.endswith("MinAtar"):
+            first = pgjax.preset(env, num_updates=FIRST_UPDATES)
+            found.append((f"{presets.algorithm(env)}, first million", first))
+            continue
         found.append((presets.algorithm(env), pgjax.preset(env)))
         plain = pgjax.reinforce(env, **REINFORCE.get(env, {}))
         if env in REINFORCE and plain != found[-1][1]:
@@ -107,10 +112,10 @@ def cases(names: list[str] | None, quick: bool) -> list[tuple[str, pgjax.Config]
 
 
 def number_of_seeds(env: str, quick: bool) -> int:
-    """Six of MinAtar, whose ten million steps take long."""
+    """Six of grids, whose steps take long."""
     if quick:
         return 2
-    return NUM_SEEDS_MINATAR if env.endswith("MinAtar") else NUM_SEEDS
+    return NUM_SEEDS_GRIDS if env.endswith("MinAtar") or env == "Pong-misc" else NUM_SEEDS
 
 
 def stored(folder: Path) -> list[dict[str, Any]]:
@@ -225,7 +230,7 @@ def save(folder: Path, quick: bool, results: list[dict[str, Any]]) -> None:
 
 
 CAPTION = (
-    f"{NUM_SEEDS} seeds, {NUM_SEEDS_MINATAR} of MinAtar, each the mean of 128 evaluation episodes "
+    f"{NUM_SEEDS} seeds, {NUM_SEEDS_GRIDS} of MinAtar and Pong, each the mean of 128 evaluation episodes "
     "with sampled actions. Return: mean over seeds; IQM: interquartile mean over seeds, with its "
     "95 % bootstrap interval; mode: mean over seeds, actions the policy's mode. Environment steps: "
     "per seed. Seconds: training all seeds, after compilation; compile: seconds before that. "

@@ -10,7 +10,6 @@ fresh evaluation episodes with the final policy. Prints a table, best first.
 # ruff: noqa: E402
 
 import argparse
-import ast
 import itertools
 from typing import Any
 
@@ -21,6 +20,7 @@ from pgjax import parallel
 parallel.use_cores()  # before gymnax, which starts JAX's devices when it is imported
 
 import numpy as np
+import optax
 from common import markdown, significant
 
 import pgjax
@@ -51,18 +51,17 @@ def main() -> None:
     print(markdown((*grid, "return", "worst", "mode"), sorted(rows, key=lambda r: -r[-3])))
 
 
+class _Names(dict):
+    """Names in a value: pgjax and optax are the modules, anything else is itself, as a text."""
+
+    def __missing__(self, name: str) -> str:
+        return name
+
+
 def parsed(text: str) -> tuple[str, list[Any]]:
-    """`path=a,b` as the path and its values, Python literals where they are some."""
+    """`path=a,b` as the path and its values: numbers, names, or calls like pgjax.MLP((64,))."""
     path, _, values = text.partition("=")
-    return path, [literal(value) for value in values.split(",")]
-
-
-def literal(text: str) -> Any:
-    """A number, True, None …; else the text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    return path, eval(f"[{values}]", _Names(pgjax=pgjax, optax=optax))
 
 
 def settings(found: pgjax.Sweep) -> Any:

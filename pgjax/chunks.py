@@ -198,25 +198,31 @@ def per_row(function: Callable[[PyTree], PyTree], data: PyTree, valid: Array) ->
     return jax.tree.map(lambda x: x.reshape(-1, m, *x.shape[2:])[:rows], stored)
 
 
-def minibatches(key: Array, data: PyTree, valid: Array, number: int) -> tuple[PyTree, Array]:
+def minibatches(
+    key: Array, data: PyTree, valid: Array, number: int, mesh: Mesh | None = None
+) -> tuple[PyTree, Array]:
     """All steps dealt out to minibatches: data [number, rows, m, …] and valid.
 
     Each `number` consecutive rows of a trajectory go to the minibatches, one to each, from a random
     one on: every step is in one minibatch, in each with the same probability, and every minibatch
     has steps of all trajectories at all times. Rows that are missing at the end are not valid.
+    Every device of the mesh deals its own trajectories.
     """
     rows, m = valid.shape[:2]
     groups = -(-rows // number)
-    first = jax.random.randint(key, (groups, 1, m), 0, number)
-    place = (first + jnp.arange(number)[None, :, None]) % number
 
-    def deal(x: Array) -> Array:
+    def deal(place: Array, x: Array) -> Array:
         padding = [(0, groups * number - rows)] + [(0, 0)] * (x.ndim - 1)
-        grouped = jnp.pad(x, padding).reshape(groups, number, m, *x.shape[2:])
+        grouped = jnp.pad(x, padding).reshape(groups, number, *x.shape[1:])
         index = place.reshape(place.shape + (1,) * (x.ndim - 2))
         return jnp.moveaxis(jnp.take_along_axis(grouped, index, axis=1), 1, 0)
 
-    return jax.tree.map(deal, data), deal(valid)
+    def share(first: Array, data: PyTree, valid: Array) -> tuple[PyTree, Array]:
+        place = (first + jnp.arange(number)[None, :, None]) % number
+        return jax.tree.map(lambda x: deal(place, x), (data, valid))
+
+    first = jax.random.randint(key, (groups, 1, m), 0, number)
+    return on_shares(share, mesh, (2, 1, 1), 2)(first, data, valid)
 
 
 def mean_over(values: Array, valid: Array) -> Any:

@@ -86,7 +86,7 @@ def from_trajectories(
     Args:
       state: holds the critic, where the estimator has one.
     """
-    found = weights(trajectories, values.evaluate(state, trajectories, config), config)
+    found = weights(trajectories, values.evaluate(state, trajectories, config, mesh), config)
     return at(params, variables, *steps(trajectories, found, config), config, mesh)
 
 

@@ -70,7 +70,7 @@ def _(objective: ClippedRatio, key, state, trajectories, weights, config, mesh) 
 
     def epoch(carry):
         index, now = carry
-        batches = minibatches(jax.random.fold_in(key, index), data, valid, number)
+        batches = minibatches(jax.random.fold_in(key, index), data, valid, number, mesh)
         return index + 1, jax.lax.scan(step, now, batches)[0]
 
     def unfinished(carry):

@@ -2,13 +2,17 @@
 
 from typing import Any
 
+import optax
+
 from pgjax import environments
 from pgjax.components import unknown
 from pgjax.config import Config
 from pgjax.estimators import GAE
+from pgjax.networks import MLP, Recurrent
 from pgjax.objectives import ClippedRatio, NaturalGradient, ScoreFunction
 from pgjax.optimizers import SGD, Adam
 from pgjax.rollout import Segments
+from pgjax.schedules import Schedule
 
 
 def reinforce(env: str | Any, **changes: Any) -> Config:
@@ -82,8 +86,117 @@ ALGORITHMS = {
 }
 
 
+def _decaying(rate: float, updates: int) -> dict[str, Any]:
+    """So many updates, with a learning rate that falls linearly to 0 over them."""
+    numbers = {"init_value": rate, "end_value": 0.0, "transition_steps": updates}
+    schedule = Schedule(optax.linear_schedule, **numbers)
+    return {"optimizer.learning_rate": schedule, "num_updates": updates}
+
+
+def _episodes(number: int) -> dict[str, Any]:
+    return {"sampler.num_trajectories": number}
+
+
+def _segments(num_envs: int, length: int) -> dict[str, Any]:
+    return {"sampler.num_envs": num_envs, "sampler.length": length}
+
+
+_NORMALIZED = {"normalize_observations": True}
+_CONTINUOUS = {"distribution": "normal", **_NORMALIZED}
+_MEMORY = {"network": Recurrent(MLP((32,)), 32)}
+_MINATAR = {
+    "network": MLP((128, 64), "relu"),
+    "objective.entropy_coefficient": 0.01,
+    **_segments(128, 64),
+    "objective.epochs": 2,
+    "critic.epochs": 2,
+    **_decaying(1e-3, 1220),  # ten million steps
+}
+
 # What `benchmarks/tune.py` found, by environment: the algorithm, and what differs from its config.
-_TUNED: dict[str, tuple[str, dict[str, Any]]] = {}
+_TUNED: dict[str, tuple[str, dict[str, Any]]] = {
+    "CartPole-v1": ("reinforce", {}),
+    "Acrobot-v1": (
+        "ppo",
+        {
+            **_NORMALIZED,
+            "estimator.discount": 1.0,
+            **_segments(64, 128),
+            **_decaying(2e-2, 120),
+        },
+    ),
+    "Pendulum-v1": (
+        "ppo",
+        {
+            **_CONTINUOUS,
+            "estimator.discount": 0.95,
+            **_segments(32, 200),
+            "objective.epochs": 10,
+            "objective.minibatches": 16,
+            "critic.epochs": 5,
+            "critic.minibatches": 16,
+            **_decaying(1e-3, 150),
+        },
+    ),
+    "MountainCar-v0": (
+        "ppo",
+        {
+            **_NORMALIZED,
+            "estimator.gae_lambda": 1.0,
+            **_segments(64, 128),
+            **_decaying(5e-3, 120),
+        },
+    ),
+    "MountainCarContinuous-v0": (
+        "ppo",
+        {**_CONTINUOUS, "estimator.discount": 0.999, **_segments(64, 128), **_decaying(1e-3, 100)},
+    ),
+    "Breakout-MinAtar": ("ppo", _MINATAR),
+    "Asterix-MinAtar": ("ppo", _MINATAR),
+    "Freeway-MinAtar": ("ppo", _MINATAR),
+    "SpaceInvaders-MinAtar": ("ppo", _MINATAR),
+    "Seaquest-MinAtar": ("ppo", _MINATAR),
+    "Catch-bsuite": ("reinforce", _decaying(1e-2, 200)),
+    "DeepSea-bsuite": ("reinforce", {**_episodes(1024), **_decaying(3e-3, 100)}),
+    "MemoryChain-bsuite": (
+        "reinforce",
+        {**_MEMORY, **_episodes(128), "sampler.horizon": 8, **_decaying(1e-2, 100)},
+    ),
+    "UmbrellaChain-bsuite": ("reinforce", {**_episodes(512), **_decaying(1e-2, 100)}),
+    "DiscountingChain-bsuite": ("reinforce", {**_episodes(256), **_decaying(1e-2, 60)}),
+    "SimpleBandit-bsuite": ("reinforce", {**_episodes(128), **_decaying(1e-2, 60)}),
+    "FourRooms-misc": (
+        "ppo",
+        {"estimator.discount": 0.98, **_segments(128, 64), **_decaying(3e-3, 120)},
+    ),
+    "FrozenLake-misc": (
+        "ppo",
+        {"estimator.discount": 1.0, **_segments(128, 64), **_decaying(3e-3, 120)},
+    ),
+    "MetaMaze-misc": (
+        "ppo",
+        {
+            "network": Recurrent(MLP((64,)), 64),
+            "objective.entropy_coefficient": 0.01,
+            **_segments(128, 50),
+            **_decaying(1e-3, 150),
+        },
+    ),
+    "PointRobot-misc": (
+        "ppo",
+        {
+            "distribution": "normal",
+            "estimator.discount": 0.9,
+            **_segments(128, 50),
+            **_decaying(3e-3, 150),
+        },
+    ),
+    "BernoulliBandit-misc": ("reinforce", {**_MEMORY, **_episodes(128), **_decaying(1e-2, 100)}),
+    "GaussianBandit-misc": ("reinforce", {**_MEMORY, **_episodes(128), **_decaying(1e-2, 60)}),
+    "Reacher-misc": ("ppo", {**_CONTINUOUS, **_segments(64, 100), **_decaying(3e-3, 150)}),
+    "Swimmer-misc": ("ppo", {**_CONTINUOUS, **_segments(64, 100), **_decaying(3e-3, 150)}),
+    "Pong-misc": ("ppo", {**_MINATAR, **_decaying(1e-3, 30)}),
+}
 
 
 def tuned() -> tuple[str, ...]:

@@ -168,7 +168,7 @@ def _update(
     config = schedules.at(config, state.num_updates)
     key, sample_key, policy_key, critic_key = jax.random.split(state.key, 4)
     trajectories, streams = gradients.sample(sample_key, state, config, mesh, active)
-    found = values.evaluate(state, trajectories, config)
+    found = values.evaluate(state, trajectories, config, mesh)
     weights = gradients.weights(trajectories, found, config)
     improved = improve(config.objective, policy_key, state, trajectories, weights, config, mesh)
     critic, report = values.fit(critic_key, state, trajectories, found, config, mesh)

@@ -13,6 +13,7 @@ from pgjax.critics import CriticState, ValueModule
 from pgjax.environments import spaces
 from pgjax.estimators import Values
 from pgjax.networks import MLP, has_memory
+from pgjax.parallel import on_shares
 from pgjax.returns import advantages
 from pgjax.types import Array, PyTree, TrainState, Trajectories
 
@@ -30,7 +31,9 @@ def init(key: Array, config: Config, variables: PyTree) -> CriticState | tuple[(
     return config.critic.init(key, _module(config), inputs)
 
 
-def evaluate(state: TrainState, trajectories: Trajectories, config: Config) -> Values | None:
+def evaluate(
+    state: TrainState, trajectories: Trajectories, config: Config, mesh: Mesh | None = None
+) -> Values | None:
     """The values that the estimator needs; None where it needs none.
 
     A critic of the user's own, with `evaluate(critic_state, trajectories)`, says them itself.
@@ -40,20 +43,24 @@ def evaluate(state: TrainState, trajectories: Trajectories, config: Config) -> V
     if hasattr(config.critic, "evaluate"):
         return config.critic.evaluate(state.critic, trajectories)
 
-    def row(inputs):
-        return jax.vmap(lambda obs, action: _values(state, obs, action, config))(*inputs)
+    def share(state, config, steps, needed, final_steps):
+        def each(inputs):
+            return jax.vmap(lambda obs, action: _values(state, obs, action, config))(*inputs)
 
-    data = trajectories.obs, trajectories.action
+        found, final = per_row(each, steps, needed), each(final_steps).state
+        values = found.state
+        if config.sampler.whole_episodes:
+            values = jnp.where(needed, values, final)
+        return found._replace(state=jnp.concatenate([values, final[None]]))
+
+    steps = trajectories.obs, trajectories.action
     # In a stream, the rows between two episodes are looked at too.
     needed = trajectories.valid | (not config.sampler.whole_episodes)
     # The final observation comes with no action: any will do, since of a critic of actions only the
     # value of the state is read there.
-    final = row((trajectories.final_obs, trajectories.action[-1])).state
-    found = per_row(row, data, needed)
-    values = found.state
-    if config.sampler.whole_episodes:
-        values = jnp.where(trajectories.valid, values, final)
-    return found._replace(state=jnp.concatenate([values, final[None]]))
+    final_steps = trajectories.final_obs, trajectories.action[-1]
+    shares = on_shares(share, mesh, (None, None, 1, 1, 0), 1)
+    return shares(state.replace(streams=()), config, steps, needed, final_steps)
 
 
 def fit(
@@ -85,7 +92,7 @@ def fit(
         return config.critic.descend(gradient, critic), None
 
     def epoch(critic, key):
-        batches = minibatches(key, data, valid, config.critic.minibatches)
+        batches = minibatches(key, data, valid, config.critic.minibatches, mesh)
         return jax.lax.scan(step, critic, batches)[0], None
 
     keys = jax.random.split(key, config.critic.epochs)
