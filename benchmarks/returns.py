@@ -230,10 +230,11 @@ def save(folder: Path, quick: bool, results: list[dict[str, Any]]) -> None:
 
 
 CAPTION = (
-    f"{NUM_SEEDS} seeds, {NUM_SEEDS_GRIDS} of MinAtar and Pong, each the mean of 128 evaluation episodes "
-    "with sampled actions. Return: mean over seeds; IQM: interquartile mean over seeds, with its "
-    "95 % bootstrap interval; mode: mean over seeds, actions the policy's mode. Environment steps: "
-    "per seed. Seconds: training all seeds, after compilation; compile: seconds before that. "
+    f"{NUM_SEEDS} seeds, {NUM_SEEDS_GRIDS} of MinAtar and Pong, each the mean of 128 evaluation "
+    "episodes with sampled actions. Return: mean over seeds; IQM: interquartile mean over seeds, "
+    "with its 95 % bootstrap interval; mode: mean over seeds, actions the policy's mode. "
+    "Environment steps: per seed. Seconds: training all seeds, after compilation; compile: "
+    "seconds before that. "
     "Command: `python benchmarks/returns.py`.\n"
 )
 

@@ -163,11 +163,16 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
         {**_MEMORY, **_episodes(128), "sampler.horizon": 8, **_decaying(1e-2, 100)},
     ),
     "UmbrellaChain-bsuite": ("reinforce", {**_episodes(512), **_decaying(1e-2, 100)}),
-    "DiscountingChain-bsuite": ("reinforce", {**_episodes(256), **_decaying(1e-2, 60)}),
+    "DiscountingChain-bsuite": ("reinforce", {**_episodes(256), **_decaying(1e-2, 120)}),
     "SimpleBandit-bsuite": ("reinforce", {**_episodes(128), **_decaying(1e-2, 60)}),
     "FourRooms-misc": (
         "ppo",
-        {"estimator.discount": 0.98, **_segments(128, 64), **_decaying(3e-3, 120)},
+        {
+            "estimator.discount": 0.98,
+            "objective.entropy_coefficient": 0.01,
+            **_segments(128, 64),
+            **_decaying(3e-3, 120),
+        },
     ),
     "FrozenLake-misc": (
         "ppo",

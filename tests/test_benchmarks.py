@@ -55,6 +55,22 @@ def test_returns(tmp_path):
         assert low <= evaluation["mean"] <= high
         assert len(evaluation["seeds"]) == 2
     assert "Catch-bsuite" in (tmp_path / "returns.md").read_text()
+    (again,) = run("returns", tmp_path)["environments"]
+    assert again == found  # what is there is kept, its date too
+
+
+def test_tune():
+    values = ["--set", "num_updates=2", "--grid", "optimizer.learning_rate=0.01,0.1"]
+    sizes = ["--num-seeds", "2", "--episodes", "4"]
+    command = ["benchmarks/tune.py", "Catch-bsuite", "reinforce", *values, *sizes]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| 0.")]
+    assert {float(row[1]) for row in rows} == {0.01, 0.1}
+    returns = [float(row[2]) for row in rows]
+    assert returns == sorted(returns, reverse=True)
 
 
 def test_gradient(tmp_path):
