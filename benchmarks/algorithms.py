@@ -43,12 +43,12 @@ def main() -> None:
     folder = results_folder(flags)
     scale = 16 if flags.quick else 1
     cases = [("the job", job(JOB_STEPS // scale))]
-    environments = {"CartPole-v1": {}}
+    environments = {"CartPole-v1": {"num_updates": max(2, 20 // scale)}}
     if not flags.quick:
-        environments["Breakout-MinAtar"] = {"network": pgjax.CNN()}
+        environments["Breakout-MinAtar"] = {"network": pgjax.CNN(), "num_updates": 3}
     for env, changes in environments.items():
         for name in ALGORITHMS:
-            config = getattr(pgjax, name)(env, num_updates=max(2, 20 // scale), **changes)
+            config = getattr(pgjax, name)(env, **changes)
             width = {"sampler.num_envs": ENVIRONMENTS // scale}
             cases.append((name, config.replace(**width)))
     points = []

@@ -284,7 +284,8 @@ def curve(panel: Any, curves: dict[str, Any], color: str) -> None:
     """One case: each seed, and the mean over seeds at equal steps."""
     steps, returns = (np.array(curve, float) for curve in curves.values())
     ended = np.isfinite(returns)
-    panel.plot(steps.T, returns.T, color=color, alpha=0.25, linewidth=0.6)
+    for s, r, e in zip(steps, returns, ended, strict=True):
+        panel.plot(s[e], r[e], color=color, alpha=0.25, linewidth=0.6)
     first, last = max(s[e][0] for s, e in zip(steps, ended, strict=True)), steps[:, -1].min()
     grid = np.linspace(first, last, 200)
     seeds = zip(steps, returns, ended, strict=True)
