@@ -126,7 +126,7 @@ def blocks_run(env, horizon):
     environment, policy = config.build()
     variables = policy.init(jax.random.key(0))
     keys, active = jax.random.split(jax.random.key(0), 4), jnp.ones(4, bool)
-    keys, start = rollout.begin(keys, active, environment)
+    keys, start = rollout.begin(keys, active, policy, environment)
     bounds, count = rollout.whole(horizon), lambda n, *_: n + 1
     _, blocks = rollout.unroll(keys, start, policy, variables, environment, bounds, 0, count)
     return int(blocks)
