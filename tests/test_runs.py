@@ -84,12 +84,14 @@ def test_interruption_saves_what_was_done(tmp_path):
     def interrupt(progress):
         os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.getsignal(signal.SIGINT)
     result = pgjax.run(CONFIG, 0, tmp_path / "run", interrupt)
     assert result.interrupted
     assert len(result.metrics.episode_return) == 1
     state, _ = pgjax.load(tmp_path / "run")
     assert int(state.num_updates) == 1
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    # Whatever it was: a process that was started in the background ignores Ctrl-C.
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_env_steps_go_on_past_the_device_counter(tmp_path):
