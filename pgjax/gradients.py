@@ -119,7 +119,8 @@ def at(
     ragged = config.sampler.whole_episodes
     sums = summed(_sums, (params, variables, config), data, valid, ragged, mesh)
     gradient, (objective, entropy, extra) = sums
-    factor, number = scale / valid.shape[1], jnp.sum(valid)
+    # A minibatch of windows may have none.
+    factor, number = scale / valid.shape[1], jnp.maximum(jnp.sum(valid), 1)
     return Gradient(
         direction=jax.tree.map(lambda x: x * factor, gradient),
         objective=objective * factor,
