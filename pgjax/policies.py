@@ -1,7 +1,7 @@
 """Stochastic policies π_θ(a | s): a network, and a head that the action space chooses."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -143,52 +143,92 @@ def build(
     """
     networks.check(network)
     head, distribution_type, to_distribution = _head(environment, distribution)
-    module = PolicyModule(network, head)
     action_shape = tuple(environment.action_space.shape)
-    space = environment.observation_space
+    functions = _Functions(
+        environment, PolicyModule(network, head), to_distribution, normalize_observations
+    )
+    recurrent = functions.recurrent
+    return Policy(
+        # jaxlib's CPU backend can hang on several batched QR factorisations at once, which is what
+        # vmapped orthogonal initialisers are; one seed after another has none.
+        init=jax.custom_batching.sequential_vmap(functions.init),
+        begin=functions.begin,
+        follow=functions.follow,
+        encode=functions.encode,
+        apply=functions.apply,
+        replay=functions.replay,
+        window=(getattr(network, "window", None) or 0) if recurrent else None,
+        observe=functions.observe,
+        noise=lambda key, shape: distribution_type.noise(key, shape + action_shape),
+    )
 
-    recurrent = networks.has_memory(network)
 
-    def encoded(variables: PyTree, obs: PyTree) -> PyTree:
-        plain = networks.encode(obs, space)
-        if not normalize_observations:
-            return plain
-        return normalizers.normalized(variables[_NORMALIZER], plain)
+class _Functions(NamedTuple):
+    """What the functions of a `Policy` share; they are its methods, where they are not trivial."""
 
-    def init(key: Array) -> PyTree:
-        obs = jax.eval_shape(environment.reset, jax.random.key(0))[0]
+    environment: Environment
+    module: PolicyModule
+    to_distribution: Callable
+    normalizes: bool
+
+    @property
+    def recurrent(self) -> bool:
+        return networks.has_memory(self.module.network)
+
+    @property
+    def space(self) -> Any:
+        return self.environment.observation_space
+
+    def encoded(self, variables: PyTree, obs: PyTree) -> PyTree:
+        """An observation in floats, normalised if it is to be."""
+        plain = networks.encode(obs, self.space)
+        return normalizers.normalized(variables[_NORMALIZER], plain) if self.normalizes else plain
+
+    def init(self, key: Array) -> PyTree:
+        obs = jax.eval_shape(self.environment.reset, jax.random.key(0))[0]
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), obs)
-        first = networks.encode(zeros, space)
-        variables = module.init(key, first, *([network.initial_memory()] if recurrent else []))
-        if normalize_observations:
+        first = networks.encode(zeros, self.space)
+        memory = [self.module.network.initial_memory()] if self.recurrent else []
+        variables = self.module.init(key, first, *memory)
+        if self.normalizes:
             variables = {**variables, _NORMALIZER: normalizers.init(first)}
         return variables
 
-    def begin(obs: PyTree) -> PyTree:
-        return Remembered(obs, network.initial_memory()) if recurrent else obs
+    def begin(self, obs: PyTree) -> PyTree:
+        return Remembered(obs, self.module.network.initial_memory()) if self.recurrent else obs
 
-    def run(variables: PyTree, obs: PyTree, memory: PyTree) -> tuple[Distribution, PyTree]:
+    def run(self, variables: PyTree, obs: PyTree, memory: PyTree) -> tuple[Distribution, PyTree]:
+        """The distribution, and the memory after the observation."""
         ours = {name: found for name, found in variables.items() if name != _NORMALIZER}
-        parameters, memory = module.apply(ours, encoded(variables, obs), memory)
-        return to_distribution(*networks.masked(parameters, obs, space)), memory
+        parameters, memory = self.module.apply(ours, self.encoded(variables, obs), memory)
+        return self.to_distribution(*networks.masked(parameters, obs, self.space)), memory
 
-    def follow(variables: PyTree, seen: PyTree, obs: PyTree) -> PyTree:
-        return Remembered(obs, run(variables, seen.obs, seen.memory)[1]) if recurrent else obs
+    def follow(self, variables: PyTree, seen: PyTree, obs: PyTree) -> PyTree:
+        if not self.recurrent:
+            return obs
+        return Remembered(obs, self.run(variables, seen.obs, seen.memory)[1])
 
-    def encode(variables: PyTree, seen: PyTree) -> PyTree:
-        if not recurrent:
-            return encoded(variables, seen)
-        return {"obs": encoded(variables, seen.obs), "memory": seen.memory}
+    def encode(self, variables: PyTree, seen: PyTree) -> PyTree:
+        if not self.recurrent:
+            return self.encoded(variables, seen)
+        return {"obs": self.encoded(variables, seen.obs), "memory": seen.memory}
 
-    def apply(variables: PyTree, seen: PyTree) -> Distribution:
-        parts = (seen.obs, seen.memory) if recurrent else (seen, None)
-        return run(variables, *parts)[0]
+    def apply(self, variables: PyTree, seen: PyTree) -> Distribution:
+        parts = (seen.obs, seen.memory) if self.recurrent else (seen, None)
+        return self.run(variables, *parts)[0]
 
-    def replay_window(variables: PyTree, seen: PyTree, valid: Array) -> Distribution:
+    def replay(self, variables: PyTree, seen: PyTree, valid: Array) -> Distribution:
+        if self.recurrent:
+            return jax.vmap(self.replay_window, (None, 0, 0))(variables, seen, valid)
+        return jax.vmap(self.apply, (None, 0))(variables, seen)
+
+    def replay_window(self, variables: PyTree, seen: PyTree, valid: Array) -> Distribution:
+        """Of one window, [L, …]."""
+
         def row(memory, inputs):
             seen, starts = inputs
             memory = jax.tree.map(lambda old, x: jnp.where(starts, x, old), memory, seen.memory)
-            distribution, memory = run(variables, seen.obs, memory)
+            distribution, memory = self.run(variables, seen.obs, memory)
             return memory, distribution
 
         first = jax.tree.map(lambda x: x[0], seen.memory)
@@ -196,31 +236,12 @@ def build(
         starts = jnp.append(True, ~valid[:-1])
         return jax.lax.scan(row, first, (seen, starts))[1]
 
-    def replay(variables: PyTree, seen: PyTree, valid: Array) -> Distribution:
-        if recurrent:
-            return jax.vmap(replay_window, (None, 0, 0))(variables, seen, valid)
-        return jax.vmap(apply, (None, 0))(variables, seen)
-
-    def observe(variables: PyTree, seen: PyTree, valid: Array) -> PyTree:
-        if not normalize_observations:
+    def observe(self, variables: PyTree, seen: PyTree, valid: Array) -> PyTree:
+        if not self.normalizes:
             return variables
-        obs = seen.obs if recurrent else seen
-        plain = jax.vmap(jax.vmap(lambda x: networks.encode(x, space)))(obs)
+        obs = seen.obs if self.recurrent else seen
+        plain = jax.vmap(jax.vmap(lambda x: networks.encode(x, self.space)))(obs)
         return {**variables, _NORMALIZER: normalizers.add(variables[_NORMALIZER], plain, valid)}
-
-    return Policy(
-        # jaxlib's CPU backend can hang on several batched QR factorisations at once, which is what
-        # vmapped orthogonal initialisers are; one seed after another has none.
-        init=jax.custom_batching.sequential_vmap(init),
-        begin=begin,
-        follow=follow,
-        encode=encode,
-        apply=apply,
-        replay=replay,
-        window=(getattr(network, "window", None) or 0) if recurrent else None,
-        observe=observe,
-        noise=lambda key, shape: distribution_type.noise(key, shape + action_shape),
-    )
 
 
 def head_name(environment: Environment) -> str:
