@@ -4,7 +4,7 @@
            2 × 64 tanh networks, 500 000 steps: the defaults of a widely used JAX implementation;
   ceiling  plain gymnax with auto-reset and the same policy, no learning, as many environments;
   others   each algorithm's own settings with 256 environments, on CartPole-v1 and, with the CNN, on
-           Breakout-MinAtar.
+           Breakout-MinAtar; PPO also with one pass over the data instead of four.
 
 Whole runs of `pgjax.train`, on the devices that `pgjax train` would use: its speed is environment
 steps by running time, compilation (in seconds) apart.
@@ -51,6 +51,9 @@ def main() -> None:
             config = getattr(pgjax, name)(env, **changes)
             width = {"sampler.num_envs": ENVIRONMENTS // scale}
             cases.append((name, config.replace(**width)))
+            if name == "ppo":
+                one = {"objective.epochs": 1, "critic.epochs": 1}
+                cases.append(("ppo, one pass", config.replace(**width, **one)))
     points = []
     for name, config in cases:
         points.append(measured(name, config))
