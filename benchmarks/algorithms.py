@@ -124,7 +124,7 @@ def picture(points: list[dict[str, Any]], path: Path) -> None:
     for offset, (line, color) in enumerate((("ceiling", "0.8"), ("train", "C1"))):
         speeds = [point[line]["steps_per_second"] / 1e6 for point in points]
         bars = axes.barh([y + 0.36 * offset for y in places], speeds, 0.36, color=color, label=line)
-        axes.bar_label(bars, [f"{x:.2f}" for x in speeds], fontsize=8, padding=2)
+        axes.bar_label(bars, [f"{x:.2g}" for x in speeds], fontsize=8, padding=2)
     names = [f"{p['env'].split('-')[0]}, {p['name'].replace('_', ' ')}" for p in points]
     axes.set_yticks([y + 0.18 for y in places], names)
     axes.invert_yaxis()

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from pgjax.optimizers import SGD, Adam
     from pgjax.parallel import make_mesh
     from pgjax.presets import actor_critic, natural_policy_gradient, ppo, preset, reinforce
+    from pgjax.rendering import render
     from pgjax.rollout import Episodes, Segments
-    from pgjax.runs import run
+    from pgjax.runs import Progress, Run, resume, run
     from pgjax.schedules import Schedule
     from pgjax.statistics import gradient_statistics
     from pgjax.sweeps import Sweep, sweep
@@ -64,9 +65,11 @@ __all__ = [
     "Probability",
     "ProbabilityRatio",
     "ProbabilityTimesReturn",
+    "Progress",
     "Recurrent",
     "Remembered",
     "RewardToGo",
+    "Run",
     "Schedule",
     "ScoreFunction",
     "Segments",
@@ -89,6 +92,8 @@ __all__ = [
     "ppo",
     "preset",
     "reinforce",
+    "render",
+    "resume",
     "run",
     "sample_trajectories",
     "save",
@@ -123,7 +128,8 @@ _MODULES = {
     "parallel": ("make_mesh",),
     "presets": ("actor_critic", "natural_policy_gradient", "ppo", "preset", "reinforce"),
     "rollout": ("Episodes", "Segments"),
-    "runs": ("run",),
+    "rendering": ("render",),
+    "runs": ("Progress", "Run", "resume", "run"),
     "schedules": ("Schedule",),
     "statistics": ("gradient_statistics",),
     "sweeps": ("Sweep", "sweep"),

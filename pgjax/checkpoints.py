@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,47 +17,55 @@ from pgjax import serialization, training
 from pgjax.config import Config, checked
 from pgjax.types import TrainState
 
-FORMAT = 1
+FORMAT = 2
 IN_RUN = "checkpoint"  # its name in a run folder
-_MANIFEST, _ARRAYS = "pgjax.json", "arrays"
+_MANIFEST, _ARRAYS, _SEAL = "pgjax.json", "arrays-", "seal"
 _PACKAGES = ("pgjax", "jax", "jaxlib", "flax", "optax", "gymnax", "orbax-checkpoint")
 
 
-def save(path: str | os.PathLike, state: TrainState, config: Config) -> None:
+def save(
+    path: str | os.PathLike,
+    state: TrainState,
+    config: Config,
+    notes: dict[str, Any] | None = None,
+) -> None:
     """Writes a checkpoint: the whole state and the config, with the versions that made them.
 
-    It appears under its name complete or not at all; an earlier checkpoint there is replaced.
+    The manifest is replaced in one step once all else is written: whatever happens before, an
+    earlier checkpoint there is the one that is loaded.
 
     Args:
       path: a folder to make.
       state: from `init`, `update` or `train`.
       config: the config it was trained with.
+      notes: JSON types, to be read by `notes`.
 
     Raises:
       ValueError: `path` exists and is no checkpoint; state and config do not belong together.
+      OSError: it cannot be written there; an earlier checkpoint is as it was.
     """
     path = Path(path).absolute()
-    if path.exists() and not (path / _MANIFEST).is_file():
+    if path.exists() and not _is_ours(path):
         raise ValueError(f"{path} exists and is not a pgjax checkpoint; nothing was written")
     training.check_state(state, checked(config))
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    with _checkpointer() as checkpointer:
-        checkpointer.save(unfinished / _ARRAYS, jax.tree.map(np.asarray, _to_arrays(state)))
-    manifest = {
-        "format": FORMAT,
-        "versions": versions(),
-        "key_impl": str(jax.random.key_impl(state.key)),
-        "config": serialization.to_dict(config),
-        "sha256": _digests(unfinished / _ARRAYS),
-    }
-    (unfinished / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
-    if path.exists():
-        path.rename(replaced)
-    unfinished.rename(path)
-    shutil.rmtree(replaced, ignore_errors=True)
+    arrays = f"{_ARRAYS}{uuid.uuid4().hex}"
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        _write_arrays(path / arrays, jax.tree.map(np.asarray, _to_arrays(state)))
+        contents = {
+            "format": FORMAT,
+            "versions": versions(),
+            "key_impl": str(jax.random.key_impl(state.key)),
+            "config": serialization.to_dict(config),
+            "notes": notes or {},
+            "arrays": arrays,
+            "sha256": _digests(path / arrays),
+        }
+        write_text(path / _MANIFEST, json.dumps(_sealed(contents), indent=2) + "\n")
+    except OSError:
+        shutil.rmtree(path / arrays, ignore_errors=True)
+        raise
+    _remove_others(path, arrays)
 
 
 def load(path: str | os.PathLike, config: Config | None = None) -> tuple[TrainState, Config]:
@@ -76,17 +85,37 @@ def load(path: str | os.PathLike, config: Config | None = None) -> tuple[TrainSt
     """
     path = _find(Path(path))
     manifest = _read_manifest(path)
-    found = _digests(path / _ARRAYS)
+    arrays = manifest["arrays"]
+    found = _digests(path / arrays)
     for name, digest in manifest["sha256"].items():
         if found.get(name) != digest:
             problem = "is damaged" if name in found else "is missing"
-            raise ValueError(f"checkpoint {path}: {_ARRAYS}/{name} {problem}")
+            raise ValueError(f"checkpoint {path}: {arrays}/{name} {problem}")
     if config is None:
         try:
             config = serialization.from_dict(manifest["config"])
         except ValueError as error:
             raise ValueError(f"checkpoint {path}: {error}; pass config=…") from error
-    return _restore(path, config, manifest["key_impl"]), config
+    return _restore(path, arrays, config, manifest["key_impl"]), config
+
+
+def notes(path: str | os.PathLike) -> dict[str, Any]:
+    """The notes that were saved with a checkpoint; as for `load`."""
+    return _read_manifest(_find(Path(path)))["notes"]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Makes or replaces a file in one step."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(unfinished, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
@@ -118,13 +147,45 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"checkpoint {path} has format {given!r}; this version of pgjax reads format {FORMAT}"
         )
-    missing = [name for name in ("key_impl", "config", "sha256") if name not in manifest]
-    if missing:
-        raise ValueError(f"checkpoint {path}: {_MANIFEST} lacks {', '.join(missing)}")
+    if manifest != _sealed({name: value for name, value in manifest.items() if name != _SEAL}):
+        raise ValueError(f"checkpoint {path}: {_MANIFEST} is damaged or was edited")
     return manifest
 
 
-def _restore(path: Path, config: Config, key_impl: str) -> TrainState:
+def _sealed(contents: dict[str, Any]) -> dict[str, Any]:
+    """With a digest of itself, as it will be read."""
+    text = json.dumps(json.loads(json.dumps(contents)), sort_keys=True)
+    return {**json.loads(text), _SEAL: hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a folder is a checkpoint, or was to become one."""
+    return path.is_dir() and all(
+        entry.name == _MANIFEST or entry.name.startswith((_ARRAYS, f".{_MANIFEST}."))
+        for entry in path.iterdir()
+    )
+
+
+def _remove_others(path: Path, arrays: str) -> None:
+    """What an earlier save, finished or not, has left."""
+    for entry in path.iterdir():
+        if entry.name.startswith(_ARRAYS) and entry.name != arrays:
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name.startswith("."):
+            entry.unlink(missing_ok=True)
+
+
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    try:
+        with _checkpointer() as checkpointer:
+            checkpointer.save(path, arrays)
+    except OSError:
+        raise
+    except Exception as error:  # the store's own, of many types
+        raise OSError(f"{path.parent}: the arrays cannot be written ({error})") from error
+
+
+def _restore(path: Path, arrays_folder: str, config: Config, key_impl: str) -> TrainState:
     import orbax.checkpoint as ocp
 
     state = jax.eval_shape(training.init, jax.random.key(0, impl=key_impl), config)
@@ -133,7 +194,7 @@ def _restore(path: Path, config: Config, key_impl: str) -> TrainState:
     try:
         with _checkpointer() as checkpointer:
             arrays = checkpointer.restore(
-                path / _ARRAYS, args=ocp.args.PyTreeRestore(target, restore_args=arguments)
+                path / arrays_folder, args=ocp.args.PyTreeRestore(target, restore_args=arguments)
             )
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
         raise ValueError(f"checkpoint {path} does not fit its config: {error}") from error

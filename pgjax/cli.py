@@ -1,4 +1,4 @@
-"""The command line: `pgjax train ENV`, `evaluate RUN`, `envs`, `doctor`."""
+"""The command line: `pgjax COMMAND`, of those in `startup.COMMANDS`."""
 
 import os
 import sys
@@ -13,11 +13,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-      The exit code: 0; 2 for bad input, 3 for a lost process, 130 after Ctrl-C.
+      The exit code: 0; 2 for bad input, 3 for a lost process, 4 where a number was not finite, 130
+      after Ctrl-C, 143 after SIGTERM.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:10s}{text}" for name, text in startup.COMMANDS.items())
+        lines = "\n".join(f"  {name:12s}{text}" for name, text in startup.COMMANDS.items())
         print(f"usage: pgjax COMMAND [--help | options]\n\n{lines}")
         return 0 if arguments else 2
     try:
@@ -32,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(error, jax.errors.JaxRuntimeError):
             raise
         return _fail(" ".join(str(error).split()), 2)
+    except FloatingPointError as error:
+        return _fail(str(error), 4)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
 

@@ -1,6 +1,7 @@
 """The commands: arguments in, an exit code out."""
 
 import argparse
+import contextlib
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -9,65 +10,213 @@ from datetime import datetime
 from pathlib import Path
 
 import jax
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import shtab
 
 from pgjax import (
     checkpoints,
+    curves,
     diagnosis,
     distributed,
     environments,
-    evaluation,
+    events,
     flags,
+    folders,
+    parallel,
+    parsers,
+    plots,
     policies,
+    rendering,
+    reports,
     runs,
     startup,
+    sweeps,
 )
 from pgjax.components import check_int
 from pgjax.config import Config, checked
 from pgjax.environments import Environment, spaces
-from pgjax.startup import Parser
-from pgjax.types import TrainState
 
-_LINES_WITHOUT_TERMINAL = 10
-# Far from the small numbers that `jax.random.split` of the same seed's key is made of.
-_EVALUATION = 0x5EED
+NOT_FINITE = 4  # exit code
 
 
 def train(arguments: list[str]) -> int:
     """Trains a policy, evaluates it, leaves a run folder."""
-    options, make_config = flags.read(arguments, _train_parser())
+    options, make_config = flags.read(arguments, parsers.train())
     _check_options(options)
     config = make_config()
     checked(config)
     mesh = startup.mesh(options, config.sampler)
-    directory = options.directory or _new_directory(config, options.seed)
+    directory = options.directory or _new_directory("runs", config.env, options)
+    folders.check_free(directory)
+
+    def run(on_block):
+        return runs.run(
+            config,
+            options.seed,
+            directory,
+            on_block,
+            mesh,
+            options.stop_at_return,
+            checkpoint_seconds=options.checkpoint_seconds,
+            metrics_every=options.metrics_every,
+            nan=options.nan,
+        )
+
+    if distributed.is_first():
+        print(f"{config.env}, seed {options.seed}, on {diagnosis.device_line(mesh.size)}")
+    return _followed(run, config, options, directory, options.seed)
+
+
+def resume(arguments: list[str]) -> int:
+    """Goes on with a run from its latest checkpoint."""
+    options = parsers.resume().parse(arguments)
+    _check_options(options)
+    facts = folders.read_facts(options.run)
+    state, config = checkpoints.load(options.run)
+    made = int(state.num_updates)
+    mesh = startup.mesh(options, config.sampler)
+    if options.num_updates is not None:
+        config = config.replace(num_updates=options.num_updates)
+
+    def run(on_block):
+        return runs.resume(
+            options.run,
+            on_block,
+            mesh,
+            num_updates=options.num_updates,
+            checkpoint_seconds=options.checkpoint_seconds,
+            nan=options.nan,
+        )
+
+    if distributed.is_first() and made < config.num_updates:
+        where = diagnosis.device_line(mesh.size)
+        print(f"{config.env}, seed {facts['seed']}, from update {made}, on {where}")
+    return _followed(run, config, options, options.run, facts["seed"])
+
+
+def _followed(
+    run: Callable, config: Config, options: argparse.Namespace, directory: Path, seed: int
+) -> int:
+    """A run with its progress shown and its result printed."""
     if not distributed.is_first():
-        runs.run(config, options.seed, directory, None, mesh, options.stop_at_return)
+        run(None)
         return 0
-    print(f"{config.env}, seed {options.seed}, on {diagnosis.device_line(mesh.size)}")
-    with _progress(config.num_updates) as show:
-        result = runs.run(config, options.seed, directory, show, mesh, options.stop_at_return)
-    rows = _run_rows(result, config)
+    with _observers(config, options, directory) as on_block:
+        result = run(on_block)
+    rows = reports.run_rows(result, config)
     if not result.interrupted:
-        rows = _evaluation_rows(result.state, config, options) | rows
-    _print_rows(rows)
+        found = reports.evaluation_rows(result.state, config, seed, options.eval_episodes)
+        rows = found | rows
+    reports.print_rows(rows)
     if result.interrupted:
-        print("interrupted: saved what was done", file=sys.stderr)
-    return 130 if result.interrupted else 0
+        print(
+            f"interrupted: saved what was done; pgjax resume {directory} goes on", file=sys.stderr
+        )
+        return 128 + result.interrupted
+    if result.bad_update is not None:
+        print(f"pgjax: {runs.not_finite(result.bad_update)}", file=sys.stderr)
+    stopped = result.bad_update is not None and options.nan == "stop"
+    return NOT_FINITE if stopped else 0
+
+
+@contextmanager
+def _observers(
+    config: Config, options: argparse.Namespace, directory: Path
+) -> Iterator[Callable[[runs.Progress], None]]:
+    """What a run calls after each block."""
+    with contextlib.ExitStack() as stack:
+        observers = [stack.enter_context(reports.progress(config.num_updates))]
+        if options.tensorboard:
+            every = getattr(options, "metrics_every", 1)
+            observers.append(stack.enter_context(events.writer(directory / "tensorboard", every)))
+
+        def on_block(progress):
+            for observe in observers:
+                observe(progress)
+
+        yield on_block
 
 
 def evaluate(arguments: list[str]) -> int:
     """Evaluates the policy of a run folder or checkpoint."""
-    parser = startup.parser_for("evaluate")
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder or a checkpoint")
-    _add_options(parser)
-    startup.add_cache_option(parser)
-    options = parser.parse(arguments)
+    options = parsers.evaluate().parse(arguments)
     _check_options(options)
     state, config = checkpoints.load(options.run)
     print(f"{config.env}, {int(state.num_updates)} updates, on {diagnosis.device_line()}")
-    _print_rows(_evaluation_rows(state, config, options))
+    rows = reports.evaluation_rows(state, config, options.seed, options.eval_episodes)
+    reports.print_rows(rows)
+    return 0
+
+
+def render(arguments: list[str]) -> int:
+    """Draws episodes of a run's policy as a GIF."""
+    options = parsers.render().parse(arguments)
+    check_int("--seed", options.seed, 0)
+    check_int("--episodes", options.episodes, 1)
+    check_int("--max-steps", options.max_steps, 1)
+    state, config = checkpoints.load(options.run)
+    output = options.output or options.run / "episodes.gif"
+    returns = rendering.render(
+        reports.evaluation_key(options.seed),
+        state,
+        config,
+        output,
+        options.episodes,
+        options.deterministic,
+        options.max_steps,
+    )
+    print(f"{config.env}, {int(state.num_updates)} updates")
+    shown = ", ".join(f"{x:.5g}" for x in returns[:5]) + (", …" if len(returns) > 5 else "")
+    reports.print_rows({"returns shown": shown, "picture": str(output)})
+    return 0
+
+
+def plot(arguments: list[str]) -> int:
+    """Draws the learning curves of runs."""
+    options = parsers.plot().parse(arguments)
+    plots.check_format(options.output)
+    records = [folders.read(path) for path in options.runs]
+    found = curves.curves(records, options.x)
+    plots.learning_curves(records, options.output, options.x, options.title)
+    for record in records:
+        if record.dropped:
+            print(f"{record.path}: {record.dropped} lines of metrics.csv are not whole, left out")
+    for curve in found:
+        last = f"{curve.middle[-1]:.5g}"
+        if curve.low is not None:
+            last += f"  (95 % interval {curve.low[-1]:.5g} to {curve.high[-1]:.5g})"
+        seeds = len(curve.seeds)
+        reports.print_rows(
+            {curve.label or "runs": f"{seeds} seed{'s' * (seeds > 1)}, return at the end {last}"}
+        )
+    reports.print_rows({"picture": str(options.output)})
+    return 0
+
+
+def sweep(arguments: list[str]) -> int:
+    """Trains every setting of a grid with the same seeds."""
+    options, make_config = flags.read(arguments, parsers.sweep())
+    check_int("--seed", options.seed, 0)
+    check_int("--num-seeds", options.num_seeds, 1)
+    config = make_config()
+    grid = flags.grid(options.grid, config)
+    directory = options.directory or _new_directory("sweeps", config.env, options)
+    folders.check_free(directory)
+    mesh = parallel.make_mesh(options.devices)
+    number = math.prod(map(len, grid.values())) * options.num_seeds
+    print(f"{config.env}, {number} runs, on {diagnosis.device_line(mesh.size)}", flush=True)
+    key = jax.random.key(options.seed)
+    found = sweeps.sweep(key, config, grid, options.num_seeds, mesh, options.stop_at_return)
+    header, rows = reports.sweep_table(found)
+    reports.write_sweep(directory, found, header, rows)
+    reports.print_table(header, rows)
+    reports.print_rows(
+        {
+            "running time": f"{found.run_seconds:.1f} s",
+            "compile time": f"{found.compile_seconds:.1f} s, {found.num_programs} programs",
+            "best seed's policy": str(directory / checkpoints.IN_RUN),
+            "folder": str(directory),
+        }
+    )
     return 0
 
 
@@ -96,115 +245,22 @@ def doctor(arguments: list[str]) -> int:
     return 0
 
 
-def _train_parser() -> Parser:
-    parser = startup.parser_for("train")
-    parser.add_argument("env", metavar="ENV", help="a gymnax id; `pgjax envs` lists them")
-    parser.add_argument(
-        "--directory", type=Path, help="the run folder (default: runs/ENV-seed-time)"
-    )
-    parser.add_argument(
-        "--stop-at-return",
-        type=float,
-        default=math.inf,
-        metavar="R",
-        help="end when the mean return of an update's episodes reaches it",
-    )
-    _add_options(parser)
-    startup.add_options(parser)
-    return parser
-
-
-def _add_options(parser: Parser) -> None:
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    parser.add_argument(
-        "--eval-episodes", type=int, default=128, help="episodes in an evaluation (default: 128)"
-    )
+def completion(arguments: list[str]) -> int:
+    """Prints a script that completes commands and options in a shell."""
+    options = parsers.completion().parse(arguments)
+    print(shtab.complete(parsers.everything(), options.shell))
+    return 0
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    check_int("--seed", options.seed, 0)
+    check_int("--seed", getattr(options, "seed", 0), 0)
     check_int("--eval-episodes", options.eval_episodes, 1)
+    check_int("--metrics-every", getattr(options, "metrics_every", 1), 1)
 
 
-def _new_directory(config: Config, seed: int) -> Path:
-    return Path("runs") / f"{config.env}-{seed}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def _run_rows(result: runs.Run, config: Config) -> dict[str, str]:
-    steps, seconds = int(result.metrics.env_steps[-1]), result.run_seconds
-    rows = {}
-    if result.solved:
-        rows["stopped at return"] = f"{result.metrics.episode_return[-1]:.2f}"
-    return rows | {
-        "updates": f"{len(result.metrics.env_steps)} of {config.num_updates}",
-        "environment steps": f"{steps:,}",
-        "running time": f"{seconds:.2f} s ({steps / seconds:,.0f} steps/s)",
-        "compile time": f"{result.compile_seconds:.2f} s",
-        "run folder": str(result.directory),
-    }
-
-
-def _evaluation_rows(
-    state: TrainState, config: Config, options: argparse.Namespace
-) -> dict[str, str]:
-    key = jax.random.fold_in(jax.random.key(options.seed), _EVALUATION)
-    rows = {}
-    for kind, deterministic in (("stochastic", False), ("deterministic", True)):
-        result = evaluation.evaluate(key, state, config, options.eval_episodes, deterministic)
-        low, high = map(float, result.interval)
-        rows[f"return, {kind}"] = (
-            f"{float(result.mean):.2f}  (95 % interval {low:.2f} to {high:.2f})"
-        )
-    return rows | {"episodes evaluated": f"{options.eval_episodes} each"}
-
-
-def _print_rows(rows: dict[str, str]) -> None:
-    for name, text in rows.items():
-        print(f"  {name:22s}{text}")
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[runs.Progress], None]]:
-    """What to call after each block: a live bar on a terminal, a few plain lines elsewhere."""
-    console = Console()
-    if not console.is_terminal:
-        yield _plain_lines(total)
-        return
-    columns = (
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("return {task.fields[value]:>9}  {task.fields[speed]:>7} steps/s"),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=total, value="compiling", speed="")
-        yield lambda block: bar.update(
-            task, completed=block.num_updates, value=_last_return(block), speed=_speed(block)
-        )
-
-
-def _plain_lines(total: int) -> Callable[[runs.Progress], None]:
-    every, due = max(1, total // _LINES_WITHOUT_TERMINAL), [0]
-
-    def show(block: runs.Progress) -> None:
-        if block.num_updates >= due[0] or block.num_updates == total:
-            due[0] = block.num_updates + every
-            print(
-                f"  update {block.num_updates}/{total}  return {_last_return(block)}  "
-                f"{_speed(block)} steps/s",
-                flush=True,
-            )
-
-    return show
-
-
-def _last_return(block: runs.Progress) -> str:
-    return f"{block.metrics.episode_return[-1]:.2f}"
-
-
-def _speed(block: runs.Progress) -> str:
-    speed = block.metrics.env_steps[-1] / block.run_seconds
-    return f"{speed / 1e6:.2f} M" if speed >= 1e6 else f"{speed / 1e3:.0f} k"
+def _new_directory(kind: str, env: str, options: argparse.Namespace) -> Path:
+    name = options.name or f"{env}-{options.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+    return Path(kind) / name
 
 
 def _space(space) -> str:

@@ -30,12 +30,54 @@ def read(arguments: list[str], parser: Parser) -> tuple[argparse.Namespace, Call
       ValueError: unknown flags (the message names the nearest), values of the wrong type.
     """
     arguments, env_params = _take_env_params(arguments)
-    _add_flags(parser)
+    add_flags(parser)
     options = vars(parser.parse(arguments))
     changes = {name: options.pop(name) for name in list(options) if "/" in name}
     changes = {name.strip("/"): value for name, value in changes.items()}
     env, algorithm = options["env"], _algorithm(options.pop("algorithm"))
     return argparse.Namespace(**options), lambda: _config(env, algorithm, changes, env_params)
+
+
+def grid(texts: list[str], config: Config) -> dict[str, list[Any]]:
+    """Settings and their values: `["optimizer.learning_rate=1e-3,1e-2", "estimator=GAE"]`.
+
+    A tuple's numbers are separated by spaces.
+
+    Raises:
+      ValueError: no values, a value of the wrong type, an unknown path or component.
+    """
+    known = {path: hint for path, hint, *_ in _leaves(config)}
+    found = {}
+    for text in texts:
+        path, equals, values = text.partition("=")
+        path = path.replace("-", "_")
+        if not equals or not all(values.split(",")):
+            raise ValueError(f"--grid takes PATH=A,B,…, got {text!r}")
+        found[path] = [_grid_value(path, value, known, config) for value in values.split(",")]
+    return found
+
+
+def _grid_value(path: str, text: str, known: dict[str, Any], config: Config) -> Any:
+    if path in serialization.COMPONENTS:
+        return _named(path, text, serialization.COMPONENTS[path])()
+    if path.startswith("env_params."):
+        name = path.removeprefix("env_params.")
+        return getattr(_env_params(config.env, {name: text}), name)
+    if path not in known:
+        part = path.partition(".")[0] + "."
+        near = [name for name in known if name.startswith(part)]
+        names = near or (*serialization.COMPONENTS, *serialization.PLAIN)
+        raise ValueError(unknown(f"setting {path!r}", path, names))
+    hint = known[path]
+    options = _argument(hint)
+    try:
+        if hint is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if "nargs" in options:
+            return tuple(map(options["type"], text.split()))
+        return options["type"](text)
+    except (ValueError, KeyError):
+        raise ValueError(f"{path} cannot be {text!r}") from None
 
 
 def _algorithm(name: str) -> Callable[[str], Config]:
@@ -63,7 +105,8 @@ def _config(
     return config
 
 
-def _add_flags(parser: Parser) -> None:
+def add_flags(parser: Parser) -> None:
+    """Adds a flag for every path of a config, and for its components."""
     default = Config(env="")
     names = ", ".join((*presets.ALGORITHMS, "preset"))
     parser.add_argument(

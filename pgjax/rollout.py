@@ -273,10 +273,10 @@ def unroll(
         noise = jax.vmap(lambda key: policy.noise(key, (length,)), out_axes=1)(noise_keys)
         times = first_step + jnp.arange(length, dtype=jnp.int32)
 
-        def step(carry, inputs):
-            return _step(carry, *inputs, policy, variables, environment, bounds, deterministic)
+        def row(carry, inputs):
+            return step(carry, *inputs, policy, variables, environment, bounds, deterministic)
 
-        carry, taken = jax.lax.scan(step, carry, (times, noise, _split_each(step_keys, length)))
+        carry, taken = jax.lax.scan(row, carry, (times, noise, _split_each(step_keys, length)))
         return first_step + length, carry, record(recorded, first_step, taken)
 
     loop = (jnp.int32(0), carry, recorded)
@@ -324,7 +324,7 @@ def _counted(trajectories: Trajectories, streams: Streams) -> Streams:
     return Streams(streams.carry, *totals)
 
 
-def _step(
+def step(
     carry: Carry, time, noise, keys, policy, variables, environment, bounds, deterministic
 ) -> tuple[Carry, Taken]:
     """One step of n trajectories; those that are over go through the motions, marked invalid."""

@@ -1,30 +1,30 @@
-"""Runs: the host loop around jitted blocks of updates, and the folder that a run leaves."""
+"""Runs: the host loop around jitted blocks of updates, begun or taken up again."""
 
-import csv
+import contextlib
 import dataclasses
-import json
 import math
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from pgjax import checkpoints, distributed, memory, plots, serialization, training
-from pgjax.components import check_int
+from pgjax import checkpoints, distributed, folders, memory, plots, training
+from pgjax.components import check_int, unknown
 from pgjax.config import Config, checked
 from pgjax.parallel import check_mesh, divided, local, replicated
 from pgjax.types import Metrics, TrainState
 
 _CAPACITY = 64
 _BLOCK_SECONDS = 0.2
+_ON_BAD = ("stop", "skip", "raise")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +33,18 @@ class Progress:
 
     Attributes:
       num_updates: updates made so far.
+      env_steps: environment steps taken so far.
       metrics: NumPy metrics of this block's updates, `env_steps` int64 and cumulative.
       state: the state after the block; its arrays are given to the next block, so copy what you
         keep.
+      seconds: float[updates in this block]; of running, at the end of each.
       compile_seconds, run_seconds: so far; the one is not in the other.
     """
 
     num_updates: int
+    env_steps: int
     metrics: Metrics
+    seconds: np.ndarray
     state: TrainState
     compile_seconds: float
     run_seconds: float
@@ -52,10 +56,12 @@ class Run:
 
     Attributes:
       state: the final state.
-      metrics: NumPy metrics, [updates made].
-      compile_seconds, run_seconds: wall-clock time; the one is not in the other.
-      interrupted: whether Ctrl-C ended it before its last update.
+      metrics: NumPy metrics, [updates made]; of a resumed run, since then.
+      compile_seconds, run_seconds: wall-clock time, from the run's start; the one is not in the
+        other.
+      interrupted: the signal that ended it before its last update, SIGINT or SIGTERM; or 0.
       solved: whether an update reached `stop_at_return`.
+      bad_update: the first update that was not made since some number was not finite; or None.
       directory: the run folder, or None.
     """
 
@@ -63,9 +69,20 @@ class Run:
     metrics: Metrics
     compile_seconds: float
     run_seconds: float
-    interrupted: bool
+    interrupted: int
     solved: bool
+    bad_update: int | None
     directory: Path | None
+
+
+class _Settings(NamedTuple):
+    """What a run does besides training; see `run`."""
+
+    on_block: Callable[[Progress], None] | None
+    mesh: Mesh | None
+    stop_at_return: float
+    checkpoint_seconds: float
+    nan: str
 
 
 def run(
@@ -75,6 +92,10 @@ def run(
     on_block: Callable[[Progress], None] | None = None,
     mesh: Mesh | None = None,
     stop_at_return: float = math.inf,
+    *,
+    checkpoint_seconds: float = 60.0,
+    metrics_every: int = 1,
+    nan: str = "stop",
 ) -> Run:
     """`train`, with a host loop around it: files, progress, Ctrl-C. The same numbers.
 
@@ -89,114 +110,231 @@ def run(
       on_block: called after every block of updates, a few times a second.
       mesh: from `make_mesh`, to divide each update's trajectories over its devices.
       stop_at_return: the update whose mean return of finished episodes reaches it is the last.
+      checkpoint_seconds: between two checkpoints, ≥ 0; there is one at the end, too.
+      metrics_every: metrics.csv has every so many updates' metrics, ≥ 1.
+      nan: what to do when an update is not made since some number is not finite: "stop" after it,
+        "skip" it and go on, or "raise" FloatingPointError. What was learned before is kept.
 
     Raises:
       ValueError, TypeError: before anything is compiled or written, for what cannot be; a
         `directory` that exists; more memory than there is.
+      FloatingPointError: see `nan`; the folder can be resumed.
+      OSError: a file cannot be written; the latest checkpoint is as it was.
     """
     check_int("seed", seed, 0)
+    check_int("metrics_every", metrics_every, 1)
+    settings = _Settings(on_block, mesh, stop_at_return, checkpoint_seconds, nan)
+    arrays = _checked(config, settings)
+    writes = directory is not None and distributed.is_first()
+    if writes:
+        folders.check_free(Path(directory))
+    started = time.perf_counter()
+    state = jax.block_until_ready(training.init(jax.random.key(seed), arrays))
+    start = Progress(0, 0, None, None, state, time.perf_counter() - started, 0.0)
+    writer = None
+    if writes:
+        target = None if math.isinf(stop_at_return) else stop_at_return
+        facts = {"seed": seed, "stop_at_return": target, "metrics_every": metrics_every}
+        folders.create(Path(directory), config, facts, state, _notes(start))
+        writer = folders.Writer(Path(directory), metrics_every)
+    return _run(config, arrays, start, settings, writer, directory)
+
+
+def resume(
+    directory: str | os.PathLike,
+    on_block: Callable[[Progress], None] | None = None,
+    mesh: Mesh | None = None,
+    *,
+    config: Config | None = None,
+    num_updates: int | None = None,
+    checkpoint_seconds: float = 60.0,
+    nan: str = "stop",
+) -> Run:
+    """Goes on with a run from its latest checkpoint, to the same bits as without interruption.
+
+    The same on as many devices as before; on another number, up to the order of floating-point
+    sums. What metrics.csv has beyond the checkpoint is made again.
+
+    Args:
+      directory: a run folder, from `run`.
+      on_block, mesh, checkpoint_seconds, nan: as for `run`.
+      config: as for `load`, where the run's holds objects of the user's own.
+      num_updates: in all, in place of the config's.
+
+    Raises:
+      ValueError: no run folder; nothing is left to do; as for `load`.
+    """
+    path = Path(directory)
+    facts = folders.read_facts(path)
+    state, config = checkpoints.load(path, config)
+    if num_updates is not None:
+        config = config.replace(num_updates=num_updates)
+    made = int(state.num_updates)
+    settings = _Settings(on_block, mesh, facts["stop_at_return"], checkpoint_seconds, nan)
+    arrays = _checked(config, settings)
+    if made >= config.num_updates:
+        raise ValueError(
+            f"{path} has made its {made} updates; to go on, give num_updates above {made}"
+        )
+    start = Progress(made, state=state, metrics=None, seconds=None, **checkpoints.notes(path))
+    writer = None
+    if distributed.is_first():
+        writer = folders.Writer(path, facts["metrics_every"])
+        writer.keep(made)
+        if num_updates is not None:
+            target = None if math.isinf(facts["stop_at_return"]) else facts["stop_at_return"]
+            folders.write_config(path, config, {**facts, "stop_at_return": target})
+    return _run(config, arrays, start, settings, writer, path)
+
+
+def _checked(config: Config, settings: _Settings) -> Config:
     arrays = checked(config)
-    check_mesh(mesh, f"sampler.{config.sampler.width_field}", config.sampler.width)
+    check_mesh(settings.mesh, f"sampler.{config.sampler.width_field}", config.sampler.width)
+    if settings.nan not in _ON_BAD:
+        raise ValueError(unknown(f"nan {settings.nan!r}", settings.nan, _ON_BAD))
+    if not settings.checkpoint_seconds >= 0:
+        given = settings.checkpoint_seconds
+        raise ValueError(f"checkpoint_seconds must be at least 0, got {given}")
     # Of several processes, each holds its share of the trajectories.
     memory.seeds_that_fit(config, memory.available_bytes() * jax.process_count())
-    writes = directory is not None and distributed.is_first()
-    folder = _Folder(Path(directory), config, seed) if writes else None
-    state, advance, compile_seconds = _compiled(arrays, seed, mesh, stop_at_return)
-    blocks = []
-    with _interruption() as interrupted:
-        start = Progress(0, None, state, compile_seconds, 0.0)
-        for progress in _blocks(start, advance, config.num_updates, stop_at_return, interrupted):
-            blocks.append(progress.metrics)
-            if folder is not None:
-                folder.append(progress)
-            if on_block is not None:
-                on_block(progress)
+    return arrays
+
+
+class _Signals:
+    """The first signal that asked the run to end; 0: none has."""
+
+    caught = 0
+
+
+def _run(
+    config: Config,
+    arrays: Config,
+    start: Progress,
+    settings: _Settings,
+    writer: folders.Writer | None,
+    directory: str | os.PathLike | None,
+) -> Run:
+    blocks, (first, advance) = [], _compiled(arrays, start, settings)
+    with _signals() as signals:
+        saved = time.monotonic()
+        for now in _blocks(first, advance, config.num_updates, settings, signals):
+            blocks.append(now.metrics)
+            if writer is not None:
+                writer.append(now.num_updates - len(now.seconds) + 1, now.metrics, now.seconds)
+            if settings.on_block is not None:
+                settings.on_block(now)
+            due = time.monotonic() - saved >= settings.checkpoint_seconds
+            if distributed.agreed(due and writer is not None):
+                _save(writer, now, config)
+                saved = time.monotonic()
+        state = _save(writer, now, config)
+    if writer is not None:
+        _picture(writer.path)
     metrics = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
-    state, solved = local(progress.state), bool(metrics.episode_return[-1] >= stop_at_return)
-    if folder is not None:
-        folder.finish(state, config, metrics)
+    return _result(config, start, now, state, metrics, settings, signals, directory)
+
+
+def _picture(path: Path) -> None:
+    # Where no episode has ended yet there is no curve.
+    with contextlib.suppress(ValueError):
+        plots.learning_curves([folders.read(path)], path / "learning_curve.png")
+
+
+def _result(config, start, now, state, metrics, settings, signals, directory) -> Run:
+    bad = np.flatnonzero(~metrics.finite)
+    bad_update = start.num_updates + int(bad[0]) + 1 if len(bad) else None
+    if bad_update is not None and settings.nan == "raise":
+        raise FloatingPointError(not_finite(bad_update))
+    solved = bool(metrics.episode_return[-1] >= settings.stop_at_return)
+    stopped = bad_update is not None and settings.nan == "stop"
+    ended = solved or stopped or now.num_updates >= config.num_updates
     return Run(
         state=state,
         metrics=metrics,
-        compile_seconds=compile_seconds,
-        run_seconds=progress.run_seconds,
-        interrupted=progress.num_updates < config.num_updates and not solved,
+        compile_seconds=now.compile_seconds,
+        run_seconds=now.run_seconds,
+        interrupted=0 if ended else signals.caught or signal.SIGINT,
         solved=solved,
+        bad_update=bad_update,
         directory=None if directory is None else Path(directory),
     )
 
 
+def not_finite(update: int) -> str:
+    """What there is to say of the first update that was not made."""
+    return (
+        f"update {update}: a number in its rewards, gradient or parameters is not finite; it was "
+        "not made, and what was learned before is kept"
+    )
+
+
 def _compiled(
-    config: Config, seed: int, mesh: Mesh | None, target: float
-) -> tuple[TrainState, Callable[[TrainState, int], tuple[TrainState, Metrics]], float]:
-    """The first state, a function of a state and a number of updates, and seconds to compile."""
-    started = time.perf_counter()
-    state = training.init(jax.random.key(seed), config)
-    streams = divided(state.streams, mesh)
-    state = replicated(state.replace(streams=()), mesh).replace(streams=streams)
-    config, target = replicated((config, jnp.asarray(target, float)), mesh)
+    config: Config, start: Progress, settings: _Settings
+) -> tuple[Progress, Callable[[TrainState, int], tuple[TrainState, Metrics]]]:
+    """The start, its state on the mesh, and a function of a state and a number of updates."""
+    started, mesh = time.perf_counter(), settings.mesh
+    state = replicated(start.state.replace(streams=()), mesh)
+    state = state.replace(streams=divided(start.state.streams, mesh))
+    until = training.Until(jnp.asarray(settings.stop_at_return, float), settings.nan != "skip")
+    config, until = replicated((config, until), mesh)
 
     def count(number: int) -> jax.Array:
         return replicated(jnp.int32(number), mesh)
 
-    program = training.update_block.lower(state, config, count(0), target, _CAPACITY, mesh)
+    program = training.update_block.lower(state, config, count(0), until, _CAPACITY, mesh)
     block = program.compile()
-    seconds = time.perf_counter() - started
-    return state, lambda state, number: block(state, config, count(number), target), seconds
+    seconds = start.compile_seconds + time.perf_counter() - started
+    start = dataclasses.replace(start, state=state, compile_seconds=seconds)
+    return start, lambda state, number: block(state, config, count(number), until)
 
 
 def _blocks(
-    now: Progress, advance: Callable, total: int, target: float, interrupted: threading.Event
+    now: Progress, advance: Callable, total: int, settings: _Settings, signals: _Signals
 ) -> Iterator[Progress]:
-    """Blocks of updates until the last one, the target, or an interruption."""
+    """Blocks of updates until the last one, the target, a bad one, or a signal."""
+    first, before = now.num_updates, now.run_seconds
     while now.num_updates < total:
-        size = _block_size(total - now.num_updates, now.num_updates, now.run_seconds)
-        size = distributed.agreed(0 if now.num_updates and interrupted.is_set() else size)
+        made = now.num_updates - first
+        size = _block_size(total - now.num_updates, made, now.run_seconds - before)
+        size = distributed.agreed(0 if made and signals.caught else size)
         if size == 0:
             return
-        started = time.perf_counter()
-        state, metrics = jax.block_until_ready(advance(now.state, size))
-        seconds = now.run_seconds + time.perf_counter() - started
-        made = int(state.num_updates)
-        steps = now.metrics.env_steps[-1] if now.num_updates else 0
-        metrics = _on_host(metrics, made - now.num_updates, steps)
-        now = Progress(made, metrics, state, now.compile_seconds, seconds)
+        now = _after_block(now, advance, size)
         yield now
-        if metrics.episode_return[-1] >= target:
+        bad = settings.nan != "skip" and not now.metrics.finite[-1]
+        if bad or now.metrics.episode_return[-1] >= settings.stop_at_return:
             return
 
 
-class _Folder:
-    """A run folder, from its making to its last file."""
+def _after_block(now: Progress, advance: Callable, size: int) -> Progress:
+    started = time.perf_counter()
+    state, metrics = jax.block_until_ready(advance(now.state, size))
+    spent = time.perf_counter() - started
+    made = int(state.num_updates)
+    metrics = _on_host(metrics, made - now.num_updates, now.env_steps)
+    shares = np.arange(1, made - now.num_updates + 1) / (made - now.num_updates)
+    return Progress(
+        num_updates=made,
+        env_steps=int(metrics.env_steps[-1]),
+        metrics=metrics,
+        seconds=now.run_seconds + spent * shares,
+        state=state,
+        compile_seconds=now.compile_seconds,
+        run_seconds=now.run_seconds + spent,
+    )
 
-    def __init__(self, path: Path, config: Config, seed: int) -> None:
-        if path.exists():
-            raise ValueError(f"the run folder {path} exists; give another, or remove it")
-        path.mkdir(parents=True)
-        self.path = path
-        facts = {"config": serialization.to_dict(config), "seed": seed}
-        facts["versions"] = checkpoints.versions()
-        (path / "config.json").write_text(json.dumps(facts, indent=2) + "\n")
-        self.has_header = False
 
-    def append(self, progress: Progress) -> None:
-        columns = serialization.columns(progress.metrics)
-        if not self.has_header:
-            self._write([("update", *columns)], "w")
-            self.has_header = True
-        last = progress.num_updates
-        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-        size = len(progress.metrics.env_steps)
-        numbers = range(last - size + 1, last + 1)
-        self._write([(n, *row) for n, row in zip(numbers, rows, strict=True)], "a")
+def _save(writer: folders.Writer | None, now: Progress, config: Config) -> TrainState:
+    """The state as this process's own, once it is on disk. Of several processes, all must call."""
+    state = local(now.state)
+    if writer is not None:
+        writer.checkpoint(state, config, _notes(now))
+    return state
 
-    def finish(self, state: TrainState, config: Config, metrics: Metrics) -> None:
-        checkpoints.save(self.path / checkpoints.IN_RUN, state, config)
-        plots.learning_curve(metrics, self.path / "learning_curve.png", title=self.path.name)
 
-    def _write(self, rows, mode: str) -> None:
-        with open(self.path / "metrics.csv", mode, newline="") as file:
-            csv.writer(file).writerows(rows)
+def _notes(now: Progress) -> dict[str, float]:
+    names = ("env_steps", "compile_seconds", "run_seconds")
+    return {name: getattr(now, name) for name in names}
 
 
 def _block_size(left: int, made: int, seconds: float) -> int:
@@ -213,22 +351,24 @@ def _on_host(metrics: Metrics, size: int, steps_before: int) -> Metrics:
     return host.replace(env_steps=steps_before + np.cumsum(taken))
 
 
-@contextmanager
-def _interruption() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, so that a block in flight is finished and kept. A second Ctrl-C
-    interrupts at once."""
-    event = threading.Event()
+@contextlib.contextmanager
+def _signals() -> Iterator[_Signals]:
+    """Notes Ctrl-C and SIGTERM, so that a block in flight is finished and kept. A second one ends
+    the process at once."""
+    found = _Signals()
     if threading.current_thread() is not threading.main_thread():
-        yield event
+        yield found
         return
-    previous = signal.getsignal(signal.SIGINT)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def note(signum, frame):
-        event.set()
-        signal.signal(signal.SIGINT, previous)
+    def note(number, frame):
+        found.caught = number
+        signal.signal(number, previous[number])
 
-    signal.signal(signal.SIGINT, note)
+    for number in previous:
+        signal.signal(number, note)
     try:
-        yield event
+        yield found
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -13,10 +13,16 @@ from pgjax.components import unknown
 
 COMMANDS = {
     "train": "train a policy, evaluate it, leave a run folder",
+    "resume": "go on with a run from its latest checkpoint",
     "evaluate": "evaluate the policy of a run folder or checkpoint",
+    "render": "draw episodes of a run's policy as a GIF",
+    "plot": "draw the learning curves of runs, seeds of one config together",
+    "sweep": "train every setting of a grid with the same seeds",
     "envs": "list every environment: spaces, time limit, the policy head it gets",
     "doctor": "versions, devices, what is slow here and why",
+    "completion": "print a script that completes commands and options in a shell",
 }
+_ON_DEVICES = ("train", "resume", "sweep")
 
 
 class Parser(argparse.ArgumentParser):
@@ -88,7 +94,7 @@ def prepare(command: str, arguments: list[str]) -> None:
     add_options(parser)
     options, _ = parser.parse_known_args(arguments)
     _use_cache(options.compilation_cache)
-    if command != "train" or {"-h", "--help"} & set(arguments):
+    if command not in _ON_DEVICES or {"-h", "--help"} & set(arguments):
         return
     if options.devices is not None and options.devices < 1:
         raise ValueError(f"--devices must be at least 1, got {options.devices}")

@@ -261,9 +261,9 @@ def _train_members(
 
     def member(key, leaves, target):
         config = jax.tree.unflatten(structure, leaves)
-        number = jnp.int32(config.num_updates)
+        number, until = jnp.int32(config.num_updates), training.Until(target, jnp.bool_(False))
         return training.advance(
-            training.init(key, config), config, number, target, config.num_updates
+            training.init(key, config), config, number, until, config.num_updates
         )
 
     members = jax.vmap(member, (0, axes, None))

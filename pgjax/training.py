@@ -1,6 +1,7 @@
 """Training: pure functions of a key, a state and a config. Knows everything, computes nothing."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -175,10 +176,19 @@ def _update(
     gradient = improved.gradient._replace(extra={**improved.gradient.extra, **report})
     metrics = gradients.metrics(trajectories, streams, gradient, state, config)
     _, policy = config.build()
+    variables = policy.observe(state.variables, trajectories.obs, trajectories.valid)
+    finite = metrics.finite & _all_finite((improved.params, variables, critic, trajectories.reward))
+    # All or nothing: one bad number must not cost what was learned before.
+    params, variables, opt_state, critic = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old),
+        (improved.params, variables, improved.opt_state, critic),
+        (state.params, state.variables, state.opt_state, state.critic),
+    )
+    metrics = metrics.replace(finite=finite)
     state = state.replace(
-        params=improved.params,
-        variables=policy.observe(state.variables, trajectories.obs, trajectories.valid),
-        opt_state=improved.opt_state,
+        params=params,
+        variables=variables,
+        opt_state=opt_state,
         key=key,
         num_updates=state.num_updates + 1,
         env_steps=metrics.env_steps,
@@ -188,22 +198,39 @@ def _update(
     return state, metrics
 
 
+def _all_finite(tree: PyTree) -> Array:
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
+
+
+class Until(NamedTuple):
+    """What ends a loop of updates early.
+
+    Attributes:
+      target: float[]; the update whose `episode_return` reaches it is the last.
+      bad: bool[]; whether an update that is not `finite` is the last.
+    """
+
+    target: Array
+    bad: Array
+
+
 def advance(
     state: TrainState,
     config: Config,
     number: Array,
-    target: Array,
+    until: Until,
     capacity: int,
     mesh: Mesh | None = None,
 ) -> TrainResult:
     """Up to `capacity` updates, for host loops and sweeps; `config` must be checked.
 
-    Under `vmap`, members that have reached the target stay as they are and wait for those that have
-    not; when all have, the loop ends.
+    Under `vmap`, members that have ended stay as they are and wait for those that have not; when
+    all have, the loop ends.
 
     Args:
       number: int32[], at most `capacity`; traced, so that any number runs one compiled program.
-      target: float[]; the update whose `episode_return` reaches it is the last.
+      until: what ends it before.
 
     Returns:
       The state, which counts the updates made, and metrics [capacity]: of the updates made, then
@@ -211,19 +238,20 @@ def advance(
     """
 
     def unfinished(carry):
-        index, _, _, solved = carry
-        return any_in_batch((index < number) & ~solved)
+        index, _, _, ended = carry
+        return any_in_batch((index < number) & ~ended)
 
     def step(carry):
-        index, state, stored, solved = carry
-        following, row = _update(state, config, mesh, ~solved)
-        state = jax.tree.map(lambda old, new: jnp.where(solved, old, new), state, following)
+        index, state, stored, ended = carry
+        following, row = _update(state, config, mesh, ~ended)
+        state = jax.tree.map(lambda old, new: jnp.where(ended, old, new), state, following)
         stored = jax.tree.map(
-            lambda rows, new: rows.at[index].set(jnp.where(solved, rows[index - 1], new)),
+            lambda rows, new: rows.at[index].set(jnp.where(ended, rows[index - 1], new)),
             stored,
             row,
         )
-        return index + 1, state, stored, solved | (row.episode_return >= target)
+        last = (row.episode_return >= until.target) | (until.bad & ~row.finite)
+        return index + 1, state, stored, ended | last
 
     shapes = jax.eval_shape(lambda state, config: _update(state, config)[1], state, config)
     stored = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes)

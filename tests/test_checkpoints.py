@@ -76,6 +76,7 @@ def test_saving_again_replaces_and_leaves_nothing_behind(path, trained):
 
 def test_what_is_not_a_checkpoint_is_not_overwritten(tmp_path, trained):
     (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter_1.tex").write_text("")
     with pytest.raises(ValueError, match="exists and is not a pgjax checkpoint"):
         pgjax.save(tmp_path / "thesis", trained, CONFIG)
 
@@ -91,12 +92,21 @@ def test_objects_of_the_users_own_need_the_config(tmp_path):
 
 
 def edit_manifest(path, **changes):
+    """As another version would have written it."""
     manifest = json.loads((path / "pgjax.json").read_text())
-    (path / "pgjax.json").write_text(json.dumps(manifest | changes))
+    del manifest["seal"]
+    sealed = pgjax.checkpoints._sealed(manifest | changes)
+    (path / "pgjax.json").write_text(json.dumps(sealed))
+
+
+def edit_learning_rate(path):
+    text = (path / "pgjax.json").read_text()
+    assert '"learning_rate": 0.003' in text
+    (path / "pgjax.json").write_text(text.replace('"learning_rate": 0.003', '"learning_rate": 0.3'))
 
 
 def largest_array_file(path):
-    files = [p for p in (path / "arrays").rglob("*") if p.is_file()]
+    files = [p for folder in path.glob("arrays-*") for p in folder.rglob("*") if p.is_file()]
     return max(files, key=lambda p: p.stat().st_size)
 
 
@@ -117,7 +127,8 @@ DAMAGE = [
     (lambda p: (p / "pgjax.json").unlink(), "holds no checkpoint"),
     (lambda p: (p / "pgjax.json").write_text("{"), "pgjax.json cannot be read"),
     (lambda p: (p / "pgjax.json").write_text("[]"), "has format None"),
-    (lambda p: edit_manifest(p, format=99), "has format 99; this version of pgjax reads format 1"),
+    (lambda p: edit_manifest(p, format=99), "has format 99; this version of pgjax reads format 2"),
+    (edit_learning_rate, "pgjax.json is damaged or was edited"),
     (lambda p: largest_array_file(p).unlink(), "is missing"),
     (truncate, "is damaged"),
     (flip_a_byte, "is damaged"),

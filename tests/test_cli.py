@@ -1,3 +1,4 @@
+import csv
 import os
 import re
 import signal
@@ -33,6 +34,83 @@ def test_train_then_evaluate(tmp_path, capsys):
     for line in out.splitlines():
         if "return, " in line:
             assert line in again
+
+
+def test_runs_are_plotted_rendered_and_resumed(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed in ("0", "1"):
+        flags = ["--name", f"a{seed}", "--seed", seed, "--metrics-every", "2", "--tensorboard"]
+        assert run(capsys, "train", "Catch-bsuite", *SMALL, *flags)[0] == 0
+    folders = ["runs/a0", "runs/a1"]
+    assert len(list((tmp_path / "runs/a0/tensorboard").iterdir())) == 1
+    code, out, err = run(capsys, "plot", *folders, "--x", "update", "--output", "p.svg")
+    assert (code, err) == (0, "")
+    assert re.search(r"runs +2 seeds, return at the end -?[\d.]+ +\(95 % interval", out)
+    assert (tmp_path / "p.svg").read_text().startswith("<?xml")
+    code, out, err = run(capsys, "render", folders[0], "--episodes", "2", "--deterministic")
+    assert (code, err) == (0, "")
+    assert re.search(r"returns shown +-?1, -?1\n", out)
+    assert (tmp_path / "runs/a0/episodes.gif").read_bytes()[:6] == b"GIF89a"
+    code, out, err = run(capsys, "resume", folders[0], "--num-updates", "5")
+    assert (code, err) == (0, "")
+    assert "updates               5 of 5" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_tensorboard_events_hold_the_metrics(tmp_path, capsys):
+    from tensorboardX.proto.event_pb2 import Event
+
+    folder = tmp_path / "run"
+    assert run(capsys, "train", "Catch-bsuite", *SMALL, "--tensorboard", "--directory", str(folder))
+    (file,) = (folder / "tensorboard").iterdir()
+    data, found = file.read_bytes(), {}
+    while data:  # each: its length, a checksum, itself, a checksum
+        length = int.from_bytes(data[:8], "little")
+        event = Event.FromString(data[12 : 12 + length])
+        data = data[12 + length + 4 :]
+        for value in event.summary.value:
+            found.setdefault(value.tag, []).append((event.step, value.simple_value))
+    with open(folder / "metrics.csv") as opened:
+        rows = list(csv.DictReader(opened))
+    expected = [(int(row["env_steps"]), float(row["episode_return"])) for row in rows]
+    assert found["episode_return"] == expected
+    assert {"entropy", "gradient_norm", "finite"} <= found.keys()
+
+
+def test_a_missing_extra_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    flags = ["--tensorboard", "--directory", str(tmp_path / "run")]
+    code, _, err = run(capsys, "train", "Catch-bsuite", *SMALL, *flags)
+    assert code == 2
+    assert "pip install 'pgjax[tensorboard]'" in err
+
+
+def test_a_sweep_leaves_its_tables_a_heat_map_and_the_best_policy(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    grid = ["--grid", "optimizer.learning-rate=1e-2,1e-1", "estimator.baseline=none,mean"]
+    flags = ["--num-seeds", "2", "--name", "s", "--devices", "2"]
+    code, out, err = run(capsys, "sweep", "Catch-bsuite", *SMALL, *grid, *flags)
+    assert (code, err) == (0, "")
+    assert re.search(r"learning rate +baseline +mean +IQM +low +high +worst seed", out)
+    assert "2 programs" in out
+    assert max(map(len, out.splitlines())) <= 80
+    names = ["checkpoint", "heat_map.png", "returns.csv", "summary.csv"]
+    assert sorted(p.name for p in (tmp_path / "sweeps/s").iterdir()) == names
+    with open("sweeps/s/summary.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    means = [float(row["mean"]) for row in rows]
+    assert means == sorted(means, reverse=True)
+    with open("sweeps/s/returns.csv") as file:
+        assert len(list(csv.DictReader(file))) == 8
+    assert run(capsys, "evaluate", "sweeps/s", "--eval-episodes", "4")[0] == 0
+
+
+def test_completion_knows_commands_flags_and_environments(capsys):
+    code, out, _ = run(capsys, "completion", "bash")
+    assert code == 0
+    for word in ("resume", "--optimizer.learning-rate", "MountainCarContinuous-v0", "--grid"):
+        assert word in out
 
 
 def test_envs_lists_every_environment(capsys):
@@ -101,6 +179,23 @@ BAD = [
     (["train", "CartPole-v1", "--directory", "."], "exists"),
     (["evaluate", "nowhere"], "nowhere does not exist"),
     (["evaluate", "."], "holds no checkpoint"),
+    (["train", "CartPole-v1", "--nan", "ignore"], "unknown nan 'ignore'"),
+    (["train", "CartPole-v1", "--metrics-every", "0"], "--metrics-every must be at least 1"),
+    (["train", "CartPole-v1", "--checkpoint-seconds", "-1"], "must be at least 0, got -1"),
+    (["train", "CartPole-v1", "--name", "a", "--directory", "b"], "not allowed with"),
+    (["resume", "nowhere"], "nowhere does not exist"),
+    (["resume", "."], "is no run folder (no config.json)"),
+    (["render", "nowhere"], "nowhere does not exist"),
+    (["plot"], "the following arguments are required: RUN"),
+    (["plot", "."], "is no run folder (no config.json)"),
+    (["plot", ".", "--output", "a.pdf"], "must end in .png or .svg"),
+    (["sweep", "CartPole-v1"], "the following arguments are required: --grid"),
+    (["sweep", "CartPole-v1", "--grid", "num_updates"], "--grid takes PATH=A,B"),
+    (["sweep", "CartPole-v1", "--grid", "optimizer.lr=1"], "unknown setting 'optimizer.lr'"),
+    (["sweep", "CartPole-v1", "--grid", "estimator.discount=x"], "discount cannot be 'x'"),
+    (["sweep", "CartPole-v1", "--grid", "estimator.discount=2"], "discount must be a finite"),
+    (["sweep", "CartPole-v1", "--grid", "num_updates=1,2"], "grid must not hold num_updates"),
+    (["completion", "powershell"], "invalid choice: 'powershell'"),
 ]
 
 

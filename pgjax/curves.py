@@ -1,0 +1,157 @@
+"""Learning curves of runs: seeds of one config together, with an interval."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pgjax.components import unknown
+from pgjax.folders import Record
+
+AXES = {"env_steps": "environment steps", "seconds": "seconds of running", "update": "updates"}
+_POINTS = 200
+_NUM_RESAMPLES = 2000
+_PERCENTILES = (2.5, 97.5)
+_SHOWN_DIFFERENCES = 3
+
+
+class Curve(NamedTuple):
+    """Runs that differ in the seed only.
+
+    Attributes:
+      label: what of the config is other than in the other curves.
+      x: float[points]; from where all seeds have a return to where the first of them ends.
+      middle: float[points]; interquartile mean over seeds of the mean episode return.
+      low, high: float[points]; its 95 % bootstrap interval; None of one seed.
+      seeds: x and return of each seed.
+    """
+
+    label: str
+    x: np.ndarray
+    middle: np.ndarray
+    low: np.ndarray | None
+    high: np.ndarray | None
+    seeds: list[tuple[np.ndarray, np.ndarray]]
+
+
+def curves(records: Sequence[Record], axis: str = "env_steps") -> list[Curve]:
+    """One curve for each config among the records.
+
+    Args:
+      records: from `folders.read`, of one environment.
+      axis: "env_steps", "seconds" or "update".
+
+    Raises:
+      ValueError: records of several environments, an unknown axis, a run in which no episode
+        ended.
+    """
+    if axis not in AXES:
+        raise ValueError(unknown(f"axis {axis!r}", axis, AXES))
+    environments = sorted({_name(record.config["env"]) for record in records})
+    if len(environments) > 1:
+        raise ValueError(
+            f"runs of several environments in one plot: {', '.join(environments)}; their returns "
+            "have no scale in common, plot them one by one"
+        )
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(json.dumps(record.config, sort_keys=True), []).append(record)
+    labels = _labels([group[0].config for group in groups.values()])
+    return [_curve(*pair, axis) for pair in zip(labels, groups.values(), strict=True)]
+
+
+def interquartile_mean(values: np.ndarray) -> np.ndarray:
+    """Mean of the middle half along the last axis, values at its edges counted in part.
+
+    Source: Agarwal et al. (2021), Deep reinforcement learning at the edge of the statistical
+      precipice.
+
+    >>> import numpy as np
+    >>> float(interquartile_mean(np.array([0.0, 1.0, 3.0, 100.0])))
+    2.0
+    """
+    ordered, n = np.sort(values, axis=-1), values.shape[-1]
+    places = np.arange(n)
+    weights = np.clip(np.minimum(places + 1, 0.75 * n) - np.maximum(places, 0.25 * n), 0.0, 1.0)
+    return ordered @ weights / weights.sum()
+
+
+def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % bootstrap percentile interval of the interquartile mean along the last axis.
+
+    Source: Efron & Tibshirani (1993), section 13.3.
+    """
+    n = values.shape[-1]
+    draws = np.random.default_rng(0).integers(n, size=(_NUM_RESAMPLES, n))
+    means = np.stack([interquartile_mean(values[..., draw]) for draw in draws])
+    low, high = np.percentile(means, _PERCENTILES, axis=0)
+    return low, high
+
+
+def thinned(x: np.ndarray, returns: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, ...]:
+    """At most 200 points: x at the end of equal parts, the mean return of the episodes in each.
+
+    Args:
+      x: float[updates].
+      returns: float[updates]; mean return of the episodes that ended, NaN where none did.
+      number: how many ended.
+    """
+    starts = np.arange(0, len(x), -(-len(x) // _POINTS))
+    total = np.add.reduceat(np.where(number > 0, returns, 0.0) * number, starts)
+    episodes = np.add.reduceat(number, starts)
+    ends = np.append(starts[1:], len(x)) - 1
+    some = episodes > 0
+    return x[ends][some], total[some] / episodes[some]
+
+
+def _curve(label: str, group: list[Record], axis: str) -> Curve:
+    seeds = []
+    for record in group:
+        columns = record.metrics
+        names = (axis, "episode_return", "num_episodes")
+        x, returns = thinned(*(columns[name] for name in names))
+        if not len(x):
+            raise ValueError(f"{record.path}: no episode has ended in this run")
+        seeds.append((x, returns))
+    if len(seeds) == 1:
+        return Curve(label, *seeds[0], None, None, seeds)
+    first, last = max(x[0] for x, _ in seeds), min(x[-1] for x, _ in seeds)
+    if first >= last:  # one was over before another began: its last return goes on
+        last = max(x[-1] for x, _ in seeds)
+    x = np.linspace(first, last, _POINTS)
+    values = np.stack([np.interp(x, *seed) for seed in seeds], axis=-1)
+    return Curve(label, x, interquartile_mean(values), *interval(values), seeds)
+
+
+def _labels(configs: list[dict[str, Any]]) -> list[str]:
+    """What differs between configs, in words."""
+    flat = [dict(_leaves(config)) for config in configs]
+    paths = list(dict.fromkeys(path for leaves in flat for path in leaves))
+    differing = [p for p in paths if len({json.dumps(leaves.get(p)) for leaves in flat}) > 1]
+    # The type of a component says more than its fields, which differ with it.
+    differing.sort(key=lambda path: not path.endswith(".type"))
+    shown = differing[:_SHOWN_DIFFERENCES]
+    return [
+        ", ".join(_difference(path, leaves[path]) for path in shown if path in leaves)
+        for leaves in flat
+    ]
+
+
+def _difference(path: str, value: Any) -> str:
+    if path.endswith(".type"):
+        return str(value)
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{path.split('.', 1)[-1].replace('_', ' ')} {text}"
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _leaves(value, f"{path}.{name}" if path else name)
+    else:
+        yield path, node
+
+
+def _name(env: Any) -> str:
+    return env if isinstance(env, str) else str(env.get("custom", env))

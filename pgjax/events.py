@@ -1,0 +1,39 @@
+"""TensorBoard events of a run, written by tensorboardX: the extra `tensorboard`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pgjax import runs, serialization
+
+
+@contextmanager
+def writer(folder: Path, every: int = 1) -> Iterator[Any]:
+    """What to call after each block: every so many updates' metrics, against environment steps.
+
+    Raises:
+      ValueError: the extra is not installed.
+    """
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise ValueError(
+            f"TensorBoard events need the extra: pip install 'pgjax[tensorboard]' ({error})"
+        ) from None
+    with SummaryWriter(str(folder)) as events:
+        yield lambda progress: _write(events, progress, every)
+
+
+def _write(events: Any, progress: runs.Progress, every: int) -> None:
+    columns = serialization.columns(progress.metrics)
+    steps = columns.pop("env_steps")
+    first = progress.num_updates - len(steps) + 1
+    for row, step in enumerate(steps):
+        if (first + row) % every:
+            continue
+        for name, column in columns.items():
+            if np.isfinite(column[row]):  # NaN: no episode ended
+                events.add_scalar(name, float(column[row]), int(step))

@@ -1,0 +1,194 @@
+"""The options of each command."""
+
+import argparse
+import math
+from pathlib import Path
+
+from pgjax import curves, environments, flags, startup
+from pgjax.startup import Parser
+
+
+def train() -> Parser:
+    """Of `pgjax train`, but for the config's flags."""
+    parser = startup.parser_for("train")
+    _add_env(parser)
+    _add_folder(parser, "runs")
+    _add_target(parser)
+    _add_loop_options(parser)
+    parser.add_argument(
+        "--metrics-every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="write every N-th update's metrics (default: 1)",
+    )
+    _add_seed(parser)
+    _add_eval_episodes(parser)
+    startup.add_options(parser)
+    return parser
+
+
+def resume() -> Parser:
+    """Of `pgjax resume`."""
+    parser = startup.parser_for("resume")
+    _add_run(parser, "a run folder")
+    parser.add_argument(
+        "--num-updates", type=int, metavar="N", help="in all (default: as the run was to have)"
+    )
+    _add_loop_options(parser)
+    _add_eval_episodes(parser)
+    startup.add_options(parser)
+    return parser
+
+
+def evaluate() -> Parser:
+    """Of `pgjax evaluate`."""
+    parser = startup.parser_for("evaluate")
+    _add_run(parser, "a run folder or a checkpoint")
+    _add_seed(parser)
+    _add_eval_episodes(parser)
+    startup.add_cache_option(parser)
+    return parser
+
+
+def render() -> Parser:
+    """Of `pgjax render`."""
+    parser = startup.parser_for("render")
+    _add_run(parser, "a run folder or a checkpoint")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="a .gif (default: RUN/episodes.gif)"
+    )
+    parser.add_argument(
+        "--episodes", type=int, default=1, metavar="N", help="side by side (default: 1)"
+    )
+    parser.add_argument("--deterministic", action="store_true", help="the policy's mode")
+    parser.add_argument(
+        "--max-steps", type=int, default=1000, metavar="N", help="of an episode (default: 1000)"
+    )
+    _add_seed(parser)
+    startup.add_cache_option(parser)
+    return parser
+
+
+def plot() -> Parser:
+    """Of `pgjax plot`."""
+    parser = startup.parser_for("plot")
+    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run folders")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        default=Path("learning_curves.png"),
+        help="a .png or .svg (default: learning_curves.png)",
+    )
+    parser.add_argument(
+        "--x",
+        default="env_steps",
+        metavar="AXIS",
+        help=f"{', '.join(curves.AXES)} (default: env_steps)",
+    )
+    parser.add_argument("--title", default="", help="(default: the environment)")
+    return parser
+
+
+def sweep() -> Parser:
+    """Of `pgjax sweep`, but for the config's flags."""
+    parser = startup.parser_for("sweep")
+    _add_env(parser)
+    parser.add_argument(
+        "--grid",
+        nargs="+",
+        required=True,
+        metavar="PATH=A,B",
+        help="values of a setting, for instance optimizer.learning_rate=1e-3,1e-2",
+    )
+    parser.add_argument(
+        "--num-seeds", type=int, default=8, metavar="N", help="of each setting (default: 8)"
+    )
+    _add_folder(parser, "sweeps")
+    _add_target(parser)
+    _add_seed(parser)
+    parser.add_argument(
+        "--devices", type=int, metavar="N", help="divide the runs over so many (default: all)"
+    )
+    startup.add_cache_option(parser)
+    return parser
+
+
+def completion() -> Parser:
+    """Of `pgjax completion`."""
+    parser = startup.parser_for("completion")
+    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
+    return parser
+
+
+SHELLS = ("bash", "zsh", "tcsh")
+
+
+def everything() -> argparse.ArgumentParser:
+    """One parser of all commands, for shells to complete."""
+    found = argparse.ArgumentParser(prog="pgjax")
+    commands = found.add_subparsers()
+    for name, text in startup.COMMANDS.items():
+        make = globals().get(name)
+        parser = startup.parser_for(name) if make is None else make()
+        if name in ("train", "sweep"):
+            flags.add_flags(parser)
+        for action in parser._actions:
+            if action.dest == "env":
+                action.choices = environments.ids()
+        commands.add_parser(name, parents=[parser], add_help=False, help=text)
+    return found
+
+
+def _add_env(parser: Parser) -> None:
+    parser.add_argument("env", metavar="ENV", help="a gymnax id; `pgjax envs` lists them")
+
+
+def _add_run(parser: Parser, text: str) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path, help=text)
+
+
+def _add_folder(parser: Parser, kind: str) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--directory", type=Path, help=f"the folder to make (default: {kind}/ENV-seed-time)"
+    )
+    group.add_argument("--name", help=f"the folder is {kind}/NAME")
+
+
+def _add_target(parser: Parser) -> None:
+    parser.add_argument(
+        "--stop-at-return",
+        type=float,
+        default=math.inf,
+        metavar="R",
+        help="end when the mean return of an update's episodes reaches it",
+    )
+
+
+def _add_loop_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="between two checkpoints (default: 60)",
+    )
+    parser.add_argument(
+        "--nan",
+        default="stop",
+        metavar="WHAT",
+        help="at a number that is not finite: stop, skip the update, or raise (default: stop)",
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard events")
+
+
+def _add_seed(parser: Parser) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+
+
+def _add_eval_episodes(parser: Parser) -> None:
+    parser.add_argument(
+        "--eval-episodes", type=int, default=128, help="episodes in an evaluation (default: 128)"
+    )

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+
+import pgjax
+from pgjax import curves, folders, plots
+
+CONFIG = pgjax.Config(env="Catch-bsuite", num_updates=6).replace(
+    **{"network.hidden_sizes": (8,), "sampler.num_trajectories": 8}
+)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two seeds of one config, one of another, one in another environment."""
+    root = tmp_path_factory.mktemp("runs")
+    cases = {
+        "a0": (CONFIG, 0),
+        "a1": (CONFIG, 1),
+        "b0": (CONFIG.replace(**{"optimizer.learning_rate": 0.1}), 0),
+        "other": (CONFIG.replace(env="SimpleBandit-bsuite"), 0),
+    }
+    for name, (config, seed) in cases.items():
+        pgjax.run(config, seed, root / name)
+    return root
+
+
+def records(runs, *names):
+    return [folders.read(runs / name) for name in names]
+
+
+def test_seeds_of_one_config_are_one_curve_and_configs_are_told_apart(runs):
+    first, second = curves.curves(records(runs, "a0", "b0", "a1"))
+    assert (first.label, second.label) == ("learning rate 0.01", "learning rate 0.1")
+    assert (len(first.seeds), len(second.seeds)) == (2, 1)
+    assert second.low is None
+    assert np.all(first.low <= first.middle + 1e-9)
+    assert np.all(first.middle <= first.high + 1e-9)
+    a, b = (folders.read(runs / name).metrics["episode_return"][-1] for name in ("a0", "a1"))
+    assert first.middle[-1] == pytest.approx((a + b) / 2)
+
+
+@pytest.mark.parametrize("axis", curves.AXES)
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_pictures_are_drawn_against_any_axis(runs, tmp_path, axis, kind):
+    path = tmp_path / f"picture.{kind}"
+    plots.learning_curves(records(runs, "a0", "a1", "b0"), path, axis)
+    assert path.stat().st_size > 5000
+    assert path.read_bytes()[:4] in (b"\x89PNG", b"<?xm")
+
+
+def test_what_cannot_be_drawn_is_said(runs, tmp_path):
+    with pytest.raises(ValueError, match="several environments in one plot: Catch-bsuite, Simple"):
+        curves.curves(records(runs, "a0", "other"))
+    with pytest.raises(ValueError, match=r"unknown axis 'step'.*'env_steps'"):
+        curves.curves(records(runs, "a0"), "step")
+    with pytest.raises(ValueError, match=r"must end in .png or .svg, got 'x.pdf'"):
+        plots.learning_curves(records(runs, "a0"), tmp_path / "x.pdf")
+
+
+def test_metrics_that_are_not_whole_are_left_out_and_counted(runs):
+    file = runs / "b0" / "metrics.csv"
+    whole = file.read_text()
+    lines = whole.splitlines(keepends=True)
+    try:
+        file.write_text("".join(lines[:-1]) + lines[-1][: len(lines[-1]) // 2])
+        record = folders.read(runs / "b0")
+        assert record.dropped == 1
+        np.testing.assert_array_equal(record.metrics["update"], [1, 2, 3, 4, 5])
+        file.write_text(lines[0] + "1,2\n" + "x" * 30 + "\n" + lines[2])
+        record = folders.read(runs / "b0")
+        assert (record.dropped, list(record.metrics["update"])) == (2, [2])
+        for empty in ("", lines[0], lines[0][:10]):
+            file.write_text(empty)
+            with pytest.raises(ValueError, match="has no whole line"):
+                folders.read(runs / "b0")
+        file.unlink()
+        with pytest.raises(ValueError, match="does not exist: no update has ended"):
+            folders.read(runs / "b0")
+    finally:
+        file.write_text(whole)
+
+
+def test_a_folder_that_is_none_is_said(tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        folders.read(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"is no run folder \(no config.json\)"):
+        folders.read(tmp_path)
+    for text in ("{", "[]", '{"seed": 1}', '{"config": 3, "seed": 1, "stop_at_return": null}'):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ValueError, match="cannot be read"):
+            folders.read(tmp_path)
+
+
+def test_a_run_without_a_finished_episode_has_no_curve(tmp_path):
+    config = pgjax.ppo("CartPole-v1", num_updates=1).replace(
+        **{"sampler.num_envs": 16, "sampler.length": 4}
+    )
+    pgjax.run(config, 0, tmp_path / "run")
+    assert not (tmp_path / "run" / "learning_curve.png").exists()
+    with pytest.raises(ValueError, match="no episode has ended in this run"):
+        curves.curves([folders.read(tmp_path / "run")])
+
+
+def test_thinning_weights_by_episodes():
+    x = np.arange(1.0, 401.0)
+    returns, number = np.where(x % 2, 1.0, 4.0), np.where(x % 2, 1.0, 2.0)
+    returns[:2], number[:2] = np.nan, 0.0
+    ends, means = curves.thinned(x, returns, number)
+    np.testing.assert_array_equal(ends, np.arange(4.0, 401.0, 2.0))
+    np.testing.assert_allclose(means, (1.0 + 2 * 4.0) / 3)
+
+
+def test_interquartile_mean_and_its_interval():
+    assert curves.interquartile_mean(np.arange(8.0)) == 3.5
+    assert curves.interquartile_mean(np.array([0.0, 1.0, 2.0, 3.0, 100.0])) == pytest.approx(2.0)
+    values = np.random.default_rng(0).normal(size=(200, 10))
+    low, high = curves.interval(values)
+    # The interval of a normal's centre, from ten values: it covers 0 a little less often than 95 %.
+    assert 0.8 < np.mean((low < 0) & (high > 0)) < 0.97

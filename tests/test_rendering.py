@@ -1,0 +1,81 @@
+import jax
+import numpy as np
+import pytest
+from environments_for_tests import Counter
+from PIL import Image
+
+import pgjax
+from pgjax import drawing
+
+
+def frames(path):
+    with Image.open(path) as image:
+        found = []
+        for number in range(image.n_frames):
+            image.seek(number)
+            found.append(np.asarray(image.convert("RGB")))
+        return found, image.info["duration"]
+
+
+@pytest.mark.parametrize("env", drawing.names())
+def test_every_known_environment_is_drawn_and_moves(env, tmp_path):
+    config = pgjax.Config(env=env)
+    state = pgjax.init(jax.random.key(0), config)
+    path = tmp_path / "a.gif"
+    returns = pgjax.render(jax.random.key(1), state, config, path, max_steps=40)
+    assert returns.shape == (1,)
+    found, _ = frames(path)
+    assert len(found) >= 4
+    assert any(np.any(frame != found[0]) for frame in found[1:])
+    below_the_text = found[0][30:]
+    assert len(np.unique(below_the_text.reshape(-1, 3), axis=0)) > 1
+
+
+def test_a_grid_of_episodes_has_their_returns(tmp_path):
+    config = pgjax.Config(env="CartPole-v1")
+    state = pgjax.init(jax.random.key(0), config)
+    path = tmp_path / "a.gif"
+    returns = pgjax.render(jax.random.key(1), state, config, path, num_episodes=3)
+    assert len(set(returns)) > 1
+    found, milliseconds = frames(path)
+    assert found[0].shape[1] == 3 * 8 + 2 * drawing.SIZE
+    # In real time: 0.02 s a step, of the longest episode.
+    assert len(found) * milliseconds / 20 == pytest.approx(max(returns), abs=4)
+    again = pgjax.render(jax.random.key(1), state, config, path, num_episodes=3)
+    np.testing.assert_array_equal(again, returns)
+    mode = pgjax.render(jax.random.key(1), state, config, path, 3, deterministic=True)
+    assert not np.array_equal(mode, returns)
+
+
+def test_policies_with_memory_and_time_are_shown(tmp_path):
+    config = pgjax.Config(env="Catch-bsuite", network=pgjax.Recurrent(), time_aware=True)
+    state = pgjax.init(jax.random.key(0), config)
+    assert pgjax.render(jax.random.key(1), state, config, tmp_path / "a.gif").shape == (1,)
+
+
+class Drawn(Counter):
+    """Says itself what it looks like."""
+
+    def frame(self, state, params):
+        picture = np.zeros((20, 30, 3), np.uint8)
+        picture[:, : int(state.time)] = 255
+        return picture
+
+
+def test_an_environment_may_draw_itself(tmp_path):
+    config = pgjax.Config(env=Drawn(lifetime=9, limit=9))
+    state = pgjax.init(jax.random.key(0), config)
+    assert pgjax.render(jax.random.key(1), state, config, tmp_path / "a.gif") == [45.0]
+    assert len(frames(tmp_path / "a.gif")[0]) == 9
+
+
+def test_what_cannot_be_drawn_is_said(tmp_path):
+    config = pgjax.Config(env="UmbrellaChain-bsuite")
+    state = pgjax.init(jax.random.key(0), config)
+    with pytest.raises(ValueError, match=r"how to draw Umbrella.*learning_curve.png.*frame\("):
+        pgjax.render(jax.random.key(1), state, config, tmp_path / "a.gif")
+    catch = pgjax.Config(env="Catch-bsuite")
+    state = pgjax.init(jax.random.key(0), catch)
+    with pytest.raises(ValueError, match=r"must end in .gif, got 'a.mp4'"):
+        pgjax.render(jax.random.key(1), state, catch, tmp_path / "a.mp4")
+    assert not list(tmp_path.iterdir())

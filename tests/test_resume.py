@@ -1,0 +1,189 @@
+"""A run that was interrupted and taken up again is the run that was not: every bit."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import pgjax
+from pgjax import checkpoints, folders
+from pgjax.cli import main
+
+_SMALL = {"network.hidden_sizes": (8,)}
+_SEGMENTS = {**_SMALL, "sampler.num_envs": 16, "sampler.length": 12, "num_updates": 5}
+_EPISODES = {**_SMALL, "sampler.num_trajectories": 16, "num_updates": 5}
+_DECAY = pgjax.Schedule(optax.linear_schedule, init_value=1e-2, end_value=0.0, transition_steps=5)
+
+CASES = {
+    "reinforce": pgjax.reinforce("Catch-bsuite", **_EPISODES),
+    "reinforce, SGD, value baseline": pgjax.reinforce(
+        "Catch-bsuite",
+        optimizer=pgjax.SGD(),
+        estimator=pgjax.RewardToGo(baseline="value"),
+        **_EPISODES,
+    ),
+    "actor critic of actions": pgjax.actor_critic(
+        "CartPole-v1", estimator=pgjax.ActionValue(all_actions=True), **_SEGMENTS
+    ),
+    "ppo, normalised, clipped gradients, a schedule": pgjax.ppo(
+        "Pendulum-v1",
+        normalize_observations=True,
+        **{"optimizer.learning_rate": _DECAY, "optimizer.max_gradient_norm": 0.5},
+        **_SEGMENTS,
+    ),
+    "ppo, SGD, time-aware, kl stop": pgjax.ppo(
+        "CartPole-v1",
+        optimizer=pgjax.SGD(),
+        time_aware=True,
+        **{"objective.max_kl": 1e-3},
+        **_SEGMENTS,
+    ),
+    "natural gradient": pgjax.natural_policy_gradient("Acrobot-v1", **_SEGMENTS),
+    "ppo, recurrent": pgjax.ppo(
+        "MemoryChain-bsuite",
+        network=pgjax.Recurrent(pgjax.MLP((8,)), 8, window=4),
+        **{name: value for name, value in _SEGMENTS.items() if name not in _SMALL},
+    ),
+    "reinforce, recurrent, natural": pgjax.reinforce(
+        "MemoryChain-bsuite",
+        network=pgjax.Recurrent(pgjax.MLP((8,)), 8),
+        objective=pgjax.NaturalGradient(),
+        **{name: value for name, value in _EPISODES.items() if name not in _SMALL},
+        **{"sampler.horizon": 8},
+    ),
+}
+_RESUME = "import sys, pgjax\nfor folder in sys.argv[1:]:\n    pgjax.resume(folder)\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Of each case, a run without and one with an interruption, resumed in another process."""
+    root = tmp_path_factory.mktemp("runs")
+    for number, config in enumerate(CASES.values()):
+        pgjax.run(config, 3, root / f"{number}-whole")
+        interrupted = pgjax.run(config, 3, root / f"{number}-parts", _interrupt_after(2))
+        assert interrupted.interrupted == signal.SIGINT
+        assert int(interrupted.state.num_updates) < 5
+    parts = [str(root / f"{number}-parts") for number in range(len(CASES))]
+    subprocess.run([sys.executable, "-c", _RESUME, *parts], check=True)
+    return root
+
+
+def _interrupt_after(updates):
+    def on_block(progress):
+        if progress.num_updates >= updates:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return on_block
+
+
+def assert_same_run(a, b):
+    """Parameters, optimizer, key, counters, statistics, streams, and all metrics but seconds."""
+    states = [checkpoints._to_arrays(pgjax.load(path)[0]) for path in (a, b)]
+    assert states[0].keys() == states[1].keys()
+    for name in states[0]:
+        np.testing.assert_array_equal(*(np.asarray(state[name]) for state in states), err_msg=name)
+    metrics = [folders.read(path).metrics for path in (a, b)]
+    assert metrics[0].keys() == metrics[1].keys()
+    for name in metrics[0].keys() - {"seconds"}:
+        np.testing.assert_array_equal(*(found[name] for found in metrics), err_msg=name)
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=list(CASES))
+def test_interrupted_and_resumed_is_bit_for_bit_uninterrupted(folder, number):
+    assert_same_run(folder / f"{number}-whole", folder / f"{number}-parts")
+
+
+def test_what_is_beyond_the_checkpoint_is_made_again(tmp_path):
+    config = CASES["reinforce"]
+    pgjax.run(config, 1, tmp_path / "whole")
+    pgjax.run(config, 1, tmp_path / "parts", _interrupt_after(2), checkpoint_seconds=0.0)
+    # As if it had been killed after metrics of two more updates, one line of them cut short.
+    metrics, lines = tmp_path / "parts" / "metrics.csv", (tmp_path / "whole" / "metrics.csv")
+    metrics.write_text(lines.read_text()[:-30])
+    pgjax.resume(tmp_path / "parts")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_longer_run_goes_on_where_the_shorter_one_ended(tmp_path):
+    config = CASES["reinforce"]
+    pgjax.run(config, 1, tmp_path / "parts", metrics_every=2)
+    with pytest.raises(ValueError, match=r"has made its 5 updates; .* num_updates above 5"):
+        pgjax.resume(tmp_path / "parts")
+    result = pgjax.resume(tmp_path / "parts", num_updates=9)
+    assert len(result.metrics.episode_return) == 4
+    pgjax.run(config.replace(num_updates=9), 1, tmp_path / "whole", metrics_every=2)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    record = folders.read(tmp_path / "parts")
+    np.testing.assert_array_equal(record.metrics["update"], [2, 4, 6, 8])
+    assert record.config["num_updates"] == 9
+
+
+def test_objects_of_the_users_own_are_given_again(tmp_path):
+    config = CASES["reinforce"].replace(optimizer=optax.rmsprop)
+    pgjax.run(config, 0, tmp_path / "run", _interrupt_after(1))
+    with pytest.raises(ValueError, match="pass config"):
+        pgjax.resume(tmp_path / "run")
+    assert int(pgjax.resume(tmp_path / "run", config=config).state.num_updates) == 5
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_command_goes_on(tmp_path, capsys, monkeypatch, number, code):
+    def kill(progress):
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("pgjax.reports._plain_lines", lambda total: kill)
+    flags = ["--num-updates", "60", "--sampler.num-trajectories", "8", "--directory"]
+    run = str(tmp_path / "run")
+    assert main(["train", "Catch-bsuite", *flags, run]) == code
+    captured = capsys.readouterr()
+    assert f"pgjax resume {run} goes on" in captured.err
+    assert re_updates(captured.out) < 60
+    monkeypatch.undo()
+    assert main(["resume", run, "--eval-episodes", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "Catch-bsuite, seed 0, from update" in out
+    assert re_updates(out) == 60
+    assert main(["resume", run]) == 2
+    assert "num_updates above 60" in capsys.readouterr().err
+
+
+def re_updates(text):
+    line = next(line for line in text.splitlines() if line.startswith("  updates "))
+    return int(line.split()[1])
+
+
+@pytest.mark.parametrize("what", ["nowhere", "empty", "config", "checkpoint"])
+def test_a_folder_that_cannot_be_resumed_is_named(tmp_path, what):
+    path = tmp_path / "run"
+    if what != "nowhere":
+        path.mkdir()
+    if what == "config":
+        (path / "config.json").write_text("{")
+    if what == "checkpoint":
+        (path / "config.json").write_text('{"config": {}, "seed": 0, "stop_at_return": null}')
+    message = {
+        "nowhere": "does not exist",
+        "empty": r"is no run folder \(no config.json\)",
+        "config": "config.json cannot be read",
+        "checkpoint": "holds no checkpoint",
+    }
+    with pytest.raises(ValueError, match=message[what]):
+        pgjax.resume(path)
+
+
+def test_resuming_on_two_devices_gives_the_same_but_for_the_order_of_sums(tmp_path):
+    config = CASES["ppo, normalised, clipped gradients, a schedule"]
+    whole = pgjax.run(config, 1)
+    pgjax.run(config, 1, tmp_path / "run", _interrupt_after(2))
+    parts = pgjax.resume(tmp_path / "run", mesh=pgjax.make_mesh(2))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
+        whole.state.params,
+        parts.state.params,
+    )
