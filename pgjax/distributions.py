@@ -27,6 +27,8 @@ class Categorical:
 
     Attributes:
       logits: float[n], unnormalised log-probabilities.
+
+    Source: Sutton & Barto (2018), eq. 13.2.
     """
 
     logits: Array
@@ -71,7 +73,7 @@ class Categorical:
         return jnp.sum(jnp.exp(log_probs) * (log_probs - jax.nn.log_softmax(other.logits)))
 
     def environment_action(self, action: Array) -> Array:
-        """The action itself."""
+        """The action itself: int32[]."""
         return action
 
 
@@ -83,6 +85,8 @@ class Normal:
       mean: float[*shape], the action space's shape, action units.
       log_std: float[*shape], log of action units.
       low, high: float[*shape], action units; the legal range; infinite where there is none.
+
+    Source: Sutton & Barto (2018), eq. 13.19.
     """
 
     mean: Array
@@ -118,7 +122,7 @@ class Normal:
         return jnp.sum(0.5 * (jnp.exp(2.0 * log_ratio) + gap - 1.0) - log_ratio)
 
     def environment_action(self, action: Array) -> Array:
-        """The action clipped to [low, high]."""
+        """The action clipped to [low, high]: float[*shape], action units."""
         return jnp.clip(action, self.low, self.high)
 
 
@@ -162,7 +166,7 @@ class TanhNormal:
         return jnp.sum(0.5 + _HALF_LOG_TWO_PI + self.log_std + expected_slope)
 
     def environment_action(self, action: Array) -> Array:
-        """a = low + (high − low)(tanh u + 1)/2, inside [low, high]."""
+        """a = low + (high − low)(tanh u + 1)/2, inside [low, high]: float[*shape], action units."""
         squashed = self.low + (self.high - self.low) * (jnp.tanh(action) + 1.0) / 2.0
         return jnp.clip(squashed, self.low, self.high)
 
@@ -242,7 +246,7 @@ class Beta:
         )
 
     def environment_action(self, action: Array) -> Array:
-        """a = low + (high − low) x."""
+        """a = low + (high − low) x: float[*shape], action units."""
         return self.low + (self.high - self.low) * action
 
 

@@ -3,7 +3,10 @@
     ∇U ≈ (1/m) Σ_i Σ_t ∇log π(a_t, s_t) · w_t
 
 An estimator is a component with one method, `weights(trajectories) -> float[T, m]`; or, if its
-`critic` says which values it needs, "states" or "actions", `weights(trajectories, values)`.
+`critic` says which values it needs, "states" or "actions", `weights(trajectories, values)`. One
+with a critic has a `discount`, γ, and says by `bootstraps` whether values go on after a time limit.
+Any may have `needs_whole_episodes`, whether episodes must not be cut, and `min_trajectories`, the
+least m.
 """
 
 from typing import NamedTuple

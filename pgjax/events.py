@@ -1,5 +1,6 @@
 """TensorBoard events of a run, written by tensorboardX: the extra `tensorboard`."""
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +24,13 @@ def writer(folder: Path, every: int = 1) -> Iterator[Any]:
         raise ValueError(
             f"TensorBoard events need the extra: pip install 'pgjax[tensorboard]' ({error})"
         ) from None
-    with SummaryWriter(str(folder)) as events:
-        yield lambda progress: _write(events, progress, every)
+    # Opened with the first block: the run folder is made after this.
+    events = functools.cache(lambda: SummaryWriter(str(folder)))
+    try:
+        yield lambda progress: _write(events(), progress, every)
+    finally:
+        if events.cache_info().currsize:
+            events().close()
 
 
 def _write(events: Any, progress: runs.Progress, every: int) -> None:

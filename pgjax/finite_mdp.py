@@ -92,19 +92,19 @@ class FiniteMDP(GymnaxEnvironment):
         return MDPParams(max_steps_in_episode=self._horizon, **tables)
 
     def reset_env(self, key: Array, params: MDPParams) -> tuple[Array, MDPState]:
-        """Draws s_0."""
+        """Draws s_0: its one-hot vector, float[S], and the state."""
         state = _draw(key, params.initial)
         return self.get_obs(state), MDPState(time=0, state=state)
 
     def step_env(self, key: Array, state: MDPState, action: Array, params: MDPParams):
-        """Draws s' ~ p(· | s, a)."""
+        """Draws s' ~ p(· | s, a); `action` is int32[], the reward float[]."""
         reward = params.reward[state.state, action]
         following = _draw(key, params.transition[state.state, action])
         after = MDPState(time=state.time + 1, state=following)
         return self.get_obs(following), after, reward, params.terminal[following], {}
 
     def get_obs(self, state: Array, params=None, key=None) -> Array:
-        """The one-hot vector of a state."""
+        """The one-hot vector of a state: float[S]."""
         return jax.nn.one_hot(state, self._num_states)
 
     def is_terminated(self, state: MDPState, params: MDPParams) -> Array:

@@ -106,8 +106,8 @@ def check_free(path: Path) -> None:
 
 def write_config(path: Path, config: Config, facts: dict[str, Any]) -> None:
     """Makes or replaces config.json."""
-    contents = {"config": serialization.to_dict(config), **facts}
-    contents["versions"] = checkpoints.versions()
+    made = {"config": serialization.to_dict(config), "versions": checkpoints.versions()}
+    contents = {**facts, **made}
     checkpoints.write_text(path / _CONFIG, json.dumps(contents, indent=2) + "\n")
 
 

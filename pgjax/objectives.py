@@ -139,6 +139,8 @@ class Probability(Component):
     """π(a_0 | s_0): ascent on ∇π. For study.
 
     Wrong: it makes likelier whatever was sampled first, good or bad; the return does not occur.
+
+    Source: a lecture's first step towards Williams (1992), REINFORCE.
     """
 
     def contribution(self, step: Step) -> Array:
@@ -152,6 +154,8 @@ class ProbabilityTimesReturn(Component):
 
     Wrong: good actions are pushed up, but in proportion to how often they are sampled, so a
     frequent mediocre action beats a rare good one; and only the first action learns.
+
+    Source: a lecture's second step towards Williams (1992), REINFORCE.
     """
 
     def contribution(self, step: Step) -> Array:
@@ -164,6 +168,8 @@ class SummedProbabilityTimesReturn(Component):
     """Σ_t π(a_t | s_t) · R(τ): every action of the trajectory. For study.
 
     Wrong: each action is still counted by how often it is sampled.
+
+    Source: a lecture's third step towards Williams (1992), REINFORCE.
     """
 
     def contribution(self, step: Step) -> Array:
@@ -177,6 +183,9 @@ class ProbabilityRatio(Component):
 
     Right: dividing by π undoes the counting. Since ∇π / π = ∇log π, its gradient is that of
     `ScoreFunction`; the log trick is this division.
+
+    Source: Williams (1992), REINFORCE; likelihood ratios: Glynn (1990), Likelihood ratio gradient
+      estimation for stochastic systems.
     """
 
     def contribution(self, step: Step) -> Array:

@@ -1,4 +1,8 @@
-"""Sampling trajectories from a policy in an environment."""
+"""Sampling trajectories from a policy in an environment.
+
+A sampler's class attributes: `whole_episodes`, whether each trajectory is one episode;
+`width_field` and `rows_field`, which of its fields say how many trajectories it has, and rows.
+"""
 
 import math
 from collections.abc import Callable
@@ -96,7 +100,7 @@ class Episodes(Component):
     num_rows = resolve_horizon
 
     def start(self, keys: Array, policy: Policy, environment: Environment) -> tuple:
-        """Nothing: every update starts its own episodes."""
+        """Nothing: every update starts its own episodes, whatever the keys [m]."""
         return ()
 
     def sample(

@@ -66,7 +66,7 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     for number, config in enumerate(CASES.values()):
         pgjax.run(config, 3, root / f"{number}-whole")
-        interrupted = pgjax.run(config, 3, root / f"{number}-parts", _interrupt_after(2))
+        interrupted = pgjax.run(config, 3, root / f"{number}-parts", _interrupt_after(1))
         assert interrupted.interrupted == signal.SIGINT
         assert int(interrupted.state.num_updates) < 5
     parts = [str(root / f"{number}-parts") for number in range(len(CASES))]
@@ -102,7 +102,7 @@ def test_interrupted_and_resumed_is_bit_for_bit_uninterrupted(folder, number):
 def test_what_is_beyond_the_checkpoint_is_made_again(tmp_path):
     config = CASES["reinforce"]
     pgjax.run(config, 1, tmp_path / "whole")
-    pgjax.run(config, 1, tmp_path / "parts", _interrupt_after(2), checkpoint_seconds=0.0)
+    pgjax.run(config, 1, tmp_path / "parts", _interrupt_after(1), checkpoint_seconds=0.0)
     # As if it had been killed after metrics of two more updates, one line of them cut short.
     metrics, lines = tmp_path / "parts" / "metrics.csv", (tmp_path / "whole" / "metrics.csv")
     metrics.write_text(lines.read_text()[:-30])
@@ -180,7 +180,7 @@ def test_a_folder_that_cannot_be_resumed_is_named(tmp_path, what):
 def test_resuming_on_two_devices_gives_the_same_but_for_the_order_of_sums(tmp_path):
     config = CASES["ppo, normalised, clipped gradients, a schedule"]
     whole = pgjax.run(config, 1)
-    pgjax.run(config, 1, tmp_path / "run", _interrupt_after(2))
+    pgjax.run(config, 1, tmp_path / "run", _interrupt_after(1))
     parts = pgjax.resume(tmp_path / "run", mesh=pgjax.make_mesh(2))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),

@@ -1,0 +1,154 @@
+"""Policies trained here, played in Gymnasium: the same problem in another project's code."""
+
+from typing import Any
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgjax import environments
+from pgjax.components import check_int, unknown
+from pgjax.config import Config, check_key, checked
+from pgjax.evaluation import bootstrap_interval
+from pgjax.training import check_state
+from pgjax.types import Array, Evaluation, PyTree, TrainState
+
+
+def evaluate_in_gymnasium(
+    key: Array,
+    state: TrainState,
+    config: Config,
+    env_id: str | None = None,
+    num_episodes: int = 128,
+    deterministic: bool = False,
+) -> Evaluation:
+    """As `evaluate`, in a Gymnasium environment: one for each episode, all by one policy at a time.
+
+    Args:
+      key: one `jax.random.key`, of the actions and of the environments' seeds.
+      state: what to evaluate; its statistics stand still.
+      config: what it was trained with; episodes end at its horizon, if not before.
+      env_id: as for `gymnasium.make`; None: that of `config.env`.
+      num_episodes: n ≥ 1.
+      deterministic: take each distribution's mode instead of a sample.
+
+    Returns:
+      Returns, lengths, their mean and the 95 % bootstrap percentile interval of the mean.
+
+    Raises:
+      ValueError: an id that Gymnasium does not know (the message names the nearest), or an
+        environment whose observations or actions are not those that the policy was made for.
+      TypeError, ValueError: what cannot be, as for `evaluate`.
+
+    >>> import jax, pgjax
+    >>> config = pgjax.Config(env="CartPole-v1")
+    >>> state = pgjax.init(jax.random.key(0), config)
+    >>> evaluate_in_gymnasium(jax.random.key(1), state, config, num_episodes=4).returns.shape
+    (4,)
+    """
+    check_key(key)
+    check_int("num_episodes", num_episodes, 1)
+    config = checked(config)
+    check_state(state, config)
+    play_key, bootstrap_key = jax.random.split(key)
+    envs = [_make(env_id, config) for _ in range(num_episodes)]
+    _check_spaces(envs[0], config)
+    returns, lengths = _play(play_key, state, config, envs, deterministic)
+    interval = bootstrap_interval(bootstrap_key, returns)
+    return Evaluation(returns, lengths, jnp.mean(returns), interval)
+
+
+def _play(key, state, config, envs: list, deterministic: bool) -> tuple[Array, Array]:
+    """One episode in each environment: returns float[n] and lengths int32[n]."""
+    seed_key, key = jax.random.split(key)
+    seeds = jax.random.randint(seed_key, (len(envs),), 0, np.iinfo(np.int32).max).tolist()
+    latest = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
+    returns, lengths = np.zeros(len(envs)), np.zeros(len(envs), np.int32)
+    running = np.ones(len(envs), bool)
+    horizon = config.sampler.resolve_horizon(config.build()[0])
+    seen = _begin(config, _observed(latest, 0, horizon, config))
+    for time in range(horizon):
+        actions = jax.device_get(_act(key, time, state, config, seen, deterministic))
+        for i in np.flatnonzero(running):
+            latest[i], reward, terminated, truncated, _ = envs[i].step(actions[i])
+            returns[i], lengths[i] = returns[i] + reward, time + 1
+            running[i] = not (terminated or truncated)
+        if not running.any():
+            break
+        seen = _follow(state, config, seen, _observed(latest, time + 1, horizon, config))
+    for env in envs:
+        env.close()
+    return jnp.asarray(returns, float), jnp.asarray(lengths)
+
+
+@jax.jit
+def _begin(config: Config, obs: PyTree) -> PyTree:
+    return jax.vmap(config.build()[1].begin)(obs)
+
+
+@jax.jit
+def _follow(state: TrainState, config: Config, seen: PyTree, obs: PyTree) -> PyTree:
+    follow = jax.vmap(config.build()[1].follow, (None, 0, 0))
+    return follow(state.policy_variables, seen, obs)
+
+
+@jax.jit
+def _act(key, time, state: TrainState, config: Config, seen: PyTree, deterministic) -> Array:
+    """What the environments are given, [n, …]."""
+    policy = config.build()[1]
+
+    def act(seen, noise):
+        distribution = policy.apply(state.policy_variables, seen)
+        action = jnp.where(deterministic, distribution.mode(), distribution.sample(noise))
+        return distribution.environment_action(action)
+
+    number = len(jax.tree.leaves(seen)[0])
+    return jax.vmap(act)(seen, policy.noise(jax.random.fold_in(key, time), (number,)))
+
+
+def _observed(latest: list[PyTree], time: int, horizon: int, config: Config) -> PyTree:
+    """The environments' observations, [n, …], with the time where the policy sees it."""
+    obs = jax.tree.map(lambda *leaves: np.stack(leaves), *latest)
+    if not config.time_aware:
+        return obs
+    obs = obs if isinstance(obs, dict) else {"obs": obs}
+    return {**obs, "time": np.full(len(latest), time / horizon, np.float32)}
+
+
+def _make(env_id: str | None, config: Config) -> gymnasium.Env:
+    name = config.env if env_id is None else env_id
+    if not isinstance(name, str):
+        raise ValueError(f"env_id must be given: config.env is no id, but {name!r}")
+    try:
+        return gymnasium.make(name)
+    except gymnasium.error.UnregisteredEnv:
+        known = [*gymnasium.registry]
+        raise ValueError(unknown(f"Gymnasium environment {name!r}", name, known)) from None
+
+
+def _check_spaces(env: gymnasium.Env, config: Config) -> None:
+    ours = environments.bind(config.env, config.env_params)
+    for name in ("observation_space", "action_space"):
+        wanted, given = getattr(ours, name), getattr(env, name)
+        if _kind(wanted) != _kind(given) or (name == "action_space" and _moved(wanted, given)):
+            raise ValueError(
+                f"{name} of {env.spec.id} must be that of {ours.name}, {wanted!r}, got {given!r}"
+            )
+
+
+def _kind(space: Any) -> Any:
+    """What is the same of two spaces of which one is gymnax's, the other Gymnasium's."""
+    children = getattr(space, "spaces", None)
+    if isinstance(children, dict):
+        return {name: _kind(child) for name, child in children.items()}
+    if children is not None:
+        return [_kind(child) for child in children]
+    size = getattr(space, "n", None)
+    return type(space).__name__, tuple(space.shape), None if size is None else int(size)
+
+
+def _moved(wanted: Any, given: Any) -> bool:
+    """Whether two spaces of one kind have other bounds."""
+    bounds = [(getattr(s, side, 0.0) for side in ("low", "high", "start")) for s in (wanted, given)]
+    return not all(np.allclose(one, other) for one, other in zip(*bounds, strict=True))

@@ -1,0 +1,186 @@
+"""The pages in docs/, and docstrings, say what is there: links, names, commands, code, metrics."""
+
+import dataclasses
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import jax
+import pytest
+
+import pgjax
+from pgjax import distributions, flags, parsers, serialization
+from pgjax.config import Config
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in [ROOT / "README.md", *PAGES]}
+every_page = pytest.mark.parametrize("page", TEXTS)
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", TEXTS[page], re.DOTALL)
+
+
+def links(page):
+    """(text, file, anchor) of each relative link outside of code."""
+    prose = re.sub(r"```.*?```", "", TEXTS[page], flags=re.DOTALL)
+    for text, target in re.findall(r"\[([^\]]*)\]\((?!\w+:)([^)\s]+)\)", prose):
+        file, _, anchor = target.partition("#")
+        yield text, ((ROOT / page).parent / file if file else ROOT / page), anchor
+
+
+def anchors(markdown):
+    """Of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", markdown, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@every_page
+def test_relative_links_lead_somewhere(page):
+    for text, file, anchor in links(page):
+        assert file.exists(), f"[{text}] -> {file}"
+        assert not anchor or anchor in anchors(file.read_text()), f"[{text}] -> #{anchor}"
+
+
+@every_page
+def test_what_a_link_into_the_code_names_is_there(page):
+    for text, file, _ in links(page):
+        name = re.fullmatch(r"`([\w.]+)`", text)
+        if name and file.suffix == ".py" and not name[1].endswith(".py"):
+            for part in name[1].split("."):
+                defined = rf"^\s*(def|class) {part}\b|^{part}\b.*="
+                assert re.search(defined, file.read_text(), re.MULTILINE), f"{text} in {file}"
+
+
+def test_every_page_is_in_the_index():
+    listed = {file.resolve() for _, file, _ in links("docs/README.md")}
+    assert {page for page in PAGES if page.name != "README.md"} <= listed
+
+
+def commands():
+    """Every `pgjax train …` of the pages, in blocks and in the text, without what only stands for
+    something."""
+    for page, text in TEXTS.items():
+        for block in [*blocks(page, "sh"), *re.findall(r"`([^`\n]+)`", text)]:
+            for line in block.replace("\\\n", " ").splitlines():
+                found = re.match(r"\s*(?:\w+=\S+ )*pgjax train (.*)", line.partition(" # ")[0])
+                if found and not re.search(r"\bENV\b|…", found[1]):
+                    yield page, found[1]
+
+
+@pytest.mark.parametrize(("page", "arguments"), list(commands()))
+def test_commands_are_ones_that_the_command_line_takes(page, arguments):
+    _, make_config = flags.read(shlex.split(arguments), parsers.train())
+    assert isinstance(make_config(), Config)
+
+
+def test_python_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for page in TEXTS.keys() - {"README.md"}:  # tests/test_readme.py has its own
+        for block in blocks(page, "python"):
+            exec(block, {})
+
+
+COMPONENTS = {
+    cls
+    for field in ("estimator", "objective", "critic")
+    for cls in serialization.COMPONENTS[field].values()
+}
+
+
+@pytest.mark.parametrize("cls", sorted(COMPONENTS, key=str), ids=lambda cls: cls.__name__)
+def test_estimators_objectives_and_the_critic_have_a_page_and_a_source(cls):
+    pages = [page for page in TEXTS if page.startswith("docs/")]
+    assert any(f"`{cls.__name__}" in TEXTS[page] for page in pages)
+    assert "\n    Source" in cls.__doc__
+
+
+@pytest.mark.parametrize("cls", distributions.Distribution.__args__, ids=lambda c: c.__name__)
+def test_distributions_have_a_source(cls):
+    assert "\n    Source: " in cls.__doc__
+
+
+def public_objects():
+    """Of `pgjax.__all__`: functions, classes, modules' functions; by name."""
+    for name in pgjax.__all__:
+        found = getattr(pgjax, name)
+        inside = {} if not inspect.ismodule(found) else vars(found)
+        yield name, found
+        yield from (
+            (f"{name}.{inner}", value)
+            for inner, value in inside.items()
+            if getattr(value, "__module__", "") == found.__name__ and not inner.startswith("_")
+        )
+
+
+def own_members(cls):
+    """Public names that pgjax gave a class or its bases, with their values."""
+    for base in cls.__mro__:
+        if base.__module__.startswith("pgjax"):
+            yield from ((n, v) for n, v in vars(base).items() if not n.startswith("_"))
+
+
+def functions():
+    """Every public function and method, by name."""
+    for name, found in public_objects():
+        if inspect.isclass(found):
+            for inner, value in own_members(found):
+                function = getattr(value, "__func__", getattr(value, "fget", value))
+                if inspect.isfunction(function) and function.__module__.startswith("pgjax"):
+                    yield f"{name}.{inner}", function
+        elif inspect.isfunction(found):
+            yield name, found
+
+
+FUNCTIONS = dict(functions())
+
+
+def test_every_public_name_method_and_attribute_is_described():
+    missing = [name for name, found in public_objects() if not inspect.getdoc(found)]
+    missing += [name for name, function in FUNCTIONS.items() if not function.__doc__]
+    for name, cls in public_objects():
+        if inspect.isclass(cls):
+            docs = " ".join(base.__doc__ or "" for base in cls.__mro__ if base is not object)
+            words = set(re.findall(r"\w+", docs + inspect.getmodule(cls).__doc__))
+            missing += [f"{name}.{field}" for field in attributes(cls) - words]
+    assert not missing
+
+
+def attributes(cls):
+    """Fields and class attributes, but not what Flax adds to its own."""
+    fields = {f.name for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
+    fields |= set(getattr(cls, "_fields", ()))
+    plain = {n for n, v in own_members(cls) if not (callable(v) or hasattr(v, "__get__"))}
+    return {
+        n for n in fields | plain if n not in ("parent", "name", "scope") and not n.startswith("_")
+    }
+
+
+SAID = re.compile(r"(float|int32|bool)\[|\[[A-Za-z, …]+\]|units|nats")
+
+
+def test_array_arguments_have_shapes_or_units():
+    silent = [
+        name
+        for name, function in FUNCTIONS.items()
+        if takes_arrays(function) and not SAID.search(function.__doc__)
+    ]
+    assert not silent
+
+
+def takes_arrays(function):
+    parameters = inspect.signature(function).parameters.values()
+    return any("Array" in str(p.annotation) for p in parameters if p.name != "key")
+
+
+def test_every_metric_is_in_the_glossary():
+    names = {field.name for field in dataclasses.fields(pgjax.Metrics)} - {"extra"}
+    small = {"sampler.num_envs": 2, "sampler.length": 4, "num_updates": 1}
+    for make in (pgjax.ppo, pgjax.natural_policy_gradient):
+        config = make("CartPole-v1", network=pgjax.MLP(()), **small)
+        metrics = jax.eval_shape(pgjax.train, jax.random.key(0), config).metrics
+        names |= set(metrics.extra)
+    rows = set(re.findall(r"^\| `(\w+)`", TEXTS["docs/metrics.md"], re.MULTILINE))
+    assert {"kl", "clip_fraction", "step_size", "explained_variance", "value_loss"} <= names <= rows

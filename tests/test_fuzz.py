@@ -1,0 +1,164 @@
+"""Thousands of configs and command lines, most of them wrong: an answer, or one of our errors."""
+
+import random
+import re
+import traceback
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+from environments_for_tests import Counter, UnboundedActions
+
+import pgjax
+from pgjax import serialization
+from pgjax.cli import main
+from pgjax.config import checked
+
+OURS = {str(path) for path in Path(pgjax.__file__).parent.glob("*.py")}
+_BAD_FLOATS = (float("nan"), float("inf"), -1.0, 2.0, "0.1", None, True, np.ones(2), [], 1 + 2j)
+_BAD_INTS = (0, -3, 2.5, "4", None, True, np.int64(3), 10**12)
+_ENVS = (
+    "Catch-bsuite",
+    "CartPole-v1",
+    "Pendulum-v1",
+    "FourRooms-misc",
+    Counter(),
+    UnboundedActions(),
+)
+_BAD_ENVS = ("CartPole-v7", "", 3, None, Counter, object(), [])
+_NETWORKS = (
+    pgjax.MLP((4,)),
+    pgjax.MLP(()),
+    pgjax.CNN((2,), 2, (4,)),
+    pgjax.Recurrent(pgjax.MLP((4,)), 4),
+    pgjax.Recurrent(pgjax.MLP((4,)), 4, window=3),
+)
+_BAD_NETWORKS = (
+    pgjax.MLP((0,)),
+    pgjax.MLP((4,), "tahn"),
+    pgjax.Recurrent(pgjax.Recurrent()),
+    pgjax.CNN(kernel_size=0),
+    pgjax.MLP,
+    None,
+    "MLP",
+)
+
+
+def _field(chance, node):
+    """A path to one of a component's fields, and a value: often a possible one."""
+    name = chance.choice(list(vars(node)))
+    now = getattr(node, name)
+    if isinstance(now, bool):
+        return name, chance.choice([True, False, True, False, 1, "yes"])
+    if isinstance(now, int):
+        return name, chance.choice([1, 2, 3, chance.choice(_BAD_INTS)])
+    if isinstance(now, float):
+        return name, chance.choice([0.0, 0.5, 1.0, np.float32(0.25), chance.choice(_BAD_FLOATS)])
+    if isinstance(now, str):
+        known = ["none", "mean", "leave_one_out", "value", "squared", "huber", "normal"]
+        return name, chance.choice([*known, 3])
+    return name, chance.choice([None, 1, 0.5, chance.choice(_BAD_INTS)])
+
+
+def random_config(chance):
+    """One in three parts is wrong, more or less."""
+    kinds = serialization.COMPONENTS
+
+    def component(field):
+        made = chance.choice(list(kinds[field].values()))()
+        return made if chance.random() < 0.97 else chance.choice([None, 3, type(made)])
+
+    fields = {
+        "env": chance.choice(_ENVS if chance.random() < 0.95 else _BAD_ENVS),
+        "network": chance.choice(_NETWORKS if chance.random() < 0.95 else _BAD_NETWORKS),
+        "sampler": chance.choice([pgjax.Episodes(4, horizon=3), pgjax.Segments(4, 6)]),
+        "num_updates": chance.choice([1, 2, 2, 2, chance.choice(_BAD_INTS)]),
+        **{field: component(field) for field in ("estimator", "critic", "objective", "optimizer")},
+    }
+    if chance.random() < 0.1:
+        fields["optimizer"] = chance.choice([optax.rmsprop, optax.adam, optax.adam(1e-3), len])
+    config = pgjax.Config(**fields)
+    for _ in range(chance.randrange(3)):
+        part = chance.choice(["sampler", "estimator", "critic", "objective", "optimizer", ""])
+        node = getattr(config, part) if part else None
+        if part and not (hasattr(node, "check") and vars(node)):
+            continue
+        if part:
+            name, value = _field(chance, node)
+            config = config.replace(**{f"{part}.{name}": value})
+        else:
+            name = chance.choice(["distribution", "normalize_observations", "time_aware"])
+            values = ["auto", "normal", "tanh_normal", "beta", "categorical", True, False, "x", 1]
+            config = config.replace(**{name: chance.choice(values)})
+    return config
+
+
+def raised_by(error):
+    """The file of the line that raised it."""
+    return traceback.extract_tb(error.__traceback__)[-1].filename
+
+
+def test_random_configs_trace_or_give_one_of_our_errors():
+    chance, traced, refusals = random.Random(0), {}, []
+    for number in range(5000):
+        try:
+            config = random_config(chance)
+            arrays = checked(config)
+        except (ValueError, TypeError) as error:
+            refusals.append((raised_by(error), str(error)))
+            continue
+        # What differs in floats only is the same program, and need be traced once.
+        structure = jax.tree.structure(arrays)
+        if structure not in traced and len(traced) < 40:
+            traced[structure] = number
+            found = jax.eval_shape(pgjax.train, jax.random.key(0), config)
+            assert found.metrics.episode_return.shape == (config.num_updates,)
+    assert len(traced) == 40
+    assert 1000 < len(refusals) < 4500
+    assert not [(file, text) for file, text in refusals if file not in OURS]
+
+
+_TEXT = """
+    train resume evaluate render plot sweep envs completion trian
+    CartPole-v1 Catch-bsuite Catch runs/none . -- -h3 -x bash τ
+    --num-updates --seed --sampler.num-trajectories --estimator --grid --name --nan --output --x
+    --optimizer.learning-rate --env-params.gravity --devices --network.hidden-sizes --algorithm
+    --estimator.baseline --no-time-aware --stop-at-return
+    3 -1 0 1e-3 nan inf x ppo GAE none a.png 1e99
+    a=1,2 =, optimizer.learning_rate=1e-3,1e-2 estimator.discount=
+"""
+_WORDS = _TEXT.split()
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch, tmp_path):
+    """Commands go as far as they can without training."""
+    monkeypatch.chdir(tmp_path)
+
+    def reached(*args, **kwargs):
+        raise ValueError("reached")
+
+    for place in ("runs.run", "runs.resume", "sweeps.sweep"):
+        monkeypatch.setattr(f"pgjax.{place}", reached)
+
+
+def test_random_command_lines_never_show_a_traceback(nothing_runs, capsys, tmp_path):
+    chance, reached = random.Random(1), 0
+    for _ in range(300):
+        words = [chance.choice(_WORDS[:9])] if chance.random() < 0.9 else []
+        words += [chance.choice(_WORDS) for _ in range(chance.randrange(7))]
+        if words[:1] == ["envs"] and len(words) == 1:
+            continue
+        try:
+            code = main(words)
+        except SystemExit as stopped:  # --help
+            code = stopped.code
+        captured = capsys.readouterr()
+        assert code in (0, 2), words
+        assert "Traceback" not in captured.err
+        assert code == 0 or re.match(r"(pgjax: .+\n|usage: )", captured.err or captured.out), words
+        reached += "pgjax: reached" in captured.err
+    assert reached > 3
+    assert not list(tmp_path.rglob("*"))

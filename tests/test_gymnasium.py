@@ -1,0 +1,82 @@
+"""What was learned in gymnax holds in Gymnasium's own code for the same problem."""
+
+import jax
+import numpy as np
+import pytest
+from environments_for_tests import Counter
+
+import pgjax
+from pgjax.gymnasium_bridge import evaluate_in_gymnasium
+
+
+def both(config, num_episodes, **options):
+    """Evaluations here and in Gymnasium, of a policy that has only begun to learn."""
+    state, _ = pgjax.train(jax.random.key(0), config)
+    here = pgjax.evaluate(jax.random.key(1), state, config, num_episodes, **options)
+    return here, evaluate_in_gymnasium(jax.random.key(2), state, config, None, num_episodes)
+
+
+def apart(one, other):
+    """The distance of two means, in standard errors."""
+    squared = [np.var(e.returns) / len(e.returns) for e in (one, other)]
+    return abs(float(one.mean - other.mean)) / np.sqrt(sum(squared))
+
+
+def test_cartpole_scores_the_same():
+    config = pgjax.reinforce("CartPole-v1", num_updates=4)
+    here, there = both(config, 200)
+    assert 30 < float(here.mean) < 400
+    assert apart(here, there) < 4
+    np.testing.assert_array_equal(there.returns, there.lengths)
+    assert there.interval[0] < there.mean < there.interval[1]
+
+
+def test_pendulum_scores_the_same():
+    config = pgjax.ppo("Pendulum-v1", num_updates=10)
+    here, there = both(config, 100)
+    assert apart(here, there) < 4
+    np.testing.assert_array_equal(there.lengths, [200] * 100)
+
+
+def test_a_policy_with_a_memory_that_knows_the_time_scores_the_same():
+    config = pgjax.reinforce("CartPole-v1", num_updates=4, time_aware=True)
+    config = config.replace(network=pgjax.Recurrent(pgjax.MLP((16,)), 16))
+    here, there = both(config, 200)
+    assert 30 < float(here.mean) < 400
+    assert apart(here, there) < 4
+
+
+def test_a_horizon_cuts_episodes_and_the_mode_is_taken():
+    config = pgjax.Config("Pendulum-v1", sampler=pgjax.Episodes(4, horizon=7))
+    state = pgjax.init(jax.random.key(0), config)
+    runs = [
+        evaluate_in_gymnasium(jax.random.key(3), state, config, "Pendulum-v1", 3, flag)
+        for flag in (True, True, False)
+    ]
+    np.testing.assert_array_equal(runs[0].lengths, [7] * 3)
+    np.testing.assert_array_equal(runs[0].returns, runs[1].returns)
+    assert not np.array_equal(runs[0].returns, runs[2].returns)
+
+
+@pytest.mark.parametrize(
+    ("env", "env_id", "message"),
+    [
+        ("CartPole-v1", "CartPole-v7", "Gymnasium environment 'CartPole-v7'; did you mean 'CartP"),
+        ("Catch-bsuite", None, "unknown Gymnasium environment 'Catch-bsuite'"),
+        ("CartPole-v1", "Acrobot-v1", r"observation_space of Acrobot-v1 must be .*\(4,\).*\(6,\)"),
+        ("MountainCar-v0", "MountainCarContinuous-v0", "action_space of MountainCarContinuous-v0"),
+        (Counter(), None, "env_id must be given: config.env is no id"),
+    ],
+)
+def test_another_environment_is_refused(env, env_id, message):
+    config = pgjax.Config(env)
+    state = pgjax.init(jax.random.key(0), config)
+    with pytest.raises(ValueError, match=message):
+        evaluate_in_gymnasium(jax.random.key(1), state, config, env_id, 2)
+
+
+def test_the_number_of_episodes_is_checked():
+    config = pgjax.Config("CartPole-v1")
+    state = pgjax.init(jax.random.key(0), config)
+    with pytest.raises(ValueError, match="num_episodes must be at least 1, got 0"):
+        evaluate_in_gymnasium(jax.random.key(1), state, config, num_episodes=0)

@@ -1,0 +1,98 @@
+"""Randomness: no key is used twice, no two seeds agree, and evaluation takes none of training's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.errors import KeyReuseError
+from jax.experimental.key_reuse import _core as key_reuse
+
+import pgjax
+from pgjax import evaluation, training
+from pgjax.config import checked
+
+STREAMS = {"sampler.num_envs": 2, "sampler.length": 4, "num_updates": 2}
+LINEAR = {"network": pgjax.MLP(())}
+CHAIN = pgjax.FiniteMDP(np.full((2, 2, 2), 0.5), [[1.0, 0.0], [0.0, 1.0]], [0.5, 0.5], horizon=4)
+CONFIGS = {
+    "reinforce": pgjax.reinforce(CHAIN, num_updates=2, **LINEAR),
+    "value": pgjax.reinforce(CHAIN, **{"estimator.baseline": "value"}, **LINEAR),
+    "ppo": pgjax.ppo("CartPole-v1", normalize_observations=True, **STREAMS, **LINEAR),
+    "natural": pgjax.natural_policy_gradient("CartPole-v1", **STREAMS, **LINEAR),
+    "recurrent": pgjax.ppo("CartPole-v1", network=pgjax.Recurrent(pgjax.MLP(()), 2), **STREAMS),
+    "beta": pgjax.reinforce("Pendulum-v1", distribution="beta", **{"sampler.horizon": 3}, **LINEAR),
+}
+PROGRAMS = {
+    "train": lambda key, state, config: training._train(key, config, None),
+    "update": lambda key, state, config: training._update(state, config),
+    "sample_trajectories": lambda key, state, config: training._sample(key, state, config, None),
+    "policy_gradient": lambda key, state, config: training._policy_gradient(
+        key, state, config, None
+    ),
+    "evaluate": lambda key, state, config: evaluation._evaluate(key, state, config, 3, False),
+}
+
+
+@pytest.fixture
+def check_keys(monkeypatch):
+    """Raises KeyReuseError if a program, traced but not run, consumes a key twice."""
+    # JAX's table lacks it: transposed keys are keys in another order.
+    moved = key_reuse.KeyReuseSignature(key_reuse.Sink(0), key_reuse.Source(0))
+    monkeypatch.setitem(key_reuse.key_reuse_signatures, jax.lax.transpose_p, moved)
+    return lambda function, *inputs: key_reuse.check_key_reuse_jaxpr(
+        jax.make_jaxpr(function)(*inputs).jaxpr
+    )
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_no_key_is_used_twice(name, program, check_keys):
+    config, key = checked(CONFIGS[name]), jax.random.key(0)
+    state = jax.eval_shape(training.init, key, config)
+    check_keys(lambda key, state: PROGRAMS[program](key, state, config), key, state)
+
+
+def test_a_key_that_is_used_twice_in_a_loop_would_be_noticed(check_keys):
+    def twice(key):
+        return jax.lax.scan(lambda x, _: (x + jax.random.uniform(key), None), 0.0, length=2)[0]
+
+    def once(key):
+        return jax.vmap(jax.random.uniform)(jax.random.split(key, 2)).sum()
+
+    check_keys(once, jax.random.key(0))
+    with pytest.raises(KeyReuseError):
+        check_keys(jax.vmap(twice), jax.random.split(jax.random.key(0), 2))
+
+
+def test_256_seeds_have_256_policies_and_noises_of_their_own():
+    config = pgjax.Config(
+        "Pendulum-v1", sampler=pgjax.Episodes(2, horizon=3), num_updates=1
+    ).replace(**{"network.hidden_sizes": (3,), "optimizer": pgjax.SGD()})
+    keys = jax.vmap(jax.random.key)(jnp.arange(256))
+    states, metrics = jax.jit(jax.vmap(pgjax.train, (0, None)))(keys, config)
+    tau = jax.jit(jax.vmap(pgjax.sample_trajectories, (0, 0, None)))(keys, states, config)
+    found = [*jax.tree.leaves(states.params), jax.random.key_data(states.key), metrics.objective]
+    for leaf in (*found, tau.obs[:, 0]):
+        assert len(np.unique(np.asarray(leaf).reshape(256, -1), axis=0)) == 256
+    assert np.unique(tau.action).size == tau.action.size
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_an_evaluation_between_two_updates_changes_no_bit(deterministic):
+    config = pgjax.ppo("CartPole-v1", normalize_observations=True, **STREAMS, **LINEAR)
+    state, _ = pgjax.update(pgjax.init(jax.random.key(0), config), config)
+    expected = bits(pgjax.update(state, config))
+    before = bits(state)
+    pgjax.evaluate(jax.random.key(0), state, config, 4, deterministic)
+    jax.tree.map(np.testing.assert_array_equal, bits(state), before)
+    jax.tree.map(np.testing.assert_array_equal, bits(pgjax.update(state, config)), expected)
+
+
+def bits(tree):
+    """A copy in NumPy."""
+
+    def one(leaf):
+        typed = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.array(jax.random.key_data(leaf) if typed else leaf)
+
+    return jax.tree.map(one, tree)
