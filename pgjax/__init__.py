@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pgjax import tabular
+    from pgjax.adapters import from_brax, from_craftax, from_navix
+    from pgjax.checking import check_environment
     from pgjax.checkpoints import load, save
     from pgjax.components import component
     from pgjax.config import Config
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from pgjax.estimators import GAE, ActionValue, RewardToGo, TotalReturn
     from pgjax.evaluation import evaluate
     from pgjax.finite_mdp import FiniteMDP
+    from pgjax.gymnasium_bridge import evaluate_in_gymnasium
     from pgjax.memory import MemoryEstimate, memory_estimate
     from pgjax.networks import CNN, MLP, Recurrent
     from pgjax.objectives import (
@@ -80,8 +83,13 @@ __all__ = [
     "TrainState",
     "Trajectories",
     "actor_critic",
+    "check_environment",
     "component",
     "evaluate",
+    "evaluate_in_gymnasium",
+    "from_brax",
+    "from_craftax",
+    "from_navix",
     "gradient_statistics",
     "init",
     "load",
@@ -106,6 +114,8 @@ __all__ = [
 # Imported when first used: gymnax starts JAX's devices when it is imported, and what must come
 # before that, such as `jax.distributed.initialize`, could not follow `import pgjax` otherwise.
 _MODULES = {
+    "adapters": ("from_brax", "from_craftax", "from_navix"),
+    "checking": ("check_environment",),
     "checkpoints": ("load", "save"),
     "components": ("component",),
     "config": ("Config",),
@@ -113,6 +123,7 @@ _MODULES = {
     "estimators": ("GAE", "ActionValue", "RewardToGo", "TotalReturn"),
     "evaluation": ("evaluate",),
     "finite_mdp": ("FiniteMDP",),
+    "gymnasium_bridge": ("evaluate_in_gymnasium",),
     "memory": ("MemoryEstimate", "memory_estimate"),
     "networks": ("CNN", "MLP", "Recurrent"),
     "objectives": (

@@ -23,23 +23,18 @@ def evaluate_in_gymnasium(
     num_episodes: int = 128,
     deterministic: bool = False,
 ) -> Evaluation:
-    """As `evaluate`, in a Gymnasium environment: one for each episode, all by one policy at a time.
+    """As `evaluate`, but in Gymnasium's own environment, made once for each episode.
 
     Args:
       key: one `jax.random.key`, of the actions and of the environments' seeds.
       state: what to evaluate; its statistics stand still.
       config: what it was trained with; episodes end at its horizon, if not before.
       env_id: as for `gymnasium.make`; None: that of `config.env`.
-      num_episodes: n ≥ 1.
-      deterministic: take each distribution's mode instead of a sample.
-
-    Returns:
-      Returns, lengths, their mean and the 95 % bootstrap percentile interval of the mean.
+      num_episodes, deterministic: as for `evaluate`, whose result this is like.
 
     Raises:
-      ValueError: an id that Gymnasium does not know (the message names the nearest), or an
-        environment whose observations or actions are not those that the policy was made for.
-      TypeError, ValueError: what cannot be, as for `evaluate`.
+      ValueError, TypeError: as for `evaluate`, and an unknown id (the message names the nearest)
+        or one with other observations or actions.
 
     >>> import jax, pgjax
     >>> config = pgjax.Config(env="CartPole-v1")

@@ -65,15 +65,18 @@ def test_a_key_that_is_used_twice_in_a_loop_would_be_noticed(check_keys):
 
 
 def test_256_seeds_have_256_policies_and_noises_of_their_own():
-    config = pgjax.Config(
-        "Pendulum-v1", sampler=pgjax.Episodes(2, horizon=3), num_updates=1
-    ).replace(**{"network.hidden_sizes": (3,), "optimizer": pgjax.SGD()})
+    config = pgjax.reinforce("Pendulum-v1", num_updates=1).replace(
+        **{"network.hidden_sizes": (3,), "sampler": pgjax.Episodes(2, horizon=3)}
+    )
     keys = jax.vmap(jax.random.key)(jnp.arange(256))
-    states, metrics = jax.jit(jax.vmap(pgjax.train, (0, None)))(keys, config)
-    tau = jax.jit(jax.vmap(pgjax.sample_trajectories, (0, 0, None)))(keys, states, config)
-    found = [*jax.tree.leaves(states.params), jax.random.key_data(states.key), metrics.objective]
-    for leaf in (*found, tau.obs[:, 0]):
+    start = jax.vmap(pgjax.init, (0, None))(keys, config)
+    kernels = [leaf for leaf in jax.tree.leaves(start.params) if leaf.ndim == 3]
+    _, metrics = jax.vmap(pgjax.train, (0, None))(keys, config)
+    tau = jax.vmap(pgjax.sample_trajectories, (0, 0, None))(keys, start, config)
+    found = [*kernels, jax.random.key_data(start.key), metrics.objective, tau.obs[:, 0]]
+    for leaf in found:
         assert len(np.unique(np.asarray(leaf).reshape(256, -1), axis=0)) == 256
+    assert len(kernels) == 2
     assert np.unique(tau.action).size == tau.action.size
 
 

@@ -50,7 +50,8 @@ def flags(shape):
 @st.composite
 def episodes(draw):
     """Whole episodes, some of them empty; how each ended: by itself, by the limit, or by both."""
-    lengths = np.array(draw(st.lists(st.integers(0, T), min_size=M, max_size=M)))
+    ragged = st.lists(st.integers(0, T), min_size=M, max_size=M)
+    lengths = np.array(draw(ragged | st.just([T] * M)))
     time = np.arange(T)[:, None]
     last, valid = time == lengths - 1, time < lengths
     terminated = draw(flags(M))
@@ -291,6 +292,32 @@ def test_the_gradient_is_the_sum_over_steps_in_any_chunks_order_and_on_any_devic
     for found in (gradient(tau, weights), gradient(permuted, weights[:, order])):
         for leaf in jax.tree.leaves(found):
             np.testing.assert_allclose(leaf, expected[leaf.shape], rtol=1e-4, atol=1e-3)
+
+
+@functools.cache
+def windowed_sum(length, least, ragged):
+    """Of each valid step's number times its row, counted from 1."""
+
+    def weighted(context, chunk):
+        return jnp.sum(jnp.where(chunk.valid, chunk.data * (chunk.time + 1), 0.0))
+
+    @jax.jit
+    def total(numbers, valid):
+        return chunks.summed(weighted, (), *chunks.windows(numbers, valid, length), ragged)
+
+    with mock.patch.multiple(chunks, _CHUNK_SIZE=1, _LEAST_WINDOWS=least):
+        total(np.zeros((T, M), np.float32), np.zeros((T, M), bool))
+    return total
+
+
+@pytest.mark.parametrize(("length", "least"), [(1, 3), (2, 1), (4, 3), (0, 100)])
+@pytest.mark.parametrize("ragged", [False, True])
+@few
+@given(numbers=floats((T, M)), tau=segments())
+def test_every_step_counts_once_in_windows_of_any_length(length, least, ragged, numbers, tau):
+    found = windowed_sum(length, least, ragged)(numbers, tau.valid)
+    expected = np.sum(np.where(tau.valid, numbers, 0.0) * np.arange(1.0, T + 1)[:, None])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
 log_std = st.floats(-4, 0.5, width=32)

@@ -64,13 +64,17 @@ _RESUME = "import sys, pgjax\nfor folder in sys.argv[1:]:\n    pgjax.resume(fold
 def folder(tmp_path_factory):
     """Of each case, a run without and one with an interruption, resumed in another process."""
     root = tmp_path_factory.mktemp("runs")
+    # As on the command line, a program that was compiled once is not compiled again.
+    programs = str(tmp_path_factory.mktemp("programs"))
+    jax.config.update("jax_compilation_cache_dir", programs)
     for number, config in enumerate(CASES.values()):
         pgjax.run(config, 3, root / f"{number}-whole")
         interrupted = pgjax.run(config, 3, root / f"{number}-parts", _interrupt_after(1))
         assert interrupted.interrupted == signal.SIGINT
         assert int(interrupted.state.num_updates) < 5
     parts = [str(root / f"{number}-parts") for number in range(len(CASES))]
-    subprocess.run([sys.executable, "-c", _RESUME, *parts], check=True)
+    cached = {**os.environ, "JAX_COMPILATION_CACHE_DIR": programs}
+    subprocess.run([sys.executable, "-c", _RESUME, *parts], check=True, env=cached)
     return root
 
 
