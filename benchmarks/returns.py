@@ -29,6 +29,7 @@ from matplotlib.figure import Figure
 
 import pgjax
 from pgjax import presets, serialization
+from pgjax.curves import interquartile_mean
 
 # Whole episodes and no critic: what the lecture's estimator reaches by itself.
 REINFORCE: dict[str, dict[str, Any]] = {
@@ -208,18 +209,6 @@ def summary(returns: np.ndarray) -> dict[str, Any]:
         "worst": significant(returns.min()),
         "seeds": [significant(x) for x in returns],
     }
-
-
-def interquartile_mean(values: np.ndarray) -> np.ndarray:
-    """Mean of the middle half along the last axis, values at its edges counted in part.
-
-    Source: Agarwal et al. (2021), Deep reinforcement learning at the edge of the statistical
-      precipice.
-    """
-    ordered, n = np.sort(values, axis=-1), values.shape[-1]
-    places = np.arange(n)
-    weights = np.clip(np.minimum(places + 1, 0.75 * n) - np.maximum(places, 0.25 * n), 0.0, 1.0)
-    return ordered @ weights / weights.sum()
 
 
 def save(folder: Path, quick: bool, results: list[dict[str, Any]]) -> None:

@@ -103,7 +103,7 @@ def replace(node: Any, changes: dict[str, Any], path: str = "") -> Any:
             direct[name] = value
     for name, inner in nested.items():
         child = direct.get(name, getattr(node, name))
-        if not dataclasses.is_dataclass(child):
+        if not dataclasses.is_dataclass(child) or isinstance(child, type):
             first = next(iter(inner))
             raise ValueError(
                 f"{path}{name}.{first} cannot be set: {path}{name} is {child!r}, without fields"

@@ -74,7 +74,7 @@ def to_dict(config: Config) -> dict[str, Any]:
     params = config.env_params
     data["env_params"] = None if params is None else _fields(params)
     data |= {field: _named(field, getattr(config, field)) for field in COMPONENTS}
-    return data | {name: getattr(config, name) for name in PLAIN}
+    return data | {name: _plain(getattr(config, name)) for name in PLAIN}
 
 
 def from_dict(data: dict[str, Any]) -> Config:
@@ -90,8 +90,7 @@ def from_dict(data: dict[str, Any]) -> Config:
     for field in COMPONENTS.keys() & fields.keys():
         fields[field] = _component(field, fields[field])
     if fields["env_params"] is not None:
-        defaults = environments.default_params(fields["env"])
-        fields["env_params"] = defaults.replace(**fields["env_params"])
+        fields["env_params"] = _params(fields["env"], fields["env_params"])
     try:
         return Config(**fields)
     except TypeError as error:
@@ -129,6 +128,17 @@ def _component(field: str, data: dict[str, Any]) -> Any:
         return classes[name](**values)
     except TypeError as error:
         raise ValueError(f"{field} is not one of this version's: {error}") from error
+
+
+def _params(env: str, values: dict[str, Any]) -> Any:
+    """An environment's parameters; arrays where its own are."""
+    defaults = environments.default_params(env)
+    arrays = {
+        name: np.asarray(value, getattr(defaults, name).dtype)
+        for name, value in values.items()
+        if isinstance(value, list) and hasattr(getattr(defaults, name, None), "dtype")
+    }
+    return defaults.replace(**{**values, **arrays})
 
 
 def _value(value: Any) -> Any:

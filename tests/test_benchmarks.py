@@ -133,3 +133,10 @@ def test_first_run(tmp_path):
         assert positive(row["stochastic"], row["run_seconds"], row["steps_per_second"])
         assert row["process_seconds"] > row["run_seconds"] + row["compile_seconds"]
     assert found["solved"] == 0
+
+
+def test_soak(tmp_path):
+    found = run("soak", tmp_path)
+    assert positive(*found["memory_mib"], *found["open_files"], *found["speeds"])
+    assert len(found["memory_mib"]) == len(found["seconds"]) >= 8
+    assert abs(found["files_growth"]) <= 5

@@ -66,6 +66,18 @@ def test_env_params_and_traced_floats_survive(tmp_path, trained):
     assert np.float32(loaded.optimizer.learning_rate) == np.float32(0.1)
 
 
+@pytest.mark.parametrize("env", pgjax.presets.tuned())
+def test_every_environments_params_survive(env):
+    params = pgjax.environments.default_params(env)
+    config = pgjax.Config(env=env, env_params=params, num_updates=np.int64(3))
+    text = json.dumps(pgjax.serialization.to_dict(config))
+    found = pgjax.serialization.from_dict(json.loads(text))
+    assert jax.tree.structure(found) == jax.tree.structure(config)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(config), strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert np.shape(a) == np.shape(b)
+
+
 def test_saving_again_replaces_and_leaves_nothing_behind(path, trained):
     later, _ = pgjax.update(trained, CONFIG)
     pgjax.save(path, later, CONFIG)

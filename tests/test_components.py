@@ -217,7 +217,9 @@ def test_a_config_of_axes_vmaps_train_over_learning_rates():
         chex.assert_trees_all_close(params, alone.state.params, rtol=1e-5, atol=1e-6)
         chex.assert_trees_all_close(metrics, alone.metrics, rtol=1e-5, atol=1e-6)
     start = pgjax.init(key, SMALL).params
-    chex.assert_trees_all_equal(jax.tree.map(lambda x: x[0], swept.state.params), start)
+    # Another program may round the same initial draw otherwise, in the last bit.
+    unmoved = jax.tree.map(lambda x: x[0], swept.state.params)
+    chex.assert_trees_all_close(unmoved, start, rtol=1e-6, atol=0.0)
     kernels = next(x for x in jax.tree.leaves(swept.state.params) if x.ndim == 3)
     assert (kernels[1] != kernels[2]).all()
 

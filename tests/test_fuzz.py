@@ -117,7 +117,7 @@ def test_random_configs_trace_or_give_one_of_our_errors():
             assert found.metrics.episode_return.shape == (config.num_updates,)
     assert len(traced) == 40
     assert 1000 < len(refusals) < 4500
-    assert not [(file, text) for file, text in refusals if file not in OURS]
+    assert {text for file, text in refusals if file not in OURS} == set()
 
 
 _TEXT = """
@@ -147,7 +147,7 @@ def nothing_runs(monkeypatch, tmp_path):
 def test_random_command_lines_never_show_a_traceback(nothing_runs, capsys, tmp_path):
     chance, reached = random.Random(1), 0
     for _ in range(300):
-        words = [chance.choice(_WORDS[:9])] if chance.random() < 0.9 else []
+        words = [chance.choice(_WORDS[:9])] if chance.random() < 0.6 else ["train", "Catch-bsuite"]
         words += [chance.choice(_WORDS) for _ in range(chance.randrange(7))]
         if words[:1] == ["envs"] and len(words) == 1:
             continue

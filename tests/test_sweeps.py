@@ -1,3 +1,5 @@
+import os
+
 """Sweeps: each run is what `train` gives, wherever and beside whatever it ran."""
 
 import subprocess
@@ -189,23 +191,34 @@ def test_a_seed_that_does_not_fit():
         pgjax.sweep(jax.random.key(0), CONFIG, grid, num_seeds=2, memory_limit=1000)
 
 
-@pytest.mark.parametrize(
-    ("env", "num_seeds", "changes"),
-    [
-        ("CartPole-v1", 1, {}),
-        ("CartPole-v1", 4, {"sampler.num_trajectories": 256}),
-        ("Breakout-MinAtar", 2, {"sampler.num_trajectories": 16}),
-        ("Pendulum-v1", 8, {"network.hidden_sizes": (256, 256)}),
-    ],
-)
-def test_the_memory_estimate_is_what_the_program_takes(env, num_seeds, changes):
+_MEMORY = """
+import jax, numpy as np, pgjax
+from pgjax import memory, sweeps
+
+for env, num_seeds, changes in (
+    ("CartPole-v1", 1, {}),
+    ("CartPole-v1", 4, {"sampler.num_trajectories": 256}),
+    ("Breakout-MinAtar", 2, {"sampler.num_trajectories": 16}),
+    ("Pendulum-v1", 8, {"network.hidden_sizes": (256, 256)}),
+):
     config = pgjax.config.checked(pgjax.Config(env).replace(**changes))
     keys = jax.random.split(jax.random.key(0), num_seeds)
     varies = (False,) * len(jax.tree.leaves(config))
-    compiled = sweeps._train_members.lower(keys, config, np.float32(np.inf), varies, None).compile()
-    found = compiled.memory_analysis()
+    lowered = sweeps._train_members.lower(keys, config, np.float32(np.inf), varies, None)
+    found = lowered.compile().memory_analysis()
     taken = found.temp_size_in_bytes + found.output_size_in_bytes + found.argument_size_in_bytes
-    assert 0.8 < memory.memory_estimate(config, num_seeds).total / taken < 1.7
+    print(memory.memory_estimate(config, num_seeds).total / taken)
+"""
+
+
+def test_the_memory_estimate_is_what_the_program_takes():
+    # In a process of its own, compiled as users' are: these tests' own programs are not optimized.
+    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, "-c", _MEMORY]
+    found = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    ratios = [float(line) for line in found.stdout.split()]
+    assert len(ratios) == 4
+    assert all(0.8 < ratio < 1.7 for ratio in ratios), ratios
 
 
 def test_the_memory_estimate_counts_seeds():
