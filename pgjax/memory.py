@@ -15,8 +15,9 @@ from pgjax.types import PyTree
 # Arrays [T, m] beside the stored trajectories while weights are computed: the weights, the returns,
 # the baselines, and what their sums need.
 _WORKING_ARRAYS = 4
-# The parameters, the gradient, its sum over chunks, Optax's updates, the state before and after.
-_STATE_COPIES = 4
+# Of the state, which holds the parameters three times: before and after, and in between the
+# gradient, its sum over chunks, and Optax's updates.
+_STATE_COPIES = 3
 _SHARE_OF_AVAILABLE = 0.5
 
 

@@ -1,7 +1,6 @@
-import os
-
 """Sweeps: each run is what `train` gives, wherever and beside whatever it ran."""
 
+import os
 import subprocess
 import sys
 import textwrap
