@@ -14,7 +14,6 @@ import shtab
 
 from pgjax import (
     checkpoints,
-    curves,
     diagnosis,
     distributed,
     environments,
@@ -175,8 +174,7 @@ def plot(arguments: list[str]) -> int:
     options = parsers.plot().parse(arguments)
     plots.check_format(options.output)
     records = [folders.read(path) for path in options.runs]
-    found = curves.curves(records, options.x)
-    plots.learning_curves(records, options.output, options.x, options.title)
+    found = plots.learning_curves(records, options.output, options.x, options.title)
     for record in records:
         if record.dropped:
             print(f"{record.path}: {record.dropped} lines of metrics.csv are not whole, left out")

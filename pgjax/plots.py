@@ -24,7 +24,7 @@ def check_format(path: Path) -> None:
 
 def learning_curves(
     records: Sequence[Record], path: str | os.PathLike, axis: str = "env_steps", title: str = ""
-) -> None:
+) -> list[Curve]:
     """Mean episode return of runs, those of one config as one curve, as a PNG or SVG.
 
     Args:
@@ -32,6 +32,9 @@ def learning_curves(
       path: ends in .png or .svg.
       axis: what to draw against: "env_steps", "seconds" or "update".
       title: of the picture; by default, the run folder's or the environment's name.
+
+    Returns:
+      The curves that were drawn.
 
     Raises:
       ValueError: another format; as for `curves`.
@@ -50,6 +53,7 @@ def learning_curves(
     if len(found) > 1:
         axes.legend(frameon=False, fontsize=8)
     figure.savefig(path)
+    return found
 
 
 def heat_map(
