@@ -70,6 +70,7 @@ def resume(arguments: list[str]) -> int:
     options = parsers.resume().parse(arguments)
     _check_options(options)
     facts = folders.read_facts(options.run)
+    options.metrics_every = facts["metrics_every"]  # of the events, too
     state, config = checkpoints.load(options.run)
     made = int(state.num_updates)
     mesh = startup.mesh(options, config.sampler)
@@ -125,8 +126,8 @@ def _observers(
     with contextlib.ExitStack() as stack:
         observers = [stack.enter_context(reports.progress(config.num_updates))]
         if options.tensorboard:
-            every = getattr(options, "metrics_every", 1)
-            observers.append(stack.enter_context(events.writer(directory / "tensorboard", every)))
+            folder = directory / "tensorboard"
+            observers.append(stack.enter_context(events.writer(folder, options.metrics_every)))
 
         def on_block(progress):
             for observe in observers:

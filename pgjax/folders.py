@@ -126,7 +126,9 @@ def read_facts(path: Path) -> dict[str, Any]:
         seed, target = facts["seed"], facts["stop_at_return"]
         if not isinstance(facts["config"], dict) or not isinstance(seed, int):
             raise ValueError("its config or seed is none")
-        return {**facts, "stop_at_return": float("inf") if target is None else float(target)}
+        target = float("inf") if target is None else float(target)
+        every = max(1, int(facts.get("metrics_every", 1)))
+        return {**facts, "stop_at_return": target, "metrics_every": every}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} cannot be read ({error!r})") from error
 

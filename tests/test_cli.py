@@ -51,8 +51,9 @@ def test_runs_are_plotted_rendered_and_resumed(tmp_path, capsys, monkeypatch):
     assert (code, err) == (0, "")
     assert re.search(r"returns shown +-?1, -?1\n", out)
     assert (tmp_path / "runs/a0/episodes.gif").read_bytes()[:6] == b"GIF89a"
-    code, out, err = run(capsys, "resume", folders[0], "--num-updates", "5")
+    code, out, err = run(capsys, "resume", folders[0], "--num-updates", "5", "--tensorboard")
     assert (code, err) == (0, "")
+    assert len(list((tmp_path / "runs/a0/tensorboard").iterdir())) >= 1
     assert "updates               5 of 5" in out
     assert max(map(len, out.splitlines())) <= 80
 
