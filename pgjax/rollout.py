@@ -278,7 +278,13 @@ def unroll(
         times = first_step + jnp.arange(length, dtype=jnp.int32)
 
         def row(carry, inputs):
-            return step(carry, *inputs, policy, variables, environment, bounds, deterministic)
+            rest = policy, variables, environment, bounds, deterministic
+            after, taken = step(carry, *inputs, *rest)
+            if bounds.restarts:
+                # Numbers that no block begins with.
+                number = bounds.horizon + inputs[0]
+                after = _restarted(keys, number, after, carry.running, policy, environment)
+            return after, taken
 
         carry, taken = jax.lax.scan(row, carry, (times, noise, _split_each(step_keys, length)))
         return first_step + length, carry, record(recorded, first_step, taken)
@@ -355,19 +361,22 @@ def step(
     )
     following = jax.vmap(policy.follow, (None, 0, 0))(variables, obs, step.obs)
     following = jax.tree.map(lambda new, old: _where(running, new, old), following, obs)
-    after = Carry(following, step.env_state, running & ~step.terminated & ~truncated)
-    if bounds.restarts:
-        after = _restarted(keys, after, running, policy, environment)
-    return after, taken
+    return Carry(following, step.env_state, running & ~step.terminated & ~truncated), taken
 
 
 def _restarted(
-    keys: Array, carry: Carry, running: Array, policy: Policy, environment: Environment
+    keys: Array,
+    number: Array,
+    carry: Carry,
+    running: Array,
+    policy: Policy,
+    environment: Environment,
 ) -> Carry:
-    """Those that were not running at this step, at the start of their next episode."""
+    """Those that were not running at a step, at the start of their next episode."""
 
     def restart(carry):
-        obs, env_state = jax.vmap(environment.reset)(keys)
+        reset_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+        obs, env_state = jax.vmap(environment.reset)(reset_keys)
         obs, env_state = jax.tree.map(
             lambda new, old: _where(running, old, new),
             (jax.vmap(policy.begin)(obs), env_state),

@@ -18,6 +18,7 @@ CONFIGS = {
     "reinforce": pgjax.reinforce(CHAIN, num_updates=2, **LINEAR),
     "value": pgjax.reinforce(CHAIN, **{"estimator.baseline": "value"}, **LINEAR),
     "ppo": pgjax.ppo("CartPole-v1", normalize_observations=True, **STREAMS, **LINEAR),
+    "streams": pgjax.ppo(CHAIN, **STREAMS, **LINEAR),
     "natural": pgjax.natural_policy_gradient("CartPole-v1", **STREAMS, **LINEAR),
     "recurrent": pgjax.ppo("CartPole-v1", network=pgjax.Recurrent(pgjax.MLP(()), 2), **STREAMS),
     "beta": pgjax.reinforce("Pendulum-v1", distribution="beta", **{"sampler.horizon": 3}, **LINEAR),
