@@ -57,7 +57,6 @@ REINFORCE: dict[str, dict[str, Any]] = {
 }
 QUICK = ("Catch-bsuite",)
 NUM_SEEDS, NUM_SEEDS_GRIDS = 10, 6
-FIRST_UPDATES = 122  # of MinAtar's 1 220, which are ten million steps: the first million
 EVALUATION_SEED = 1_000_000
 NUM_RESAMPLES = 10_000
 CURVE_POINTS = 200  # at most, of those that are stored for each seed
@@ -99,10 +98,6 @@ def cases(names: list[str] | None, quick: bool) -> list[tuple[str, pgjax.Config]
     """What to train: a label and a config each, environment by environment."""
     found = []
     for env in presets.tuned():
-        if env.endswith("MinAtar"):
-            first = pgjax.preset(env, num_updates=FIRST_UPDATES)
-            found.append((f"{presets.algorithm(env)}, first million", first))
-            continue
         found.append((presets.algorithm(env), pgjax.preset(env)))
         plain = pgjax.reinforce(env, **REINFORCE.get(env, {}))
         if env in REINFORCE and plain != found[-1][1]:
