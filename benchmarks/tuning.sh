@@ -13,8 +13,8 @@ tune() {
   if [ "$wanted" = "  " ] || [[ "$wanted" == *" $1 "* ]]; then python tune.py "$@"; fi
 }
 
-# decaying RATE UPDATES: a learning rate that falls linearly to 0.
-decaying() {
+# falling START UPDATES: a number that falls linearly to 0.
+falling() {
   echo "pgjax.Schedule(optax.linear_schedule,init_value=$1,end_value=0.0,transition_steps=$2)"
 }
 
@@ -26,16 +26,21 @@ normalized="normalize_observations=True"
 continuous="$normalized distribution=normal"
 
 tune Acrobot-v1 ppo --set $normalized sampler.length=128 \
-  --grid "$rate=$(decaying 3e-3 120),$(decaying 1e-2 120),$(decaying 2e-2 120)" \
+  --grid "$rate=$(falling 3e-3 120),$(falling 1e-2 120),$(falling 2e-2 120)" \
   estimator.gae_lambda=0.9,0.95 estimator.discount=0.98,0.99,1.0
 
 passes="objective.epochs=10 objective.minibatches=16 critic.epochs=5 critic.minibatches=16"
 tune Pendulum-v1 ppo --set $continuous $passes sampler.num_envs=32 sampler.length=200 \
-  num_updates=150 --grid "$rate=$(decaying 7e-4 150),$(decaying 1e-3 150)" \
+  num_updates=150 --grid "$rate=$(falling 7e-4 150),$(falling 1e-3 150)" \
   distribution=normal,tanh_normal estimator.discount=0.93,0.95,0.97 --episodes 256
 
 tune MountainCar-v0 ppo --set $normalized sampler.length=128 \
-  --grid "$rate=$(decaying 2e-3 120),$(decaying 5e-3 120)" estimator.gae_lambda=0.95,0.98,1.0
+  --grid "$rate=$(falling 2e-3 120),$(falling 5e-3 120)" estimator.gae_lambda=0.95,0.98,1.0
+
+for env in Acrobot-v1 MountainCar-v0; do
+  tune $env preset --num-seeds 6 --set optimizer.max_gradient_norm=0.5 \
+    --grid "$rate=$(falling 5e-3 120),$(falling 1e-2 120),$(falling 2e-2 120)"
+done
 
 tune MountainCarContinuous-v0 ppo --set $continuous sampler.length=128 num_updates=100 \
   --grid $rate=1e-3,3e-3 estimator.discount=0.99,0.999
@@ -50,17 +55,18 @@ tune DeepSea-bsuite reinforce --set sampler.num_trajectories=1024 num_updates=10
   --grid $rate=1e-3,3e-3,1e-2
 tune UmbrellaChain-bsuite reinforce --set sampler.num_trajectories=512 num_updates=100 \
   --grid $rate=3e-3,1e-2
-tune DiscountingChain-bsuite reinforce --set sampler.num_trajectories=256 \
-  --grid $rate=3e-3,1e-2 num_updates=60,120
+tune DiscountingChain-bsuite reinforce --set sampler.num_trajectories=256 num_updates=120 \
+  --num-seeds 10 --grid $rate=1e-2,2e-2 \
+  objective.entropy_coefficient="$(falling 0.03 60),$(falling 0.1 60)"
 tune MemoryChain-bsuite reinforce --set "$(memory 32)" num_updates=100 \
   sampler.num_trajectories=128 sampler.horizon=8 --grid $rate=3e-3,1e-2
 tune SimpleBandit-bsuite reinforce --set sampler.num_trajectories=128 num_updates=60 \
   --grid $rate=3e-3,1e-2
 
 tune FourRooms-misc ppo --set sampler.num_envs=128 estimator.discount=0.98 \
-  --grid $rate=1e-3,3e-3 objective.entropy_coefficient=0.0,0.01
+  --grid $rate=1e-3,3e-3 objective.entropy_coefficient=0.0,0.01,0.03,0.1
 tune FrozenLake-misc ppo --set sampler.num_envs=128 --episodes 1024 \
-  --grid "$rate=$(decaying 3e-3 120)" estimator.discount=0.99,1.0
+  --grid "$rate=$(falling 3e-3 120)" estimator.discount=0.99,1.0
 tune FrozenLake-misc reinforce --set sampler.num_trajectories=256 num_updates=150 \
   --grid $rate=3e-3,1e-2,3e-2
 tune MetaMaze-misc ppo --set "$(memory 64)" sampler.num_envs=128 sampler.length=50 \

@@ -86,11 +86,15 @@ ALGORITHMS = {
 }
 
 
+def _falling(start: float, updates: int) -> Schedule:
+    """From a value linearly to 0 over so many updates."""
+    numbers = {"init_value": start, "end_value": 0.0, "transition_steps": updates}
+    return Schedule(optax.linear_schedule, **numbers)
+
+
 def _decaying(rate: float, updates: int) -> dict[str, Any]:
-    """So many updates, with a learning rate that falls linearly to 0 over them."""
-    numbers = {"init_value": rate, "end_value": 0.0, "transition_steps": updates}
-    schedule = Schedule(optax.linear_schedule, **numbers)
-    return {"optimizer.learning_rate": schedule, "num_updates": updates}
+    """So many updates, with a learning rate that falls to 0 over them."""
+    return {"optimizer.learning_rate": _falling(rate, updates), "num_updates": updates}
 
 
 def _episodes(number: int) -> dict[str, Any]:
@@ -101,6 +105,8 @@ def _segments(num_envs: int, length: int) -> dict[str, Any]:
     return {"sampler.num_envs": num_envs, "sampler.length": length}
 
 
+# Without it, a few large steps end what a high rate learns.
+_CLIPPED = {"optimizer.max_gradient_norm": 0.5}
 _NORMALIZED = {"normalize_observations": True}
 _CONTINUOUS = {"distribution": "normal", **_NORMALIZED}
 _MEMORY = {"network": Recurrent(MLP((32,)), 32)}
@@ -109,8 +115,7 @@ _MINATAR = {
     "objective.entropy_coefficient": 0.01,
     "objective.minibatches": 8,
     "critic.minibatches": 8,
-    # Without it, a few large steps end what a rate this high learns.
-    "optimizer.max_gradient_norm": 0.5,
+    **_CLIPPED,
     **_segments(64, 128),
     **_decaying(5e-3, 1220),  # ten million steps
 }
@@ -123,6 +128,7 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
         {
             **_NORMALIZED,
             "estimator.discount": 1.0,
+            **_CLIPPED,
             **_segments(64, 128),
             **_decaying(2e-2, 120),
         },
@@ -145,6 +151,7 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
         {
             **_NORMALIZED,
             "estimator.gae_lambda": 1.0,
+            **_CLIPPED,
             **_segments(64, 128),
             **_decaying(5e-3, 120),
         },
@@ -165,13 +172,21 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
         {**_MEMORY, **_episodes(128), "sampler.horizon": 8, **_decaying(1e-2, 100)},
     ),
     "UmbrellaChain-bsuite": ("reinforce", {**_episodes(512), **_decaying(1e-2, 100)}),
-    "DiscountingChain-bsuite": ("reinforce", {**_episodes(256), **_decaying(1e-2, 120)}),
+    "DiscountingChain-bsuite": (
+        "reinforce",
+        {
+            **_episodes(256),
+            "objective.entropy_coefficient": _falling(0.03, 60),
+            "optimizer.learning_rate": 2e-2,
+            "num_updates": 120,
+        },
+    ),
     "SimpleBandit-bsuite": ("reinforce", {**_episodes(128), **_decaying(1e-2, 60)}),
     "FourRooms-misc": (
         "ppo",
         {
             "estimator.discount": 0.98,
-            "objective.entropy_coefficient": 0.01,
+            "objective.entropy_coefficient": 0.03,
             **_segments(128, 64),
             **_decaying(3e-3, 120),
         },
