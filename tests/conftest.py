@@ -18,6 +18,19 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Whole runs, processes of their own, several devices: `-m "not slow"` leaves them out.
+_SLOW = """
+    adapters all_environments benchmarks checking cli crashes curves distributed evaluation fuzz
+    gymnasium learning monte_carlo nan notebooks observations package parallel presets readme
+    recurrent rendering resume runs sweeps training
+"""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem.removeprefix("test_") in _SLOW.split():
+            item.add_marker("slow")
+
 
 @pytest.fixture(autouse=True)
 def _rank_promotion_inside_gymnax(request):
