@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The sweeps that the presets were chosen from, environment by environment, by sampled returns.
-# All of them, or those of some environments:
+# The sweeps that the presets were chosen from, environment by environment, by sampled returns; those
+# that were run one after another are one grid here. All of them, or those of some environments:
 #
 #     bash benchmarks/tuning.sh [ENV ...]
 set -euo pipefail

@@ -66,7 +66,7 @@ def check_environment(
             raise ValueError("\n- ".join([f"{subject.name} has {len(lines)} fault(s)", *lines]))
 
 
-def _found(subject: "Subject", stage: tuple) -> list["Fault"]:
+def _found(subject: Subject, stage: tuple) -> list[Fault]:
     """What the stage's checks find; of what one check finds of one part, the first."""
     wrong = {}
     for check in stage:
@@ -169,9 +169,8 @@ def _transition_faults(subject: Subject, part: str, names: tuple[str, ...]) -> I
     try:
         result = subject.traced(part)
     except Exception as error:
-        yield faults.raised(
-            part, error, f"a transition for the action {faults.shape(subject.action)}"
-        )
+        action = faults.shape(subject.action)
+        yield faults.raised(part, error, f"a transition for the action {action}")
         return
     wrong = list(faults.wrong_length(part, result, names))
     yield from wrong
@@ -192,9 +191,8 @@ def _info_faults(part: str, obs: PyTree, info: Any) -> Iterator[Fault]:
         keys = ", ".join(map(repr, info)) or "nothing"
         yield Fault(f"{part}: info", f"{keys}", "'final_observation', that before any reset")
     elif part == "step":
-        yield from faults.changed(
-            f"{part}: info['final_observation']", obs, info["final_observation"]
-        )
+        final = info["final_observation"]
+        yield from faults.changed(f"{part}: info['final_observation']", obs, final)
 
 
 def _nothing_traced_is_kept(subject: Subject) -> Iterator[Fault]:
@@ -269,12 +267,7 @@ def _observations_stay_in_their_space(subject: Subject) -> Iterator[Fault]:
 def _limits_end_episodes(subject: Subject) -> Iterator[Fault]:
     for params, run in subject.runs:
         limit = getattr(params, "max_steps_in_episode", None)
-        late = (
-            []
-            if limit is None
-            else trials.ages(run)[(trials.ages(run) >= limit) & ~trials.ended(run)]
-        )
-        if len(late):
+        if limit is not None and np.any((trials.ages(run) >= limit) & ~trials.ended(run)):
             found = f"no end at step {limit:g} of an episode, with max_steps_in_episode={limit:g}"
             yield Fault("step: truncated", found, "True there")
 
@@ -296,9 +289,9 @@ def _stopped_clocks(run: Run) -> Iterator[Fault]:
 
 
 def _early_truncation(run: Run, limit: int | None) -> Iterator[Fault]:
-    early = [
-        e for e in trials.episodes(run) if e.truncated and limit is not None and e.length < limit
-    ]
+    if limit is None:
+        return
+    early = [e for e in trials.episodes(run) if e.truncated and e.length < limit]
     if early and all(episode.number > 0 for episode in early):
         found = f"True at step {early[0].length} of an episode after an automatic reset"
         yield Fault("step: truncated", found, f"True at step {limit:g}, as in first episodes")

@@ -172,14 +172,14 @@ def leaves(part: str, tree: PyTree) -> list[tuple[str, Any]]:
     return [(part + jax.tree_util.keystr(path), leaf) for path, leaf in found]
 
 
-def numbers(leaf: Any) -> np.ndarray:
+def _numbers(leaf: Any) -> np.ndarray:
     """A leaf in NumPy; of a key, its data."""
     is_key = jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
 
 def _close(one: Any, other: Any, tolerance: float) -> np.ndarray:
-    one, other = numbers(one), numbers(other)
+    one, other = _numbers(one), _numbers(other)
     if not np.issubdtype(one.dtype, np.floating):
         return np.asarray(one == other)
     return np.isclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
@@ -196,7 +196,7 @@ def first_unequal(one: PyTree, other: PyTree) -> tuple[str, str]:
     for ours, theirs in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         close = _close(ours, theirs, TOLERANCE)
         for index in np.argwhere(~close)[:1]:
-            both = (numbers(x)[tuple(index)] for x in (ours, theirs))
+            both = (_numbers(x)[tuple(index)] for x in (ours, theirs))
             return tuple(f"{x}" if x.dtype == bool else f"{x:.6g}" for x in both)
     raise AssertionError("no difference")
 
@@ -214,6 +214,6 @@ def differences(ones: list[dict], others: list[dict]) -> Iterator[tuple[str, int
 def same(one: Any, other: Any) -> bool:
     """Whether an attribute is what it was: arrays and plain values by value, others by identity."""
     if isinstance(one, (np.ndarray, jax.Array)) and isinstance(other, (np.ndarray, jax.Array)):
-        return one.shape == other.shape and np.array_equal(numbers(one), numbers(other))
+        return one.shape == other.shape and np.array_equal(_numbers(one), _numbers(other))
     simple = isinstance(one, (int, float, str, bool, type(None)))
     return one == other if simple else one is other

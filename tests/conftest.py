@@ -18,7 +18,8 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Whole runs, processes of their own, several devices: `-m "not slow"` leaves them out.
+# Whole runs, processes of their own, several devices, and doctests of the files of these names:
+# `-m "not slow"` leaves them out.
 _SLOW = """
     adapters all_environments benchmarks checking cli crashes curves distributed evaluation fuzz
     gymnasium learning monte_carlo nan notebooks observations package parallel presets readme
