@@ -83,7 +83,8 @@ class Config(Component):
         """
         config = self
         if self.env_params is None and any(path.startswith("env_params.") for path in changes):
-            config = dataclasses.replace(self, env_params=environments.default_params(self.env))
+            defaults = environments.default_params(changes.get("env", self.env))
+            config = dataclasses.replace(self, env_params=defaults)
         return super(Config, config).replace(**changes)
 
     def build(self) -> tuple[Environment, Policy]:

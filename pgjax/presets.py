@@ -161,10 +161,15 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
         {**_CONTINUOUS, "estimator.discount": 0.999, **_segments(64, 128), **_decaying(1e-3, 100)},
     ),
     "Breakout-MinAtar": ("ppo", _MINATAR),
-    "Asterix-MinAtar": ("ppo", _MINATAR),
-    "Freeway-MinAtar": ("ppo", _MINATAR),
+    # What an action changes shows within a few steps; a λ near 1 adds noise of many more.
+    "Asterix-MinAtar": ("ppo", {**_MINATAR, "estimator.gae_lambda": 0.25}),
+    "Freeway-MinAtar": ("ppo", {**_MINATAR, "estimator.gae_lambda": 0.5}),
     "SpaceInvaders-MinAtar": ("ppo", _MINATAR),
-    "Seaquest-MinAtar": ("ppo", _MINATAR),
+    # Two million steps: they take three times as long as other games'.
+    "Seaquest-MinAtar": (
+        "ppo",
+        {**_MINATAR, "estimator.gae_lambda": 0.5, **_decaying(5e-3, 244)},
+    ),
     "Catch-bsuite": ("reinforce", _decaying(1e-2, 200)),
     "DeepSea-bsuite": ("reinforce", {**_episodes(1024), **_decaying(3e-3, 100)}),
     "MemoryChain-bsuite": (

@@ -261,3 +261,10 @@ def test_a_path_into_env_params_starts_from_the_defaults():
     assert changed.env_params.gravity == 5.0
     defaults = pgjax.environments.default_params("CartPole-v1")
     assert changed.env_params == defaults.replace(gravity=5.0)
+
+
+def test_a_path_into_env_params_and_a_new_environment_start_from_that_ones_defaults():
+    config = pgjax.Config(env="CartPole-v1")
+    changed = config.replace(**{"env": "Pendulum-v1", "env_params.max_steps_in_episode": 40})
+    defaults = pgjax.environments.default_params("Pendulum-v1")
+    assert changed.env_params == defaults.replace(max_steps_in_episode=40)
