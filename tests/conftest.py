@@ -4,9 +4,10 @@ import os
 import tempfile
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Programs run for milliseconds here and are compiled for seconds: a fifth of them, with these.
-_QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-os.environ.setdefault("XLA_FLAGS", _QUICK_TO_COMPILE)
+# Programs run for milliseconds here and are compiled for seconds: with these, a third as long.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 # Programs that commands compile are not kept where the user's are.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="pgjax-tests-")
 
