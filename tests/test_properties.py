@@ -103,7 +103,7 @@ def slow_advantage(tau, state, gamma, trace, t, i):
 
 
 @given(
-    floats(T), arrays(np.float32, T, elements=st.sampled_from([0.0, 0.5, 0.99, 1.0])), floats(())
+    floats(T), arrays(np.float32, T, elements=st.sampled_from([0.0, 0.5, 0.96875, 1.0])), floats(())
 )
 def test_rewards_to_go_are_sums_of_products(rewards, discounts, bootstrap):
     found = jax.jit(reward_to_go)(rewards, discounts, bootstrap)
