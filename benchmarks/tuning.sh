@@ -51,11 +51,18 @@ tune Breakout-MinAtar ppo --set $minatar sampler.length=128 num_updates=244 \
   "network=pgjax.MLP((64,64),'relu')" --num-seeds 2 \
   --grid $rate=1e-3,5e-3 optimizer.max_gradient_norm=None,0.5 critic.learning_rate=1e-3,5e-3
 
-# λ of the games that were slow to learn at 0.95, with the rest as Breakout's sweep left it.
-for game in Asterix Freeway Seaquest; do
-  tune $game-MinAtar preset --set num_updates=244 "$rate=$(falling 5e-3 244)" --num-seeds 2 \
-    --grid estimator.gae_lambda=0.25,0.5,0.65,0.8,0.95 estimator.discount=0.97,0.99
-done
+# Where 0.95 was slow to learn: first whether it is the rate, the entropy or the observations' scale,
+# then λ.
+shorter="num_updates=244 $rate=$(falling 5e-3 244)"
+tune Asterix-MinAtar preset --set num_updates=244 estimator.gae_lambda=0.95 --num-seeds 2 \
+  --grid "$rate=$(falling 1e-3 244),$(falling 2.5e-3 244),$(falling 5e-3 244)" \
+  objective.entropy_coefficient=0.003,0.01,0.05
+tune Asterix-MinAtar preset --set num_updates=244 estimator.gae_lambda=0.95 $normalized \
+  --num-seeds 2 --grid "$rate=$(falling 1e-3 244),$(falling 5e-3 244)"
+tune Asterix-MinAtar preset --set $shorter --num-seeds 2 \
+  --grid estimator.gae_lambda=0.25,0.5,0.65,0.8,0.95 estimator.discount=0.97,0.99
+tune Freeway-MinAtar preset --set $shorter --num-seeds 1 --grid estimator.gae_lambda=0.5,0.8,0.95
+tune Seaquest-MinAtar preset --set $shorter --num-seeds 1 --grid estimator.gae_lambda=0.5,0.95
 
 tune DeepSea-bsuite reinforce --set sampler.num_trajectories=1024 num_updates=100 \
   --grid $rate=1e-3,3e-3,1e-2

@@ -78,6 +78,9 @@ class Config(Component):
     def replace(self, **changes: Any):
         """A copy with the given fields changed; dotted paths reach into what they are made of.
 
+        Where `env_params` is None, a path into it starts from the environment's defaults: those of
+        the new one, if `env` changes as well.
+
         Raises:
           ValueError: a path that does not exist; the message names the nearest one.
         """

@@ -102,6 +102,7 @@ def slow_advantage(tau, state, gamma, trace, t, i):
     return total
 
 
+# Discounts that a float32 holds exactly; hypothesis refuses others.
 @given(
     floats(T), arrays(np.float32, T, elements=st.sampled_from([0.0, 0.5, 0.96875, 1.0])), floats(())
 )
