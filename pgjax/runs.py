@@ -214,11 +214,11 @@ def _run(
     writer: folders.Writer | None,
     directory: str | os.PathLike | None,
 ) -> Run:
-    blocks, (first, advance) = [], _compiled(arrays, start, settings)
+    made, (first, advance) = [], _compiled(arrays, start, settings)
     with _signals() as signals:
         saved = time.monotonic()
         for now in _blocks(first, advance, config.num_updates, settings, signals):
-            blocks.append(now.metrics)
+            _remember(made, now.metrics)
             if writer is not None:
                 writer.append(now.num_updates - len(now.seconds) + 1, now.metrics, now.seconds)
             if settings.on_block is not None:
@@ -230,8 +230,20 @@ def _run(
         state = _save(writer, now, config)
     if writer is not None:
         _picture(writer.path)
-    metrics = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
+    metrics = _joined(*made)
     return _result(config, start, now, state, metrics, settings, signals, directory)
+
+
+def _remember(made: list[Metrics], new: Metrics) -> None:
+    """Adds a block's metrics to those made before, of which there are few parts, each longer than
+    the next: an array for each of the blocks of days would take more than their numbers."""
+    while made and len(made[-1].finite) <= len(new.finite):
+        new = _joined(made.pop(), new)
+    made.append(new)
+
+
+def _joined(*parts: Metrics) -> Metrics:
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 def _picture(path: Path) -> None:
@@ -344,7 +356,8 @@ def _block_size(left: int, made: int, seconds: float) -> int:
 
 
 def _on_host(metrics: Metrics, size: int, steps_before: int) -> Metrics:
-    host = jax.tree.map(lambda x: np.asarray(x)[:size], metrics)
+    # Copied: a view would keep the device's array, with room for the longest block.
+    host = jax.tree.map(lambda x: np.array(np.asarray(x)[:size]), metrics)
     # The device counts modulo 2³²; differences between updates do not suffer from that.
     previous = np.concatenate([[np.uint32(steps_before % 2**32)], host.env_steps[:-1]])
     taken = (host.env_steps - previous.astype(np.uint32)).astype(np.int64)

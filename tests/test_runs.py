@@ -9,6 +9,7 @@ import pytest
 from matplotlib import image
 
 import pgjax
+from pgjax import runs
 
 CONFIG = pgjax.Config(env="Catch-bsuite", num_updates=7).replace(
     **{"network.hidden_sizes": (8,), "sampler.num_trajectories": 8}
@@ -42,6 +43,20 @@ def test_a_run_gives_the_numbers_of_train_and_leaves_them_on_disk(tmp_path):
     picture = image.imread(tmp_path / "run" / "learning_curve.png")
     assert picture.shape[0] > 300
     assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 10
+
+
+def test_what_a_run_remembers_does_not_grow_with_its_blocks():
+    seen = []
+    pgjax.run(CONFIG, on_block=seen.append)
+    # A view would keep the device's array.
+    assert all(leaf.base is None for now in seen for leaf in jax.tree.leaves(now.metrics))
+    sizes, made = [1, 5, 3] * 300, []
+    for index, size in enumerate(sizes):
+        filled = lambda x, n=size, i=index: np.full(n, i, x.dtype)
+        runs._remember(made, jax.tree.map(filled, seen[0].metrics))
+        assert len(made) <= 12
+    joined = runs._joined(*made)
+    np.testing.assert_array_equal(joined.env_steps, np.repeat(np.arange(900), sizes))
 
 
 def test_an_existing_folder_is_refused_and_left_alone(tmp_path):
