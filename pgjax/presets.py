@@ -129,8 +129,8 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
             **_NORMALIZED,
             "estimator.discount": 1.0,
             **_CLIPPED,
-            **_segments(64, 128),
-            **_decaying(2e-2, 120),
+            **_segments(32, 128),
+            **_decaying(2e-2, 240),
         },
     ),
     "Pendulum-v1": (
@@ -138,8 +138,10 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
         {
             **_CONTINUOUS,
             "estimator.discount": 0.95,
+            "estimator.gae_lambda": 0.9,
             **_segments(32, 200),
             "objective.epochs": 10,
+            "objective.max_kl": 0.03,
             "objective.minibatches": 16,
             "critic.epochs": 5,
             "critic.minibatches": 16,
