@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgjax.baselines import BASELINES, leave_one_out, mean, none
+from pgjax.baselines import BASELINES, MIN_TRAJECTORIES, leave_one_out, mean, none
 
 SEEDS = range(5)
 
@@ -112,3 +112,17 @@ def test_rows_are_independent_of_each_other(name):
     values, valid = (jnp.asarray(x) for x in random_values(2))
     rows = jnp.stack([BASELINES[name](v, ok) for v, ok in zip(values, valid, strict=True)])
     np.testing.assert_allclose(BASELINES[name](values, valid), rows, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["mean", "leave_one_out"])
+def test_the_least_number_of_trajectories_is_the_first_that_a_baseline_does_something_with(name):
+    def does_something(number):
+        values = 2.0 ** jnp.arange(number)
+        rest = values - BASELINES[name](values, jnp.ones(number, bool))
+        return bool(jnp.any(rest != 0.0) & jnp.any(rest != values))
+
+    assert next(m for m in range(1, 5) if does_something(m)) == MIN_TRAJECTORIES[name]
+
+
+def test_a_single_trajectory_will_do_where_none_is_compared_with_another():
+    assert MIN_TRAJECTORIES["none"] == MIN_TRAJECTORIES["value"] == 1

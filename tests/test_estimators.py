@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgjax import RewardToGo, TotalReturn, Trajectories
-from pgjax.estimators import standardized
+from pgjax import GAE, ActionValue, RewardToGo, TotalReturn, Trajectories
+from pgjax.estimators import Values, standardized
 
 REWARDS = [
     [1.0, -2.0, 0.5, 3.0],
@@ -22,7 +22,7 @@ ESTIMATORS = [
         (TotalReturn, RewardToGo), (1.0, 0.9), BASELINES, (False, True)
     )
 ]
-compute_weights = jax.jit(lambda estimator, trajectories: estimator.weights(trajectories))
+compute_weights = jax.jit(lambda estimator, *inputs: estimator.weights(*inputs))
 every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS, ids=str)
 
 
@@ -98,6 +98,116 @@ def test_reward_to_go_by_hand():
     np.testing.assert_array_equal(weights, [[-1.0, 1.0], [2.0, 0.0]])
 
 
+# Of three rows and of the one after, of two trajectories of two actions.
+VALUES = Values(
+    state=jnp.array([[0.5, 1.0], [2.0, -1.0], [4.0, 8.0], [16.0, 32.0]]),
+    action=jnp.array(
+        [[[1.0, 2.0], [3.0, 5.0]], [[7.0, 4.0], [6.0, 9.0]], [[8.0, 1.0], [2.0, 3.0]]]
+    ),
+    probability=jnp.array(
+        [[[0.5, 0.5], [0.25, 0.75]], [[1.0, 0.0], [0.5, 0.5]], [[0.25, 0.75], [0.5, 0.5]]]
+    ),
+)
+
+
+def test_a_value_baseline_by_hand():
+    trajectories = trajectories_of([[1.0, 2.0, 4.0], [4.0, 1.0]])
+    weights = compute_weights(TotalReturn(baseline="value"), trajectories, VALUES)
+    np.testing.assert_array_equal(weights, [[6.5, 4.0], [6.5, 4.0], [6.5, 0.0]])
+    weights = compute_weights(RewardToGo(baseline="value"), trajectories, VALUES)
+    np.testing.assert_array_equal(weights, [[6.5, 4.0], [4.0, 2.0], [0.0, 0.0]])
+
+
+def test_gae_by_hand():
+    trajectories = trajectories_of([[1.0, 2.0, 4.0], [4.0, 1.0]])
+    # The errors are 1.5, 2 and 0 of the first; 2.5 and 2 of the second: each ends by itself.
+    weights = compute_weights(GAE(discount=0.5, gae_lambda=0.5), trajectories, VALUES)
+    np.testing.assert_array_equal(weights, [[2.0, 3.0], [2.0, 2.0], [0.0, 0.0]])
+    cut = trajectories.replace(terminated=trajectories.truncated, truncated=trajectories.terminated)
+    # Cut off by a time limit, each gets half of what follows on top: of 16, and of 8.
+    weights = compute_weights(GAE(discount=0.5, gae_lambda=0.5), cut, VALUES)
+    np.testing.assert_array_equal(weights, [[2.5, 4.0], [4.0, 6.0], [8.0, 0.0]])
+
+
+def test_action_value_by_hand():
+    trajectories = trajectories_of([[1.0, 2.0, 4.0], [4.0, 1.0]])
+    trajectories = trajectories.replace(action=jnp.array([[0, 1], [1, 0], [0, 0]]))
+    weights = compute_weights(ActionValue(), trajectories, VALUES)
+    np.testing.assert_array_equal(weights, [[0.5, 4.0], [2.0, 7.0], [4.0, 0.0]])
+    weights = compute_weights(ActionValue(all_actions=True), trajectories, VALUES)
+    first, second, third = [[0.25, 0.75], [0.5, 3.0]], [[5.0, 0.0], [3.5, 5.0]], [1.0, -2.25]
+    np.testing.assert_array_equal(weights, [first, second, [third, [0.0, 0.0]]])
+    # Of actions that are not discrete, the critic gives the value of the one that was taken.
+    taken = Values(VALUES.state, VALUES.action[..., 1])
+    weights = compute_weights(ActionValue(), trajectories, taken)
+    np.testing.assert_array_equal(weights, [[1.5, 4.0], [2.0, 10.0], [-3.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        TotalReturn(baseline="value", standardize=True),
+        RewardToGo(baseline="value", standardize=True),
+        GAE(standardize=True),
+        ActionValue(standardize=True),
+        ActionValue(standardize=True, all_actions=True),
+    ],
+    ids=repr,
+)
+def test_weights_by_a_critic_are_standardized_over_valid_steps(estimator):
+    trajectories = trajectories_of([[1.0, 2.0, 4.0], [4.0, 1.0]])
+    plain = np.asarray(compute_weights(estimator.replace(standardize=False), trajectories, VALUES))
+    weights = compute_weights(estimator, trajectories, VALUES)
+    valid = np.asarray(trajectories.valid)
+    expected = (plain[valid] - plain[valid].mean()) / plain[valid].std()
+    np.testing.assert_allclose(np.asarray(weights)[valid], expected, rtol=1e-5)
+    np.testing.assert_array_equal(np.asarray(weights)[~valid], 0.0)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "critic", "needs_whole_episodes", "bootstraps"),
+    [
+        (TotalReturn(), None, True, False),
+        (RewardToGo(baseline="leave_one_out"), None, True, False),
+        (RewardToGo(baseline="mean"), None, True, False),
+        (RewardToGo(baseline="value"), "states", True, False),
+        (GAE(), "states", False, True),
+        (ActionValue(), "actions", False, True),
+    ],
+    ids=str,
+)
+def test_what_estimators_ask_for(estimator, critic, needs_whole_episodes, bootstraps):
+    assert estimator.critic == critic
+    assert estimator.needs_whole_episodes is needs_whole_episodes
+    assert estimator.bootstraps is bootstraps
+
+
+@pytest.mark.parametrize(
+    ("estimator", "least"),
+    [(TotalReturn(), 1), (RewardToGo(), 2), (RewardToGo(baseline="value"), 1)],
+)
+def test_estimators_know_the_least_number_of_trajectories(estimator, least):
+    assert estimator.min_trajectories == least
+
+
+@pytest.mark.parametrize("kind", [TotalReturn, RewardToGo, GAE, ActionValue])
+def test_discounts_and_traces_are_from_0_to_1(kind):
+    for name in {"discount", "gae_lambda"} & set(kind.__annotations__):
+        for allowed in (0.0, 1.0):
+            kind(**{name: allowed}).check("estimator")
+        for beyond in (-0.01, 1.01):
+            with pytest.raises(ValueError, match=rf"estimator.{name} .* got {beyond}"):
+                kind(**{name: beyond}).check("estimator")
+
+
+def test_defaults():
+    # Everybody's results depend on them, so they change on purpose or not at all.
+    assert TotalReturn() == TotalReturn(1.0, "none", False)
+    assert RewardToGo() == RewardToGo(1.0, "leave_one_out", False)
+    assert GAE() == GAE(discount=0.99, gae_lambda=0.95, standardize=False)
+    assert ActionValue() == ActionValue(discount=0.99, all_actions=False, standardize=False)
+
+
 @every_estimator
 def test_weights_agree_with_loops_over_ragged_trajectories(estimator):
     weights = compute_weights(estimator, trajectories_of(REWARDS))
@@ -144,6 +254,14 @@ def test_standardized_weights_are_exactly_zero_where_all_are_equal(reward):
     for kind in (TotalReturn, RewardToGo):
         weights = compute_weights(kind(baseline="none", standardize=True), trajectories)
         np.testing.assert_array_equal(weights, 0.0)
+
+
+def test_one_valid_step_or_none_is_standardized_to_zero_without_a_nan_on_the_way():
+    weights, returns = jnp.array([3.0, 5.0]), jnp.array([3.0, 5.0])
+    with jax.debug_nans(True):
+        for valid in ([False, True], [False, False]):
+            found = standardized(weights, jnp.array(valid), returns)
+            np.testing.assert_array_equal(found, [0.0, 0.0])
 
 
 def test_rounding_left_by_a_baseline_is_not_standardized_into_a_signal():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgjax.returns import reward_to_go, total_return
+from pgjax.returns import advantages, reward_to_go, total_return
 
 # Around eight, by which the recursion is unrolled, and beyond it.
 LENGTHS = (1, 2, 7, 8, 9, 30)
@@ -114,9 +114,23 @@ def test_vmap_agrees_with_one_trajectory_at_a_time():
         np.testing.assert_allclose(batched[:, i], alone, rtol=1e-6)
 
 
+def test_advantages_by_hand():
+    # Side by side: not ended; terminated at the second step, truncated there, both at once.
+    at_the_second = jnp.zeros((3, 4), bool).at[1]
+    terminated = at_the_second.set(jnp.array([False, True, False, True]))
+    truncated = at_the_second.set(jnp.array([False, False, True, True]))
+    rewards = jnp.tile(jnp.array([1.0, 2.0, 4.0])[:, None], (1, 4))
+    values = jnp.tile(jnp.array([10.0, 20.0, 30.0, 40.0])[:, None], (1, 4))
+    found = advantages(rewards, values, terminated, truncated, 0.5, 0.5)
+    # The errors are 1, −3 and −6, but −18 where it terminates; a quarter of the next is added.
+    expected = [[-0.125, -3.5, 0.25, -3.5], [-4.5, -18.0, -3.0, -18.0], [-6.0, -6.0, -6.0, -6.0]]
+    np.testing.assert_array_equal(found, expected)
+
+
 WRONG_SHAPES = [
     ((3, 1), (3, 1), ()),
     ((3,), (2,), ()),
+    ((2,), (3,), ()),
     ((3,), (), ()),
     ((3,), (3,), (1,)),
     ((), (), ()),

@@ -1,0 +1,213 @@
+"""Mutants of the numerical core: the share of small changes to its code that the tests notice.
+
+cosmic-ray makes them in a copy of the checkout, one at a time: another operator, a constant one
+higher or lower, `not` added, a decorator gone. After each, tests of that module run in a process of
+their own, until the first that fails: it has killed the mutant. Times out: the tests run so much
+longer that they are stopped. Before the first mutant and after the last the same tests must pass.
+
+Not made, as no result could depend on them or others say as much: changes of type hints, and more
+than the replacements in `KEPT` of an operator. See MUTANTS.md for those that survive, and why.
+
+    pip install -e '.[test,mutation]'
+    python benchmarks/mutation.py --work FOLDER --modules returns baselines
+
+With `--work`, what was killed is not run again, unless the module changes; what survived is, as
+tests may have been added.
+"""
+
+import hashlib
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from common import markdown, parser, results_folder, significant, write
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMEOUT = 150.0  # seconds; the slowest of the commands takes a tenth on an idle core
+
+# The tests that a module's mutants must pass to survive, in that order; all are among the fast.
+TESTS = {
+    "returns": ("tests/test_returns.py", "pgjax/returns.py"),
+    "baselines": ("tests/test_baselines.py",),
+    "estimators": ("tests/test_estimators.py",),
+    "objectives": ("tests/test_objectives.py",),
+    "distributions": ("tests/test_distributions.py",),
+}
+
+# What an operator is replaced by, of all that cosmic-ray could; operators not named: by anything.
+KEPT = {
+    "BinaryOperator_Add": ("Sub", "Mul"),
+    "BinaryOperator_Sub": ("Add", "Mul"),
+    "BinaryOperator_Mul": ("Add", "Div"),
+    "BinaryOperator_Div": ("Mul", "Sub"),
+    "BinaryOperator_BitOr": ("BitAnd", "BitXor"),
+    "ComparisonOperator_Eq": ("NotEq", "LtE", "GtE"),
+    "ComparisonOperator_Gt": ("GtE", "Lt", "NotEq"),
+    "ComparisonOperator_GtE": ("Gt", "Lt", "Eq"),
+    "ComparisonOperator_Lt": ("LtE", "Gt", "NotEq"),
+    "UnaryOperator_USub": (),  # its deletion is an operator of its own
+}
+
+# Where `|` stands between types alone.
+ONLY_TYPES = ("baselines", "estimators", "objectives", "distributions")
+
+
+def main() -> None:
+    """Mutates every module, writes mutation.json and mutation.md."""
+    flags = parser(__doc__.splitlines()[0])
+    flags.add_argument("--modules", nargs="+", choices=TESTS, default=list(TESTS))
+    flags.add_argument("--work", type=Path, help="folder that keeps what was done")
+    flags = flags.parse_args()
+    folder = results_folder(flags)
+    work = flags.work or Path(tempfile.mkdtemp(prefix="mutation-"))
+    modules = ["baselines"] if flags.quick else flags.modules
+    found = [mutated(module, work, 3 if flags.quick else None) for module in modules]
+    total = summary("all", [mutant for result in found for mutant in result.pop("each")])
+    result = {"quick": flags.quick, "cosmic_ray": version("cosmic-ray"), "modules": found}
+    write(folder, "mutation", {**result, "total": total, "kept": KEPT})
+    text = table([*found, total])
+    (folder / "mutation.md").write_text(text + "\n" + "\n".join(map(listed, found)))
+    print(f"{text}written to {folder}")
+
+
+def mutated(module: str, work: Path, most: int | None) -> dict[str, Any]:
+    """The summary of a module's mutants, of the first `most`, and `each` of them."""
+    tree, config, session = prepared(module, work)
+    if not session.exists():
+        cosmic_ray("cosmic_ray.cli", tree, "init", config, session)
+        cosmic_ray("cosmic_ray.tools.filters.operators_filter", tree, session, config)
+    forget(session, most)
+    passes(module, tree)
+    cosmic_ray("cosmic_ray.cli", tree, "exec", config, session)
+    passes(module, tree)
+    each = mutants(cosmic_ray("cosmic_ray.cli", tree, "dump", session))
+    result = summary(module, each) | {"each": each}
+    print(f"{module}: {result['percent']} % of {result['mutants']}", flush=True)
+    return result
+
+
+def prepared(module: str, work: Path) -> tuple[Path, Path, Path]:
+    """A fresh copy of the checkout, in which to mutate; cosmic-ray's config, and its session."""
+    tree = work / "tree"
+    shutil.rmtree(tree, ignore_errors=True)
+    for name in ("pgjax", "tests"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tree)
+    config = work / f"{module}.toml"
+    excluded = left_out(module)
+    config.write_text(
+        f'[cosmic-ray]\nmodule-path = "pgjax/{module}.py"\ntimeout = {TIMEOUT}\n'
+        f"test-command = {json.dumps(' '.join(command(module)))}\n"
+        f'distributor.name = "local"\n'
+        f"filters.operators-filter.exclude-operators = {json.dumps(excluded)}\n"
+    )
+    made_of = (ROOT / "pgjax" / f"{module}.py").read_text() + json.dumps(excluded)
+    digest = hashlib.sha256(made_of.encode()).hexdigest()[:12]
+    return tree.resolve(), config.resolve(), work.resolve() / f"{module}-{digest}.sqlite"
+
+
+def left_out(module: str) -> list[str]:
+    """Patterns of the operators whose mutants are not run."""
+    patterns = [
+        rf"core/Replace{operator}_(?!({'|'.join(kept) or 'nothing'})$)"
+        for operator, kept in KEPT.items()
+    ]
+    return [*patterns, "core/ReplaceBinaryOperator_BitOr_"] if module in ONLY_TYPES else patterns
+
+
+def command(module: str) -> list[str]:
+    """Runs a module's tests in one process, in their order, until one fails."""
+    plain = ("-x", "-n", "0", "-p", "no:randomly", "-p", "no:cacheprovider", "--durations", "0")
+    return [sys.executable, "-m", "pytest", *plain, *TESTS[module]]
+
+
+def passes(module: str, tree: Path) -> None:
+    """Raises unless the tests of what is not mutated pass: no failure has another reason."""
+    done = subprocess.run(command(module), cwd=tree, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"without a mutation, tests of {module} fail:\n{done.stdout}")
+
+
+def cosmic_ray(program: str, tree: Path, *arguments: Any) -> str:
+    """What one of its programs prints."""
+    call = [sys.executable, "-m", program, *map(str, arguments)]
+    return subprocess.run(call, cwd=tree, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def forget(session: Path, most: int | None) -> None:
+    """Leaves what survived to be done again, and only the first `most` of what is to be done."""
+    pending = "SELECT job_id FROM work_items WHERE job_id NOT IN (SELECT job_id FROM work_results)"
+    with sqlite3.connect(session) as database:
+        database.execute("DELETE FROM work_results WHERE test_outcome = 'SURVIVED'")
+        if most is not None:
+            rest = [row[0:1] for row in database.execute(pending).fetchall()[most:]]
+            for name in ("mutation_specs", "work_items"):
+                database.executemany(f"DELETE FROM {name} WHERE job_id = ?", rest)
+    database.close()
+
+
+def mutants(dump: str) -> list[dict[str, Any]]:
+    """Of every mutant that was run: where, what, and what came of it."""
+    found = []
+    for item, result in map(json.loads, dump.splitlines()):
+        if result["worker_outcome"] == "skipped":
+            continue
+        if result["worker_outcome"] != "normal":
+            raise RuntimeError(f"cosmic-ray could not run a mutant: {result['output']}")
+        (mutation,) = item["mutations"]
+        changed = [line for line in result["diff"].splitlines() if line[:3] not in ("---", "+++")]
+        timed_out = result["test_outcome"] == "killed" and result["output"] == "timeout"
+        found.append(
+            {
+                "file": mutation["module_path"],
+                "line": mutation["start_pos"][0],
+                "operator": mutation["operator_name"].removeprefix("core/"),
+                "was": " ".join(line[1:].strip() for line in changed if line[0] == "-"),
+                "is": " ".join(line[1:].strip() for line in changed if line[0] == "+"),
+                "outcome": "timed out" if timed_out else result["test_outcome"],
+            }
+        )
+    return sorted(found, key=lambda mutant: (mutant["file"], mutant["line"], mutant["operator"]))
+
+
+def summary(name: str, each: list[dict[str, Any]]) -> dict[str, Any]:
+    """Counts, and those that survived."""
+    outcomes = [mutant["outcome"] for mutant in each]
+    counts = {name.replace(" ", "_"): outcomes.count(name) for name in ("killed", "timed out")}
+    survivors = [mutant for mutant in each if mutant["outcome"] == "survived"]
+    return {
+        "module": name,
+        "mutants": len(each),
+        **counts,
+        "survived": len(survivors),
+        "percent": significant(100 * (1 - len(survivors) / len(each))),
+        "survivors": [{k: x for k, x in mutant.items() if k != "outcome"} for mutant in survivors],
+    }
+
+
+def table(results: Iterable[dict[str, Any]]) -> str:
+    """One row each."""
+    names = ("module", "mutants", "killed", "timed_out", "survived", "percent")
+    rows = [[result[name] for name in names] for result in results]
+    return markdown([name.replace("_", " ") for name in names], rows)
+
+
+def listed(result: dict[str, Any]) -> str:
+    """A module's survivors, as a diff."""
+    lines = [
+        f"@@ {mutant['file']}:{mutant['line']} {mutant['operator']}\n"
+        f"-{mutant['was']}\n+{mutant['is']}"
+        for mutant in result["survivors"]
+    ]
+    return "\n".join([f"## {result['module']}\n", "```diff", *lines, "```\n"]) if lines else ""
+
+
+if __name__ == "__main__":
+    main()
