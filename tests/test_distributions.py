@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
-from pgjax.distributions import Categorical, Normal, TanhNormal
+from pgjax.distributions import Beta, Categorical, Normal, TanhNormal
 
 # A correct sampler fails a test at this level once in a thousand seeds; the seeds are fixed.
 LEVEL = 1e-3
@@ -83,6 +83,65 @@ def test_tanh_normal_density_is_that_of_scipy_after_the_change_of_variables():
         expected = stats.norm.logpdf(u, mean, std) - log_slope(np.array(u), low, high)
         result = distribution.log_prob(jnp.array(u))
         np.testing.assert_allclose(result, expected.sum(), rtol=1e-5)
+
+
+def beta(a, b, low, high):
+    return Beta(*(jnp.asarray(x, float) for x in (a, b, low, high)))
+
+
+def test_beta_agrees_with_scipy_summed_over_dimensions():
+    a, b = np.array([1.0, 2.5, 7.0]), np.array([3.0, 1.0, 5.5])
+    low, high = np.array([-2.0, 0.0, -0.1]), np.array([2.0, 5.0, 0.3])
+    distribution, exact = beta(a, b, low, high), stats.beta(a, b, low, high - low)
+    x = jnp.array([0.25, 0.5, 0.75])
+    action = distribution.environment_action(x)
+    np.testing.assert_allclose(action, [-1.0, 2.5, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(
+        distribution.log_prob(x), exact.logpdf(np.asarray(action)).sum(), rtol=1e-5
+    )
+    np.testing.assert_allclose(distribution.entropy(), exact.entropy().sum(), rtol=1e-5)
+
+
+def test_the_mode_of_a_beta_is_where_its_density_is_highest_and_inside():
+    a, b = [1.2, 2.0, 1.0, 3.0, 1.0], [1.3, 3.0, 1.0, 1.0, 2.0]
+    with jax.debug_nans(True):  # not even one that is selected away, where α = β = 1
+        modes = beta(a, b, np.zeros(5), np.ones(5)).mode()
+    np.testing.assert_allclose(modes, [0.4, 1 / 3, 0.5, 1 - 1e-6, 1e-6], rtol=1e-6)
+    assert modes[3] < 1.0
+
+
+def test_samples_of_a_beta_pass_a_kolmogorov_smirnov_test_in_every_dimension():
+    a, b = np.array([1.0, 2.5, 7.0]), np.array([3.0, 1.0, 5.5])
+    distribution = beta(a, b, np.zeros(3), np.ones(3))
+    samples = jax.vmap(distribution.sample)(distribution.noise(jax.random.key(5), (2000, 3)))
+    assert samples.shape == (2000, 3)
+    for x, *parameters in zip(np.asarray(samples).T, a, b, strict=True):
+        assert stats.kstest(x, stats.beta(*parameters).cdf).pvalue > LEVEL
+    assert np.abs(np.corrcoef(np.asarray(samples).T) - np.eye(3)).max() < 0.1
+
+
+def test_the_divergence_of_categoricals_agrees_with_scipy():
+    one, other = np.array([1.0, -2.0, 0.5]), np.array([0.0, 0.25, -1.0])
+    expected = stats.entropy(special.softmax(one), special.softmax(other))
+    found = Categorical(jnp.array(one)).divergence(Categorical(jnp.array(other)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["normal", "tanh_normal", "beta"])
+def test_divergences_are_integrals_summed_over_dimensions(kind):
+    ones, others = [(0.5, 1.25), (2.0, 3.0)], [(1.75, 0.5), (4.0, 1.5)]
+    exact = stats.beta if kind == "beta" else stats.norm
+    make = {"normal": normal, "tanh_normal": tanh_normal, "beta": beta}[kind]
+    if kind == "beta":
+        ones, x = [(1.5, 4.0), (3.0, 2.0)], np.linspace(0.0, 1.0, 100_001)[1:-1]
+    else:
+        x = np.linspace(-40.0, 40.0, 100_001)
+    expected = 0.0
+    for one, other in zip(ones, others, strict=True):
+        log_ratio = exact(*one).logpdf(x) - exact(*other).logpdf(x)
+        expected += integrate.trapezoid(exact(*one).pdf(x) * log_ratio, x)
+    first, second = (make(*np.array(p).T, -np.ones(2), 3 * np.ones(2)) for p in (ones, others))
+    np.testing.assert_allclose(first.divergence(second), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 0.3), (0.5, 1.0), (-1.0, 0.7)])

@@ -9,6 +9,8 @@ import pytest
 
 import pgjax
 from pgjax import (
+    ClippedRatio,
+    NaturalGradient,
     Probability,
     ProbabilityRatio,
     ProbabilityTimesReturn,
@@ -62,6 +64,86 @@ def test_score_function_contribution_by_hand():
     weight, time = jnp.array([3.0, -1.0]), jnp.array([0, 1])
     np.testing.assert_array_equal(
         contribution(objective, log_prob, entropy, weight, time), [-2.875, 2.25]
+    )
+
+
+# Ratios to the old policy of 2, ½, 2, ½ and 1; weights of either sign.
+MOVED = Step(
+    log_prob=jnp.log(jnp.array([0.5, 0.25, 0.5, 0.25, 0.5])),
+    old_log_prob=jnp.log(jnp.array([0.25, 0.5, 0.25, 0.5, 0.5])),
+    entropy=jnp.array([0.0, 0.0, 1.0, 2.0, 4.0]),
+    weight=jnp.array([3.0, 3.0, -3.0, -3.0, 3.0]),
+    time=jnp.arange(5),
+)
+
+
+def test_clipped_ratio_by_hand():
+    objective = ClippedRatio(epsilon=0.25, entropy_coefficient=0.5)
+    # Clipped to 1.25 and 0.75 where the weight asks for more of the same; not where for less.
+    expected = [3.75, 1.5, -6.0 + 0.5, -2.25 + 1.0, 3.0 + 2.0]
+    np.testing.assert_allclose(objective.contribution(MOVED), expected, rtol=1e-6)
+    report = objective.report(MOVED)
+    # ρ − 1 − log ρ.
+    expected = [1 - math.log(2), math.log(2) - 0.5, 1 - math.log(2), math.log(2) - 0.5, 0.0]
+    np.testing.assert_allclose(report["kl"], expected, rtol=1e-6)
+    np.testing.assert_array_equal(report["clip_fraction"], [1.0, 1.0, 1.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize(("epsilon", "beyond"), [(0.0, 4), (0.75, 2), (1.5, 0)])
+def test_a_ratio_as_far_as_epsilon_is_not_beyond_it(epsilon, beyond):
+    assert jnp.sum(ClippedRatio(epsilon=epsilon).report(MOVED)["clip_fraction"]) == beyond
+
+
+def test_natural_gradient_climbs_the_ratio_times_the_weight():
+    found = NaturalGradient().contribution(MOVED)
+    np.testing.assert_allclose(found, [6.0, 1.5, -6.0, -1.5, 3.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", pgjax.objectives.Objective.__args__)
+def test_objectives_go_through_jit(kind):
+    def contribution(objective, step):
+        return objective.contribution(step)
+
+    found = jax.jit(contribution)(kind(), MOVED)
+    np.testing.assert_allclose(found, contribution(kind(), MOVED), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "low", "high"),
+    [
+        (ScoreFunction, "entropy_coefficient", 0.0, None),
+        (ClippedRatio, "entropy_coefficient", 0.0, None),
+        (ClippedRatio, "epsilon", 0.0, None),
+        (ClippedRatio, "max_kl", 0.0, None),
+        (ClippedRatio, "epochs", 1, None),
+        (ClippedRatio, "minibatches", 1, None),
+        (NaturalGradient, "max_kl", 0.0, None),
+        (NaturalGradient, "damping", 0.0, None),
+        (NaturalGradient, "iterations", 1, None),
+        (NaturalGradient, "backtracks", 1, None),
+        (NaturalGradient, "backtrack_factor", 0.0, 1.0),
+    ],
+)
+def test_what_options_may_be(kind, name, low, high):
+    step = 1 if isinstance(low, int) else 0.01
+    allowed, refused = [low], [low - step]
+    if high is not None:
+        allowed, refused = [*allowed, high], [*refused, high + step]
+    for value in allowed:
+        kind(**{name: value}).check("objective")
+    for value in refused:
+        with pytest.raises(ValueError, match=rf"objective.{name} .* got {value}"):
+            kind(**{name: value}).check("objective")
+
+
+def test_defaults():
+    # Everybody's results depend on them, so they change on purpose or not at all.
+    assert ScoreFunction() == ScoreFunction(entropy_coefficient=0.0)
+    assert ClippedRatio() == ClippedRatio(
+        epsilon=0.2, entropy_coefficient=0.0, epochs=4, minibatches=4, max_kl=None
+    )
+    assert NaturalGradient() == NaturalGradient(
+        max_kl=0.01, damping=0.01, iterations=10, backtracks=10, backtrack_factor=0.7
     )
 
 
