@@ -11,12 +11,14 @@ than the replacements in `KEPT` of an operator. See MUTANTS.md for those that su
     pip install -e '.[test,mutation]'
     python benchmarks/mutation.py --work FOLDER --modules returns baselines
 
-With `--work`, what was killed is not run again, unless the module changes; what survived is, as
-tests may have been added.
+With `--work`, what was killed is not run again, unless the module changes; what survived is, if
+its tests have changed. Several may run at once, on modules of their own.
 """
 
+import contextlib
 import hashlib
 import json
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -66,7 +68,8 @@ def main() -> None:
     flags.add_argument("--work", type=Path, help="folder that keeps what was done")
     flags = flags.parse_args()
     folder = results_folder(flags)
-    work = flags.work or Path(tempfile.mkdtemp(prefix="mutation-"))
+    kept = None if flags.quick else flags.work  # a few mutants are not what others go on from
+    work = kept or Path(tempfile.mkdtemp(prefix="mutation-"))
     modules = ["baselines"] if flags.quick else flags.modules
     found = [mutated(module, work, 3 if flags.quick else None) for module in modules]
     total = summary("all", [mutant for result in found for mutant in result.pop("each")])
@@ -79,38 +82,54 @@ def main() -> None:
 
 def mutated(module: str, work: Path, most: int | None) -> dict[str, Any]:
     """The summary of a module's mutants, of the first `most`, and `each` of them."""
-    tree, config, session = prepared(module, work)
-    if not session.exists():
-        cosmic_ray("cosmic_ray.cli", tree, "init", config, session)
-        cosmic_ray("cosmic_ray.tools.filters.operators_filter", tree, session, config)
-    forget(session, most)
-    passes(module, tree)
-    cosmic_ray("cosmic_ray.cli", tree, "exec", config, session)
-    passes(module, tree)
-    each = mutants(cosmic_ray("cosmic_ray.cli", tree, "dump", session))
+    config, session = prepared(module, work)
+    note = session.with_suffix(".tests")  # which tests what is in the session survived
+    tests = digest(*(ROOT / path for path in (*TESTS[module], "tests/conftest.py")))
+    with tempfile.TemporaryDirectory() as root:
+        tree = copied(Path(root))
+        if not session.exists():
+            begun = session.with_suffix(".begun")
+            cosmic_ray("cosmic_ray.cli", tree, "init", config, begun)
+            cosmic_ray("cosmic_ray.tools.filters.operators_filter", tree, begun, config)
+            begun.rename(session)
+        if to_do(session, not note.exists() or note.read_text() != tests, most):
+            passes(module, tree)
+            cosmic_ray("cosmic_ray.cli", tree, "exec", config, session)
+            passes(module, tree)
+            note.write_text(tests)
+        each = mutants(cosmic_ray("cosmic_ray.cli", tree, "dump", session))
     result = summary(module, each) | {"each": each}
     print(f"{module}: {result['percent']} % of {result['mutants']}", flush=True)
     return result
 
 
-def prepared(module: str, work: Path) -> tuple[Path, Path, Path]:
-    """A fresh copy of the checkout, in which to mutate; cosmic-ray's config, and its session."""
-    tree = work / "tree"
-    shutil.rmtree(tree, ignore_errors=True)
+def prepared(module: str, work: Path) -> tuple[Path, Path]:
+    """cosmic-ray's config, and the path of its session: another where the module is another."""
+    config = work.resolve() / f"{module}.toml"
+    excluded = json.dumps(left_out(module))
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(
+        f'[cosmic-ray]\nmodule-path = "pgjax/{module}.py"\ntimeout = {TIMEOUT}\n'
+        f"test-command = {json.dumps(shlex.join(command(module)))}\n"
+        'distributor.name = "local"\n'
+        f"filters.operators-filter.exclude-operators = {excluded}\n"
+    )
+    made_of = (ROOT / "pgjax" / f"{module}.py").read_text() + excluded
+    name = hashlib.sha256(made_of.encode()).hexdigest()[:12]
+    return config, config.with_name(f"{module}-{name}.sqlite")
+
+
+def copied(tree: Path) -> Path:
+    """A copy of what the tests need, in which to mutate."""
     for name in ("pgjax", "tests"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tree)
-    config = work / f"{module}.toml"
-    excluded = left_out(module)
-    config.write_text(
-        f'[cosmic-ray]\nmodule-path = "pgjax/{module}.py"\ntimeout = {TIMEOUT}\n'
-        f"test-command = {json.dumps(' '.join(command(module)))}\n"
-        f'distributor.name = "local"\n'
-        f"filters.operators-filter.exclude-operators = {json.dumps(excluded)}\n"
-    )
-    made_of = (ROOT / "pgjax" / f"{module}.py").read_text() + json.dumps(excluded)
-    digest = hashlib.sha256(made_of.encode()).hexdigest()[:12]
-    return tree.resolve(), config.resolve(), work.resolve() / f"{module}-{digest}.sqlite"
+    return tree.resolve()
+
+
+def digest(*files: Path) -> str:
+    """Of the files' contents."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def left_out(module: str) -> list[str]:
@@ -141,16 +160,17 @@ def cosmic_ray(program: str, tree: Path, *arguments: Any) -> str:
     return subprocess.run(call, cwd=tree, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def forget(session: Path, most: int | None) -> None:
-    """Leaves what survived to be done again, and only the first `most` of what is to be done."""
+def to_do(session: Path, again: bool, most: int | None) -> int:
+    """How many mutants are to be run: what survived too if `again`; no more than `most`."""
     pending = "SELECT job_id FROM work_items WHERE job_id NOT IN (SELECT job_id FROM work_results)"
-    with sqlite3.connect(session) as database:
-        database.execute("DELETE FROM work_results WHERE test_outcome = 'SURVIVED'")
-        if most is not None:
-            rest = [row[0:1] for row in database.execute(pending).fetchall()[most:]]
-            for name in ("mutation_specs", "work_items"):
-                database.executemany(f"DELETE FROM {name} WHERE job_id = ?", rest)
-    database.close()
+    with contextlib.closing(sqlite3.connect(session)) as database, database:
+        if again:
+            database.execute("DELETE FROM work_results WHERE test_outcome = 'SURVIVED'")
+        jobs = database.execute(pending).fetchall()
+        number = len(jobs) if most is None else most
+        for name in ("mutation_specs", "work_items"):
+            database.executemany(f"DELETE FROM {name} WHERE job_id = ?", jobs[number:])
+    return number
 
 
 def mutants(dump: str) -> list[dict[str, Any]]:
