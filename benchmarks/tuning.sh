@@ -34,6 +34,18 @@ tune Pendulum-v1 ppo --set $continuous $passes sampler.num_envs=32 sampler.lengt
   num_updates=150 --grid "$rate=$(falling 7e-4 150),$(falling 1e-3 150)" \
   distribution=normal,tanh_normal estimator.discount=0.93,0.95,0.97 --episodes 256
 
+# Acrobot with as many steps in more, smaller updates; Pendulum with shorter traces, and without seeds
+# that a large step had lost.
+tune Acrobot-v1 preset --num-seeds 10 --episodes 256 --set sampler.num_envs=64 num_updates=120 \
+  --grid "$rate=$(falling 1e-2 120),$(falling 1.5e-2 120),$(falling 3e-2 120)" \
+  objective.minibatches=8 estimator.gae_lambda=0.95,0.97
+tune Acrobot-v1 preset --num-seeds 10 --episodes 256 \
+  --grid "$rate=$(falling 1e-2 240),$(falling 2e-2 240)" objective.minibatches=4,8
+tune Pendulum-v1 preset --num-seeds 5 --episodes 256 --set objective.max_kl=None \
+  --grid estimator.gae_lambda=0.8,0.9,0.95
+tune Pendulum-v1 preset --num-seeds 10 --episodes 128 \
+  --grid "$rate=$(falling 7e-4 150),$(falling 1e-3 150)"
+
 tune MountainCar-v0 ppo --set $normalized sampler.length=128 \
   --grid "$rate=$(falling 2e-3 120),$(falling 5e-3 120)" estimator.gae_lambda=0.95,0.98,1.0
 
