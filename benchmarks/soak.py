@@ -101,13 +101,14 @@ def picture(samples: dict[str, list[float]], speeds: list[float], path: Path) ->
     panels = figure.subplots(3, 1, sharex=True)
     minutes = np.array(samples["seconds"]) / 60
     panels[0].plot(minutes, samples["memory_mib"])
-    panels[0].set(ylabel="resident MiB", ylim=(0, None))
+    panels[0].set(ylabel="resident MiB")
     places = np.linspace(0, minutes[-1], len(speeds) + 1)[1:]
     panels[1].plot(places, np.array(speeds) / 1e6, marker=".")
-    panels[1].set(ylabel="M steps/s", ylim=(0, None))
+    panels[1].set(ylabel="M steps/s")
     panels[2].plot(minutes, samples["open_files"])
-    panels[2].set(ylabel="open files", ylim=(0, None), xlabel="minutes")
+    panels[2].set(ylabel="open files", xlabel="minutes")
     for panel in panels:
+        panel.set_ylim(0, 1.1 * panel.dataLim.ymax)
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
