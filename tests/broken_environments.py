@@ -74,6 +74,27 @@ class TwoNumbersObserved(Counter):
         return spaces.Box(0.0, 100.0, (2,))
 
 
+class NothingObserved(Counter):
+    def observation_space(self, params=None):
+        return spaces.Box(1.0, 0.0, (1,))
+
+
+class DictForBox(Counter):
+    def reset_env(self, key, params):
+        return {"position": jnp.zeros(1)}, EnvState(time=0)
+
+
+class EntryMissing(DictForBox):
+    def observation_space(self, params=None):
+        box = spaces.Box(0.0, 100.0, (1,))
+        return spaces.Dict({"position": box, "velocity": box})
+
+
+class ComplexObserved(Counter):
+    def reset_env(self, key, params):
+        return jnp.zeros(1, complex), EnvState(time=0)
+
+
 class OneOfTenObserved(Counter):
     def observation_space(self, params=None):
         return spaces.Dict({"digit": spaces.Discrete(10)})

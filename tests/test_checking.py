@@ -31,6 +31,10 @@ FAULTS = {
     "half a step": (broken_ones.HalfStep, "max_steps_in_episode: 2.5; expected a whole number"),
     "kind of actions": (DictActions, "action_space: Dict.*; expected Discrete or Box"),
     "no actions": (broken_ones.NoActions, r"action_space: Discrete\(0.*at least one value"),
+    "no observations": (
+        broken_ones.NothingObserved,
+        "observation_space: low above high in Box.*; expected low ≤ high",
+    ),
     "kind of observations": (
         broken_ones.UnknownObservations,
         "observation_space: namespace.*; expected Box, Discrete, or a Dict or Tuple",
@@ -102,6 +106,18 @@ FAULTS = {
     "kind of space": (
         broken_ones.OneOfTenObserved,
         r"reset: obs\['digit'\]: float32\[\]; expected an integer, of Discrete\(10",
+    ),
+    "structure of space": (
+        broken_ones.DictForBox,
+        "reset: obs: {'position': .*}; expected one array, of Box",
+    ),
+    "entry of space": (
+        broken_ones.EntryMissing,
+        "reset: obs: no entry 'velocity'; expected all entries of observation_space",
+    ),
+    "complex observation": (
+        broken_ones.ComplexObserved,
+        r"reset: obs: complex64\[1\]; expected real numbers, of Box",
     ),
     "tracer kept": (
         broken_ones.KeepsTracer,

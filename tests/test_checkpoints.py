@@ -78,6 +78,25 @@ def test_every_environments_params_survive(env):
         assert np.shape(a) == np.shape(b)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("estimator", "type"), "GAF", "unknown estimator 'GAF'.*did you mean 'GAE'"),
+        (("estimator", "lambda"), 0.5, "estimator is not one of this version's"),
+        (
+            ("optimizer", "learning_rate"),
+            {"schedule": "linear_scedule", "arguments": {}},
+            "unknown schedule 'linear_scedule'.*did you mean 'linear_schedule'",
+        ),
+    ],
+)
+def test_what_no_config_holds_is_named(path, value, message):
+    data = pgjax.serialization.to_dict(pgjax.ppo("CartPole-v1"))
+    data[path[0]][path[1]] = value
+    with pytest.raises(ValueError, match=message):
+        pgjax.serialization.from_dict(data)
+
+
 def test_saving_again_replaces_and_leaves_nothing_behind(path, trained):
     later, _ = pgjax.update(trained, CONFIG)
     pgjax.save(path, later, CONFIG)

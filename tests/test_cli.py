@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+import pgjax
+from pgjax import flags
 from pgjax.cli import main
 
 SMALL = ["--num-updates", "3", "--sampler.num-trajectories", "8", "--network.hidden-sizes", "8"]
@@ -134,6 +136,31 @@ def test_doctor_reports_versions_devices_and_speed(capsys, monkeypatch):
     assert max(map(len, out.splitlines())) <= 80
 
 
+def test_a_grid_takes_components_numbers_flags_tuples_and_parameters():
+    config = pgjax.Config("PointRobot-misc", sampler=pgjax.Segments())
+    config = config.replace(estimator=pgjax.GAE())
+    texts = [
+        "estimator=gae,action-value",
+        "estimator.standardize=true,False",
+        "network.hidden_sizes=32,64 64",
+        "sampler.num-envs=8",
+        "env_params.dense_reward=true",
+        "env_params.max_force=0.5,1",
+    ]
+    assert flags.grid(texts, config) == {
+        "estimator": [pgjax.GAE(), pgjax.ActionValue()],
+        "estimator.standardize": [True, False],
+        "network.hidden_sizes": [(32,), (64, 64)],
+        "sampler.num_envs": [8],
+        "env_params.dense_reward": [True],
+        "env_params.max_force": [0.5, 1.0],
+    }
+    with pytest.raises(ValueError, match=r"env_params\.dense_reward must be a bool, got 'yes'"):
+        flags.grid(["env_params.dense_reward=yes"], config)
+    with pytest.raises(ValueError, match=r"estimator\.standardize cannot be 'yes'"):
+        flags.grid(["estimator.standardize=yes"], config)
+
+
 def test_help_tells_the_flags(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["train", "--help"])
@@ -196,6 +223,11 @@ BAD = [
     (["sweep", "CartPole-v1", "--grid", "estimator.discount=x"], "discount cannot be 'x'"),
     (["sweep", "CartPole-v1", "--grid", "estimator.discount=2"], "discount must be a finite"),
     (["sweep", "CartPole-v1", "--grid", "num_updates=1,2"], "grid must not hold num_updates"),
+    (["sweep", "CartPole-v1", "--grid", "estimator=GAF"], "did you mean 'GAE'"),
+    (["sweep", "Catch-bsuite", "--grid", "env_params.row=1"], "unknown parameter 'row' of Catch"),
+    (["sweep", "Acrobot-v1", "--grid", "env_params.max_vel_1=x"], "must be a float, got 'x'"),
+    (["train", "CartPole-v1", "--env-params.gravity"], "env-params.gravity: expected one argument"),
+    (["train", "CartPole-v1", "--algorithm", "pppo"], "did you mean 'ppo'"),
     (["completion", "powershell"], "invalid choice: 'powershell'"),
 ]
 

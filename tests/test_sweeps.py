@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import types
 
 import jax
 import numpy as np
@@ -218,6 +219,19 @@ def test_the_memory_estimate_is_what_the_program_takes():
     ratios = [float(line) for line in found.stdout.split()]
     assert len(ratios) == 4
     assert all(0.8 < ratio < 1.7 for ratio in ratios), ratios
+
+
+def test_available_is_what_accelerators_have_left_or_the_host_where_they_do_not_say(monkeypatch):
+    def devices(*stats):
+        return [types.SimpleNamespace(memory_stats=lambda found=found: found) for found in stats]
+
+    host = memory.available_bytes()
+    two = {"bytes_limit": 100, "bytes_in_use": 30}, {"bytes_limit": 50, "bytes_in_use": 10}
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: devices(*two))
+    assert memory.available_bytes() == 110
+    monkeypatch.setattr(jax, "local_devices", lambda: devices(two[0], None))
+    assert 0.5 * host < memory.available_bytes() < 2 * host
 
 
 def test_the_memory_estimate_counts_seeds():

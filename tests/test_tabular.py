@@ -82,3 +82,9 @@ def test_only_finite_mdps_are_tabular():
     config = pgjax.Config(env="CartPole-v1")
     with pytest.raises(TypeError, match="FiniteMDP"):
         pgjax.tabular.policy_gradient(pgjax.init(jax.random.key(0), config), config)
+
+
+def test_probabilities_of_another_shape_are_refused():
+    mdp = pgjax.FiniteMDP(np.full((2, 2, 2), 0.5), np.zeros((2, 2)), [1.0, 0.0], horizon=2)
+    with pytest.raises(ValueError, match=r"shape \[S, A\] = \[2, 2\], got \[3\]"):
+        pgjax.tabular.action_values(np.ones(3) / 3, mdp)
