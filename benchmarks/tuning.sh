@@ -96,8 +96,17 @@ tune FrozenLake-misc reinforce --set sampler.num_trajectories=256 num_updates=15
   --grid $rate=3e-3,1e-2,3e-2
 tune MetaMaze-misc ppo --set "$(memory 64)" sampler.num_envs=128 sampler.length=50 \
   num_updates=150 objective.entropy_coefficient=0.01 --num-seeds 2 --grid $rate=1e-3
+tune MetaMaze-misc preset --num-seeds 2 --episodes 256 --grid estimator.gae_lambda=0.5,0.8,0.95
+
+# The goal is not in the observation: first without a memory, then with one.
 tune PointRobot-misc ppo --set distribution=normal sampler.num_envs=128 sampler.length=50 \
   num_updates=150 --grid $rate=1e-3,3e-3 estimator.discount=0.9,0.99
+robot="distribution=normal sampler.num_envs=128 sampler.length=100 num_updates=100"
+tune PointRobot-misc ppo --num-seeds 2 --episodes 256 --set "$(memory 64)" $robot \
+  --grid "$rate=$(falling 1e-3 100),$(falling 3e-3 100)" estimator.discount=0.9,0.97
+tune PointRobot-misc ppo --num-seeds 2 --episodes 256 --set "$(memory 64)" $robot \
+  estimator.discount=0.97 --grid "$rate=$(falling 3e-3 100),$(falling 1e-2 100)" \
+  estimator.gae_lambda=0.5,0.8
 for bandit in BernoulliBandit-misc GaussianBandit-misc; do
   tune $bandit reinforce --set "$(memory 32)" sampler.num_trajectories=128 num_updates=60 \
     --num-seeds 2 --grid $rate=3e-3,1e-2

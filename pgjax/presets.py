@@ -206,6 +206,7 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
         "ppo",
         {
             "network": Recurrent(MLP((64,)), 64),
+            "estimator.gae_lambda": 0.5,
             "objective.entropy_coefficient": 0.01,
             **_segments(128, 50),
             **_decaying(1e-3, 150),
@@ -214,9 +215,10 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
     "PointRobot-misc": (
         "ppo",
         {
+            "network": Recurrent(MLP((64,)), 64),
             "distribution": "normal",
-            "estimator.discount": 0.9,
-            **_segments(128, 50),
+            "estimator.discount": 0.97,
+            **_segments(128, 100),
             **_decaying(3e-3, 150),
         },
     ),
