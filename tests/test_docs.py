@@ -94,12 +94,12 @@ COMPONENTS = {
 def test_estimators_objectives_and_the_critic_have_a_page_and_a_source(cls):
     pages = [page for page in TEXTS if page.startswith("docs/")]
     assert any(f"`{cls.__name__}" in TEXTS[page] for page in pages)
-    assert "\n    Source" in cls.__doc__
+    assert "\nSource" in inspect.getdoc(cls)
 
 
 @pytest.mark.parametrize("cls", distributions.Distribution.__args__, ids=lambda c: c.__name__)
 def test_distributions_have_a_source(cls):
-    assert "\n    Source: " in cls.__doc__
+    assert "\nSource: " in inspect.getdoc(cls)
 
 
 def public_objects():
