@@ -111,6 +111,12 @@ for bandit in BernoulliBandit-misc GaussianBandit-misc; do
   tune $bandit reinforce --set "$(memory 32)" sampler.num_trajectories=128 num_updates=60 \
     --num-seeds 2 --grid $rate=3e-3,1e-2
 done
+tune BernoulliBandit-misc reinforce --set "$(memory 32)" sampler.num_trajectories=128 num_updates=100 \
+  --num-seeds 10 --episodes 128 --grid estimator.discount=0.9,1.0 \
+  "$rate=$(falling 3e-3 100),$(falling 5e-3 100),$(falling 1e-2 100)"
+tune BernoulliBandit-misc reinforce --set "$(memory 32)" sampler.num_trajectories=128 num_updates=100 \
+  "$rate=$(falling 1e-2 100)" --num-seeds 10 --episodes 128 \
+  --grid optimizer.max_gradient_norm=None,0.5 objective.entropy_coefficient=0.0,0.01
 for joints in Reacher-misc Swimmer-misc; do
   tune $joints ppo --set $continuous sampler.length=100 num_updates=100 --num-seeds 2 \
     --grid $rate=1e-3,3e-3 estimator.discount=0.9,0.99

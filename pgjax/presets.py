@@ -222,7 +222,10 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
             **_decaying(3e-3, 150),
         },
     ),
-    "BernoulliBandit-misc": ("reinforce", {**_MEMORY, **_episodes(128), **_decaying(1e-2, 100)}),
+    "BernoulliBandit-misc": (
+        "reinforce",
+        {**_MEMORY, "estimator.discount": 0.9, **_episodes(128), **_decaying(5e-3, 100)},
+    ),
     "GaussianBandit-misc": ("reinforce", {**_MEMORY, **_episodes(128), **_decaying(1e-2, 60)}),
     "Reacher-misc": ("ppo", {**_CONTINUOUS, **_segments(64, 100), **_decaying(3e-3, 150)}),
     "Swimmer-misc": ("ppo", {**_CONTINUOUS, **_segments(64, 100), **_decaying(3e-3, 150)}),
