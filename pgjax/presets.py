@@ -101,6 +101,10 @@ def _episodes(number: int) -> dict[str, Any]:
     return {"sampler.num_trajectories": number}
 
 
+def _memory(size: int) -> dict[str, Any]:
+    return {"network": Recurrent(MLP((size,)), size)}
+
+
 def _segments(num_envs: int, length: int) -> dict[str, Any]:
     return {"sampler.num_envs": num_envs, "sampler.length": length}
 
@@ -109,7 +113,6 @@ def _segments(num_envs: int, length: int) -> dict[str, Any]:
 _CLIPPED = {"optimizer.max_gradient_norm": 0.5}
 _NORMALIZED = {"normalize_observations": True}
 _CONTINUOUS = {"distribution": "normal", **_NORMALIZED}
-_MEMORY = {"network": Recurrent(MLP((32,)), 32)}
 _MINATAR = {
     "network": MLP((64, 64), "relu"),
     "objective.entropy_coefficient": 0.01,
@@ -176,7 +179,7 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
     "DeepSea-bsuite": ("reinforce", {**_episodes(1024), **_decaying(3e-3, 100)}),
     "MemoryChain-bsuite": (
         "reinforce",
-        {**_MEMORY, **_episodes(128), "sampler.horizon": 8, **_decaying(1e-2, 100)},
+        {**_memory(32), **_episodes(128), "sampler.horizon": 8, **_decaying(1e-2, 100)},
     ),
     "UmbrellaChain-bsuite": ("reinforce", {**_episodes(512), **_decaying(1e-2, 100)}),
     "DiscountingChain-bsuite": (
@@ -205,7 +208,7 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
     "MetaMaze-misc": (
         "ppo",
         {
-            "network": Recurrent(MLP((64,)), 64),
+            **_memory(64),
             "estimator.gae_lambda": 0.5,
             "objective.entropy_coefficient": 0.01,
             **_segments(128, 50),
@@ -215,7 +218,7 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
     "PointRobot-misc": (
         "ppo",
         {
-            "network": Recurrent(MLP((64,)), 64),
+            **_memory(64),
             "distribution": "normal",
             "estimator.discount": 0.97,
             **_segments(128, 100),
@@ -224,9 +227,9 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "BernoulliBandit-misc": (
         "reinforce",
-        {**_MEMORY, "estimator.discount": 0.9, **_episodes(128), **_decaying(5e-3, 100)},
+        {**_memory(32), "estimator.discount": 0.9, **_episodes(128), **_decaying(5e-3, 100)},
     ),
-    "GaussianBandit-misc": ("reinforce", {**_MEMORY, **_episodes(128), **_decaying(1e-2, 60)}),
+    "GaussianBandit-misc": ("reinforce", {**_memory(32), **_episodes(128), **_decaying(1e-2, 60)}),
     "Reacher-misc": ("ppo", {**_CONTINUOUS, **_segments(64, 100), **_decaying(3e-3, 150)}),
     "Swimmer-misc": ("ppo", {**_CONTINUOUS, **_segments(64, 100), **_decaying(3e-3, 150)}),
     "Pong-misc": ("ppo", {**_MINATAR, **_decaying(1e-3, 30)}),

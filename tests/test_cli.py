@@ -137,8 +137,7 @@ def test_doctor_reports_versions_devices_and_speed(capsys, monkeypatch):
 
 
 def test_a_grid_takes_components_numbers_flags_tuples_and_parameters():
-    config = pgjax.Config("PointRobot-misc", sampler=pgjax.Segments())
-    config = config.replace(estimator=pgjax.GAE())
+    config = pgjax.ppo("PointRobot-misc")
     texts = [
         "estimator=gae,action-value",
         "estimator.standardize=true,False",
