@@ -50,8 +50,8 @@ tune MountainCar-v0 ppo --set $normalized sampler.length=128 \
   --grid "$rate=$(falling 2e-3 120),$(falling 5e-3 120)" estimator.gae_lambda=0.95,0.98,1.0
 
 for env in Acrobot-v1 MountainCar-v0; do
-  tune $env preset --num-seeds 6 --set optimizer.max_gradient_norm=0.5 \
-    --grid "$rate=$(falling 5e-3 120),$(falling 1e-2 120),$(falling 2e-2 120)"
+  tune $env preset --num-seeds 6 --set optimizer.max_gradient_norm=0.5 sampler.num_envs=64 \
+    num_updates=120 --grid "$rate=$(falling 5e-3 120),$(falling 1e-2 120),$(falling 2e-2 120)"
 done
 
 tune MountainCarContinuous-v0 ppo --set $continuous sampler.length=128 num_updates=100 \
