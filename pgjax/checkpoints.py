@@ -4,9 +4,10 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,8 @@ def load(path: str | os.PathLike, config: Config | None = None) -> tuple[TrainSt
             config = serialization.from_dict(manifest["config"])
         except ValueError as error:
             raise ValueError(f"checkpoint {path}: {error}; pass config=…") from error
+    else:
+        _check_same_function(path, config, manifest["config"])
     return _restore(path, arrays, config, manifest["key_impl"]), config
 
 
@@ -193,19 +196,46 @@ def _restore(path: Path, arrays_folder: str, config: Config, key_impl: str) -> T
     arguments = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray), target)
     try:
         with _checkpointer() as checkpointer:
+            stored = checkpointer.metadata(path / arrays_folder).item_metadata
+            # The parameters first: what differs there explains the rest.
+            names = sorted(target, key=lambda name: not name.startswith(".params"))
+            expected = {name: training.aval(target[name]) for name in names}
+            given = {name: training.aval(x) for name, x in stored.items()}
+            problem = training.difference(given, expected)
+            if problem is not None:
+                raise ValueError(problem)
             arrays = checkpointer.restore(
                 path / arrays_folder, args=ocp.args.PyTreeRestore(target, restore_args=arguments)
             )
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
-        raise ValueError(f"checkpoint {path} does not fit its config: {error}") from error
-    for name, expected in target.items():
-        found = arrays[name]
-        if (found.shape, found.dtype) != (expected.shape, expected.dtype):
-            raise ValueError(
-                f"checkpoint {path} does not fit its config: {name} is {found.dtype}{found.shape}, "
-                f"not {expected.dtype}{expected.shape}"
-            )
+        problem = str(error).splitlines()[0]
+        raise ValueError(f"checkpoint {path} does not fit its config: {problem}") from error
     return _from_arrays(arrays, state, key_impl)
+
+
+def _check_same_function(path: Path, config: Config, saved: dict[str, Any]) -> None:
+    """Raises where a config makes another function of the saved parameters."""
+    given = dict(_function(json.loads(json.dumps(serialization.to_dict(config)))))
+    for name, old in _function(saved):
+        if given.get(name) != old:
+            raise ValueError(
+                f"checkpoint {path} does not fit its config: {name} is {given.get(name)!r}, "
+                f"{old!r} was saved; its parameters would be another function"
+            )
+
+
+def _function(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What of a config says which functions its parameters are, by paths."""
+    names = ("network", "distribution", "normalize_observations", "time_aware")
+    parts = {name: config.get(name) for name in names}
+    left = [*parts.items(), ("critic.network", config.get("critic", {}).get("network"))]
+    while left:
+        name, value = left.pop(0)
+        if isinstance(value, dict):
+            left = [(f"{name}.{field}", inner) for field, inner in value.items()] + left
+        else:
+            # The address of an object says nothing of it.
+            yield name, re.sub(r" at 0x\w+|\s+", " ", value) if isinstance(value, str) else value
 
 
 def _checkpointer() -> Any:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from pgjax import rollout
 from pgjax.components import check_int
 from pgjax.config import Config, check_key, checked
-from pgjax.training import check_state
+from pgjax.training import ACTING, check_state
 from pgjax.types import Array, Evaluation, TrainState
 
 _NUM_RESAMPLES = 2000
@@ -46,7 +46,7 @@ def evaluate(
     check_key(key)
     check_int("num_episodes", num_episodes, 1)
     config = checked(config)
-    check_state(state, config)
+    check_state(state, config, ACTING)
     return _evaluate(key, state, config, int(num_episodes), jnp.bool_(deterministic))
 
 

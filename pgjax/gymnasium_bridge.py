@@ -11,7 +11,7 @@ from pgjax import environments
 from pgjax.components import check_int, unknown
 from pgjax.config import Config, check_key, checked
 from pgjax.evaluation import bootstrap_interval
-from pgjax.training import check_state
+from pgjax.training import ACTING, check_state
 from pgjax.types import Array, Evaluation, PyTree, TrainState
 
 
@@ -45,7 +45,7 @@ def evaluate_in_gymnasium(
     check_key(key)
     check_int("num_episodes", num_episodes, 1)
     config = checked(config)
-    check_state(state, config)
+    check_state(state, config, ACTING)
     play_key, bootstrap_key = jax.random.split(key)
     envs = [_make(env_id, config) for _ in range(num_episodes)]
     _check_spaces(envs[0], config)

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pgjax import drawing, environments, rollout
 from pgjax.components import check_int
 from pgjax.config import Config, check_key, checked
-from pgjax.training import check_state
+from pgjax.training import ACTING, check_state
 from pgjax.types import Array, PyTree, Remembered, TrainState
 
 _LEAST_MILLISECONDS = 20  # shorter frames are shown at 100 ms by most viewers
@@ -87,7 +87,7 @@ def render(
     if Path(path).suffix.lower() != ".gif":
         raise ValueError(f"the picture's name must end in .gif, got {Path(path).name!r}")
     config = checked(config)
-    check_state(state, config)
+    check_state(state, config, ACTING)
     horizon = min(max_steps, config.sampler.resolve_horizon(config.build()[0]))
     found = _play(key, state, config, num_episodes, horizon, jnp.bool_(deterministic))
     found = jax.tree.map(np.asarray, found)

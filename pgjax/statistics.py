@@ -11,7 +11,7 @@ import optax
 from pgjax import gradients
 from pgjax.components import check_int
 from pgjax.config import Config, check_key, checked
-from pgjax.training import check_state
+from pgjax.training import ESTIMATING, check_state
 from pgjax.types import Array, GradientStatistics, PyTree, TrainState
 
 _BATCH_SIZE = 64
@@ -50,7 +50,7 @@ def gradient_statistics(
     check_key(key)
     check_int("num_samples", num_samples, 2)
     config = checked(config)
-    check_state(state, config)
+    check_state(state, config, ESTIMATING)
     if reference is not None:
         structures = jax.tree.structure(reference), jax.tree.structure(state.params)
         if structures[0] != structures[1]:

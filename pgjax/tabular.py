@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from pgjax.config import Config, checked
 from pgjax.finite_mdp import FiniteMDP, MDPParams
 from pgjax.networks import has_memory
-from pgjax.training import check_state
+from pgjax.training import ACTING, check_state
 from pgjax.types import Array, PyTree, TrainState
 
 
@@ -78,7 +78,9 @@ def action_values(
 def action_probabilities(state: TrainState, config: Config) -> Array:
     """π(a | s) of a trained policy in every state of the config's `FiniteMDP`: float[S, A]."""
     _require_mdp(config)
-    return _probabilities(state.params, state.variables, checked(config))
+    config = checked(config)
+    check_state(state, config, ACTING)
+    return _probabilities(state.params, state.variables, config)
 
 
 def policy_gradient(state: TrainState, config: Config) -> PyTree:
@@ -100,7 +102,7 @@ def policy_gradient(state: TrainState, config: Config) -> PyTree:
     """
     _require_mdp(config)
     config = checked(config)
-    check_state(state, config)
+    check_state(state, config, ACTING)
     environment, _ = config.build()
     tables = config.env.default_params if config.env_params is None else config.env_params
     tables = tables.replace(max_steps_in_episode=config.sampler.resolve_horizon(environment))

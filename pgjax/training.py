@@ -1,7 +1,9 @@
 """Training: pure functions of a key, a state and a config. Knows everything, computes nothing."""
 
+import dataclasses
 import functools
-from typing import NamedTuple
+import re
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +87,7 @@ def sample_trajectories(
     """
     check_key(key)
     config = _checked(config, mesh)
-    check_state(state, config)
+    check_state(state, config, SAMPLING)
     return _sample(key, state, config, mesh)
 
 
@@ -109,22 +111,98 @@ def policy_gradient(
     """
     check_key(key)
     config = _checked(config, mesh)
-    check_state(state, config)
+    check_state(state, config, ESTIMATING)
     return _policy_gradient(key, state, config, mesh)
 
 
-def check_state(state: TrainState, config: Config) -> None:
-    """Raises ValueError unless the state's parameters are those of the config's network."""
+# The parts of a state that functions use which act, sample and estimate; `update` uses all.
+ACTING = ("params", "variables")
+SAMPLING = (*ACTING, "streams")
+ESTIMATING = (*SAMPLING, "critic")
+_ALL = tuple(field.name for field in dataclasses.fields(TrainState))
+# What of a config decides what each part of a state is.
+_DECIDED_BY = {
+    "params": "env, network and distribution",
+    "variables": "network and normalize_observations",
+    "opt_state": "optimizer",
+    "critic": "estimator and critic",
+    "streams": "sampler and env",
+}
+
+
+def check_state(state: TrainState, config: Config, fields: tuple[str, ...] = _ALL) -> None:
+    """Raises unless the named parts of a state are like those that `init` makes for the config.
+
+    Args:
+      config: checked.
+      fields: what the caller uses. A critic or streams that it has no use for may be there.
+
+    Raises:
+      TypeError: no TrainState.
+      ValueError: the first path that is missing, too much, or of another shape or dtype.
+    """
     if not isinstance(state, TrainState):
         raise TypeError(f"state must be a TrainState, got {type(state).__name__}")
-    variables = dict(initial_variables(config))
-    expected = jax.tree.map(lambda x: x.shape, variables.pop("params"))
-    given = jax.tree.map(jnp.shape, state.params)
-    if given != expected:
-        raise ValueError(
-            f"state and config do not belong together: parameters are {given}, "
-            f"the config's network has {expected}"
-        )
+    expected = _expected(config, state.key, fields)
+    for field in fields:
+        needed, given = getattr(expected, field), getattr(state, field)
+        if fields != _ALL and field in ("critic", "streams") and not jax.tree.leaves(needed):
+            continue
+        problem = difference(avals(given, field), avals(needed, field))
+        if problem is None and jax.tree.structure(given) != jax.tree.structure(needed):
+            problem = f"{field} is built otherwise than the config's"
+        if problem:
+            part = _DECIDED_BY.get(field)
+            raise ValueError(
+                f"state and config do not belong together: {problem}"
+                + (f" ({field} depends on the config's {part})" if part else "")
+                + "; give the config that the state was made with, or init(key, config)"
+            )
+
+
+def avals(tree: PyTree, name: str = "") -> dict[str, str]:
+    """The dtype and shape of each leaf, "float32[3, 4]", by the leaf's path."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {name + jax.tree_util.keystr(path): aval(leaf) for path, leaf in leaves}
+
+
+def difference(given: dict[str, str], expected: dict[str, str]) -> str | None:
+    """The first path where two results of `avals` differ, in words; None: nowhere."""
+    for path, aval in expected.items():
+        if path not in given:
+            return f"{path} is missing, which the config has as {aval}"
+        if given[path] != aval:
+            return f"{path} is {given[path]}, the config has {aval}{_hint(given[path], aval)}"
+    extra = next((path for path in given if path not in expected), None)
+    return extra and f"{extra} is {given[extra]}, which the config does not have"
+
+
+def aval(leaf: Any) -> str:
+    """The dtype and shape of an array or a number, or of what stands for one."""
+    shaped = hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+    return f"{leaf.dtype}{list(leaf.shape)}" if shaped else f"{jnp.result_type(leaf)}[]"
+
+
+def _hint(given: str, expected: str) -> str:
+    stacked = re.sub(r"\[\d+(, )?", "[", given, count=1) == expected
+    return ": several states at once need jax.vmap" if stacked else ""
+
+
+def _expected(config: Config, key: Array, fields: tuple[str, ...]) -> TrainState:
+    """Shapes and dtypes of a state; only of the parts that act, where no others are asked for."""
+    if set(fields) <= set(ACTING):
+        variables = dict(initial_variables(config))
+        return TrainState(variables.pop("params"), variables, *[()] * 4)
+    typed = jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key)
+    leaves, structure = jax.tree.flatten(config)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    return _traced_state(structure, shapes, jax.random.key_impl(key) if typed else None)
+
+
+@functools.lru_cache(maxsize=1024)
+def _traced_state(structure: Any, shapes: tuple, key_impl: Any) -> TrainState:
+    key, config = jax.random.key(0, impl=key_impl), jax.tree.unflatten(structure, shapes)
+    return jax.eval_shape(_init, key, config)
 
 
 def _checked(config: Config, mesh: Mesh | None) -> Config:

@@ -222,3 +222,75 @@ def test_counts_of_samples_and_episodes_are_checked():
         pgjax.evaluate(jax.random.key(0), state, CONFIG, 0)
     with pytest.raises(ValueError, match=r"reference must be like state.params"):
         pgjax.gradient_statistics(jax.random.key(0), state, CONFIG, 4, reference={})
+
+
+SMALL = {"network.hidden_sizes": (8,)}
+REINFORCE, PPO = pgjax.reinforce("Catch-bsuite", **SMALL), pgjax.ppo("Catch-bsuite", **SMALL)
+STRANGERS = [
+    (REINFORCE, PPO, r"critic.*is missing"),
+    (PPO, REINFORCE, r"critic.* which the config does not have"),
+    (PPO, PPO.replace(**{"sampler.num_envs": 32}), r"streams.*\[64.*config has .*\[32"),
+    (PPO, PPO.replace(**{"critic.network": pgjax.MLP((4,))}), r"critic.*\[8\].*has .*\[4\]"),
+    (REINFORCE, REINFORCE.replace(optimizer=pgjax.SGD()), r"opt_state\[0\].count is int32\[\]"),
+    (REINFORCE, REINFORCE.replace(optimizer=optax.rmsprop), r"opt_state.*config's optimizer"),
+    (REINFORCE, REINFORCE.replace(**{"optimizer.max_gradient_norm": 1.0}), r"opt_state\[1\]"),
+    (REINFORCE, REINFORCE.replace(normalize_observations=True), r"normalizer'\].mean is missing"),
+    (REINFORCE.replace(normalize_observations=True), REINFORCE, r"normalizer'\].mean is float32"),
+    (REINFORCE, REINFORCE.replace(env="CartPole-v1"), r"params.*depends on the config's env"),
+]
+
+
+def shaped(config):
+    """A state without its numbers."""
+    key = jax.random.key(0)
+    return jax.eval_shape(pgjax.init, key, config).replace(key=key)
+
+
+@pytest.mark.parametrize(("own", "other", "message"), STRANGERS)
+def test_a_state_of_another_config_is_refused_by_the_first_path_that_differs(
+    own, other, message, tmp_path
+):
+    state = shaped(own)
+    with pytest.raises(ValueError, match=message) as refused:
+        pgjax.update(state, other)
+    assert len(str(refused.value).splitlines()) == 1
+    with pytest.raises(ValueError, match=message):
+        pgjax.save(tmp_path / "checkpoint", state, other)
+
+
+def test_every_function_of_a_state_refuses_one_that_it_cannot_use(tmp_path):
+    key, other = jax.random.key(0), REINFORCE.replace(normalize_observations=True)
+    state = shaped(REINFORCE)
+    mdp = pgjax.FiniteMDP(np.ones((1, 2, 1)), np.ones((1, 2)), [1.0], horizon=2)
+    finite = pgjax.Config(env=mdp)
+    uses = [
+        lambda: pgjax.evaluate(key, state, other),
+        lambda: pgjax.render(key, state, other, tmp_path / "catch.gif"),
+        lambda: pgjax.sample_trajectories(key, state, other),
+        lambda: pgjax.policy_gradient(key, state, PPO),
+        lambda: pgjax.gradient_statistics(key, state, PPO, 4),
+        lambda: pgjax.tabular.policy_gradient(state, finite),
+        lambda: pgjax.tabular.action_probabilities(state, finite),
+    ]
+    for use in uses:
+        with pytest.raises(ValueError, match="state and config do not belong together"):
+            use()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_only_acts_needs_no_optimizer_and_no_critic():
+    state = pgjax.init(jax.random.key(0), PPO)
+    acting = PPO.replace(optimizer=pgjax.SGD(), sampler=pgjax.Segments(2, 3))
+    pgjax.training.check_state(state, pgjax.config.checked(acting), pgjax.training.ACTING)
+    gradient, _ = pgjax.policy_gradient(jax.random.key(0), state, REINFORCE)
+    assert jax.tree.structure(gradient) == jax.tree.structure(state.params)
+
+
+def test_stacked_states_are_told_of_vmap():
+    def stacked(leaf):
+        return jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype)
+
+    keys = jax.random.split(jax.random.key(0))
+    states = jax.tree.map(stacked, shaped(PPO)).replace(key=keys)
+    with pytest.raises(ValueError, match=r"params.*\[2, .*jax.vmap"):
+        pgjax.update(states, PPO)

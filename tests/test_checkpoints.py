@@ -1,6 +1,7 @@
 import json
 import shutil
 
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
@@ -182,6 +183,39 @@ def test_a_config_of_another_network_or_version_is_refused(path):
     edit_manifest(path, config=config | {"sampler": {"type": "Episodes", "number": 3}})
     with pytest.raises(ValueError, match="sampler is not one of this version's"):
         pgjax.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"network.activation": "relu"}, "network.activation is 'relu', 'tanh' was saved"),
+        ({"network.hidden_sizes": (9,)}, r"network.hidden_sizes is \[9\], \[8\] was saved"),
+        ({"time_aware": True}, "time_aware is True, False was saved"),
+        ({"normalize_observations": True}, "normalize_observations is True"),
+        ({"optimizer": pgjax.SGD()}, r"opt_state\[1\]\[0\].count is int32\[\], which the config"),
+        ({"env": "CartPole-v1"}, r"params.*bias'\] is float32\[3\], the config has float32\[2\]"),
+    ],
+    ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
+)
+def test_a_config_that_does_not_fit_is_one_line_with_the_first_difference(path, changes, message):
+    with pytest.raises(ValueError, match=f"does not fit its config: .*{message}") as refused:
+        pgjax.load(path, config=CONFIG.replace(**changes))
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_another_activation_of_a_users_own_module_is_another_function(tmp_path):
+    class Own(nn.Module):
+        activation: str
+
+        @nn.compact
+        def __call__(self, obs):
+            return getattr(nn, self.activation)(nn.Dense(3)(obs.reshape(-1)))
+
+    config = CONFIG.replace(network=Own("tanh"))
+    pgjax.save(tmp_path / "c", pgjax.init(jax.random.key(0), config), config)
+    pgjax.load(tmp_path / "c", config=config)
+    with pytest.raises(ValueError, match=r"network.custom is .*relu.*tanh"):
+        pgjax.load(tmp_path / "c", config=config.replace(network=Own("relu")))
 
 
 def test_a_state_is_only_saved_with_its_own_config(tmp_path, trained):
