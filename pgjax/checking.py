@@ -60,7 +60,9 @@ def check_environment(
         env = environments.make(env)
     subject = Subject(env, env_params, num_steps, seed)
     for stage in _STAGES:
-        wrong = _found(subject, stage)
+        # The same key gives the same: to see that, keys are used twice.
+        with jax.debug_key_reuse(False):
+            wrong = _found(subject, stage)
         if wrong:
             lines = [f"{part}: {found}; expected {expected}" for part, found, expected in wrong]
             raise ValueError("\n- ".join([f"{subject.name} has {len(lines)} fault(s)", *lines]))

@@ -111,12 +111,14 @@ class Config(Component):
         params, limit = _split_limit(self.env_params)
         values = {name: getattr(self, name) for name in _COMPONENTS} | {"env_params": params}
         children = [(jax.tree_util.GetAttrKey(name), values[name]) for name in _TRACED]
-        return children, (limit, *(getattr(self, name) for name in _STATIC))
+        # A program says −∞ in place of NaN where it must: so that none is taken for another.
+        tools = jax.config.jax_debug_nans
+        return children, (tools, limit, *(getattr(self, name) for name in _STATIC))
 
     @classmethod
     def tree_unflatten(cls, static, children):
         """The inverse of `tree_flatten_with_keys`, for any leaves."""
-        limit, *static = static
+        _, limit, *static = static
         fields = dict(zip(_TRACED, children, strict=True)) | dict(zip(_STATIC, static, strict=True))
         if limit is not None and dataclasses.is_dataclass(fields["env_params"]):
             fields["env_params"] = fields["env_params"].replace(max_steps_in_episode=limit)

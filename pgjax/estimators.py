@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from pgjax.baselines import BASELINES, MIN_TRAJECTORIES
 from pgjax.components import Component, component, option
 from pgjax.returns import advantages, reward_to_go, total_return
+from pgjax.trees import exponent
 from pgjax.types import Array, Trajectories
 
 
@@ -228,16 +229,20 @@ def standardized(weights: Array, valid: Array, returns: Array) -> Array:
 
     Each weight is divided by a number that its own return is part of, and every step counts alike
     whatever its trajectory's length; the step size no longer depends on the scale of rewards.
-    Differences within rounding (ε is the machine epsilon) of the returns are none, not signal.
+    Differences within rounding (ε is the machine epsilon) of the returns are none, not signal. The
+    weight of a single valid step, which is its own mean, stays as it is.
     """
-    number = jnp.maximum(jnp.sum(valid), 1)
-    centre = jnp.sum(jnp.where(valid, weights, 0.0)) / number
-    centred = jnp.where(valid, weights - centre, 0.0)
-    deviation = jnp.sqrt(jnp.sum(jnp.square(centred)) / number)
+    number, weights = jnp.sum(valid), jnp.where(valid, weights, 0.0)
+    power = exponent(weights)
+    scaled = jnp.ldexp(weights, -power)
+    centre = jnp.sum(scaled) / jnp.maximum(number, 1)
+    centred = jnp.where(valid, scaled - centre, 0.0)
+    deviation = jnp.sqrt(jnp.sum(jnp.square(centred)) / jnp.maximum(number, 1))
     rounding = 100 * jnp.finfo(weights.dtype).eps * jnp.max(jnp.abs(returns))
     # Divided by 1 rather than by 0, whose quotient would be selected away but stop a NaN check.
-    signal = deviation > rounding
-    return jnp.where(signal, centred / jnp.where(signal, deviation, 1.0), 0.0)
+    signal = ~(jnp.ldexp(deviation, power) <= rounding)
+    found = jnp.where(signal, centred / jnp.where(signal, deviation, 1.0), 0.0)
+    return jnp.where(number > 1, found, weights)
 
 
 Estimator = TotalReturn | RewardToGo | GAE | ActionValue

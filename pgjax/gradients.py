@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 
 from pgjax import values
@@ -17,6 +16,7 @@ from pgjax.chunks import Chunk, per_step, summed, windows
 from pgjax.config import Config
 from pgjax.objectives import Step
 from pgjax.parallel import on_shares
+from pgjax.trees import norm
 from pgjax.types import TRAJECTORY_AXES, Array, Metrics, PyTree, TrainState, Trajectories
 
 
@@ -184,16 +184,26 @@ def metrics(
 ) -> Metrics:
     """The scalars that describe an update from these trajectories."""
     returns, (number, lengths, taken) = config.sampler.counts(trajectories, streams)
-    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(found.direction)]
+    gradient_norm = norm(found.direction)
+    described = jnp.stack([gradient_norm, found.entropy, found.objective])
     return Metrics(
-        # 0/0 is NaN where no episode finished: a placeholder would look like a return.
-        episode_return=returns / number,
-        episode_length=lengths / number,
+        episode_return=_mean(returns, number),
+        episode_length=_mean(lengths, number),
         num_episodes=number,
         env_steps=state.env_steps + taken.astype(jnp.uint32),
         entropy=found.entropy,
-        gradient_norm=optax.tree.norm(found.direction),
+        gradient_norm=gradient_norm,
         objective=found.objective,
-        finite=jnp.all(jnp.stack(finite)),
+        # The norm is not finite where any number of the gradient is not.
+        finite=jnp.all(jnp.isfinite(described)),
         extra=found.extra,
     )
+
+
+def _mean(total: Array, number: Array) -> Array:
+    """The mean of `number` episodes; NaN of none, as any number would look like a return.
+
+    −∞ while `jax_debug_nans` is on, which takes every NaN that leaves a program for a mistake.
+    """
+    nothing = -jnp.inf if jax.config.jax_debug_nans else jnp.nan
+    return jnp.where(number > 0, total / jnp.maximum(number, 1), nothing)

@@ -5,12 +5,12 @@ else, the user's own among them; `improve.register` adds another way.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.scipy.sparse.linalg import cg
 from jax.sharding import Mesh
 
 from pgjax import gradients
@@ -19,10 +19,14 @@ from pgjax.chunks import Chunk, minibatches, per_step, summed
 from pgjax.config import Config
 from pgjax.gradients import Gradient
 from pgjax.objectives import ClippedRatio, NaturalGradient
+from pgjax.trees import either, norm, unit
 from pgjax.types import Array, PyTree, TrainState, Trajectories
 
 # Below it a direction is no direction: the gradient is zero.
 _LEAST_CURVATURE = 1e-20
+# The squared residual of a gradient of length 1 at which conjugate gradients are done: what is
+# left is rounding, in which they would find no direction.
+_LEAST_RESIDUAL = 1e-10
 
 
 class Improvement(NamedTuple):
@@ -106,8 +110,11 @@ def _(objective: NaturalGradient, key, state, trajectories, weights, config, mes
 
     # Per step, as F is, so that the damping means the same whatever the episodes' length.
     gradient = jax.tree.map(lambda x: x * (valid.shape[1] / number), found.direction)
-    direction, _ = cg(damped, gradient, maxiter=objective.iterations, tol=0.0)
-    if objective.max_kl is not None:
+    direction = _conjugate_gradients(damped, unit(gradient), objective.iterations)
+    if objective.max_kl is None:
+        size = norm(gradient)
+        direction = jax.tree.map(lambda x: x * size, direction)
+    else:
         curvature = jnp.maximum(optax.tree.vdot(direction, fisher(direction)), _LEAST_CURVATURE)
         length = jnp.sqrt(2.0 * objective.max_kl / curvature)
         direction = jax.tree.map(lambda x: x * length, direction)
@@ -124,6 +131,39 @@ def _(objective: NaturalGradient, key, state, trajectories, weights, config, mes
     size, divergence = _line_search(objective, lambda size: measured(moved(size)))
     report = {"kl": divergence, "step_size": size}
     return Improvement(moved(size), opt_state, found._replace(extra=report))
+
+
+def _conjugate_gradients(product: Callable, b: PyTree, iterations: int) -> PyTree:
+    """x with A x ≈ b, ‖b‖ = 1 or 0, `product` being v -> A v, A positive semi-definite.
+
+        α = rᵀr / pᵀAp,   x ← x + α p,   r' = r − α A p,   p ← r' + (r'ᵀr' / rᵀr) p
+
+    It ends after so many iterations, once rᵀr ≤ 1e-10, or where A has no curvature along p.
+
+    Source: Hestenes & Stiefel (1952), Methods of conjugate gradients for solving linear systems.
+    """
+    dot = optax.tree.vdot
+
+    def unfinished(carry):
+        index, *_, going = carry
+        return any_in_batch((index < iterations) & going)
+
+    def step(carry):
+        index, x, r, p, square, going = carry
+        product_p = product(p)
+        curvature = dot(p, product_p)
+        going = going & ~(curvature <= 0)
+        alpha = square / jnp.where(going, curvature, 1.0)
+        moved = jax.tree.map(lambda x, p: x + alpha * p, x, p)
+        left = jax.tree.map(lambda r, ap: r - alpha * ap, r, product_p)
+        smaller = dot(left, left)
+        turned = jax.tree.map(lambda r, p: r + smaller / square * p, left, p)
+        kept = either(going, (moved, left, turned, smaller), (x, r, p, square))
+        return index + 1, *kept, going & ~(smaller <= _LEAST_RESIDUAL)
+
+    zeros, square = jax.tree.map(jnp.zeros_like, b), dot(b, b)
+    start = (jnp.int32(0), zeros, b, b, square, square > 0)
+    return jax.lax.while_loop(unfinished, step, start)[1]
 
 
 def _fisher_product(context: Any, chunk: Chunk) -> PyTree:

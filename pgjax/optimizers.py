@@ -8,9 +8,23 @@ import jax.numpy as jnp
 import optax
 
 from pgjax.components import Component, component, option
+from pgjax.trees import norm
 from pgjax.types import PyTree
 
 MakeTransformation = Callable[[Any], optax.GradientTransformation]
+
+
+def _clipped(most: Any) -> optax.GradientTransformation:
+    """`optax.clip_by_global_norm`, of gradients whose squares are out of range as of any other."""
+
+    def clip(gradient: PyTree) -> PyTree:
+        size = norm(gradient)
+        within = size <= most
+        return jax.tree.map(
+            lambda x: jnp.where(within, x, x / jnp.where(within, 1.0, size) * most), gradient
+        )
+
+    return optax.stateless(lambda gradient, params: clip(gradient))
 
 
 class Optimizer(Component):
@@ -33,7 +47,7 @@ class Optimizer(Component):
             )
         if self.max_gradient_norm is None:
             return step
-        return optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), step)
+        return optax.chain(_clipped(self.max_gradient_norm), step)
 
     def init(self, params: PyTree) -> PyTree:
         """The Optax state of parameters."""

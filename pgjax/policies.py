@@ -149,9 +149,7 @@ def build(
     )
     recurrent = functions.recurrent
     return Policy(
-        # jaxlib's CPU backend can hang on several batched QR factorisations at once, which is what
-        # vmapped orthogonal initialisers are; one seed after another has none.
-        init=jax.custom_batching.sequential_vmap(functions.init),
+        init=functions.init,
         begin=functions.begin,
         follow=functions.follow,
         encode=functions.encode,
@@ -189,7 +187,11 @@ class _Functions(NamedTuple):
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), obs)
         first = networks.encode(zeros, self.space)
         memory = [self.module.network.initial_memory()] if self.recurrent else []
-        variables = self.module.init(key, first, *memory)
+        # jaxlib's CPU backend can hang on several batched QR factorisations at once, which is what
+        # vmapped orthogonal initialisers are; one seed after another has none. What is traced comes
+        # as an argument: the rule for `vmap` would keep a closure's tracers.
+        initialise = jax.custom_batching.sequential_vmap(self.module.init)
+        variables = initialise(key, first, *memory)
         if self.normalizes:
             variables = {**variables, _NORMALIZER: normalizers.init(first)}
         return variables

@@ -122,6 +122,10 @@ class Episodes(Component):
         trajectories, _ = _recorded(keys, start, policy, variables, environment, bounds)
         return trajectories, streams
 
+    def repaired(self, streams: tuple, before: tuple) -> tuple[tuple, Array]:
+        """No streams, and that they are good."""
+        return streams, jnp.bool_(True)
+
     def counts(self, trajectories: Trajectories, streams: tuple) -> tuple[Array, Array]:
         """Summed returns of the episodes that ended; int32[3]: their number, their summed lengths,
         and all valid steps."""
@@ -194,11 +198,34 @@ class Segments(Component):
         Returns:
           [T, n] trajectories, and where the streams are then.
         """
-        most = min(_BLOCK_LENGTH, self.length)
-        block = next(n for n in range(most, 0, -1) if self.length % n == 0)
-        bounds = Bounds(self.length, block, restarts=True)
+        bounds = Bounds(self.length, _even_block(self.length), restarts=True)
         trajectories, carry = _recorded(keys, streams.carry, policy, variables, environment, bounds)
+        final_obs, length = trajectories.final_obs, self.length
+        trajectories = jax.tree.map(lambda x: x[:length], trajectories.replace(final_obs=None))
+        trajectories = trajectories.replace(final_obs=final_obs)
         return trajectories, _counted(trajectories, streams)._replace(carry=carry)
+
+    def repaired(self, streams: Streams, before: Streams) -> tuple[Streams, Array]:
+        """Streams to go on with, and which were good, bool[n]: finite in observation and return.
+
+        One that was not stands where it was before, but its episode is over, and counts nowhere:
+        the next row resets its environment.
+        """
+        good = jnp.isfinite(streams.returns)
+        for leaf in jax.tree.leaves(streams.carry.obs):
+            good &= jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))
+        carry = jax.tree.map(
+            lambda new, old: _where(good, new, old), streams.carry, before.carry
+        )._replace(running=streams.carry.running & good)
+        returns, lengths = (jnp.where(good, x, 0.0) for x in (streams.returns, streams.lengths))
+        total = streams.finished_returns
+        streams = streams._replace(
+            carry=carry,
+            returns=returns,
+            lengths=lengths,
+            finished_returns=jnp.where(jnp.isfinite(total), total, 0.0),
+        )
+        return streams, good
 
     def counts(self, trajectories: Trajectories, streams: Streams) -> tuple[Array, Array]:
         """As those of `Episodes`; of the episodes that ended, all of their rewards and steps."""
@@ -227,7 +254,19 @@ class Bounds(NamedTuple):
 
 def whole(horizon: int) -> Bounds:
     """Bounds of whole episodes."""
-    return Bounds(horizon, math.ceil(horizon / math.ceil(horizon / _BLOCK_LENGTH)))
+    return Bounds(horizon, _padded_block(horizon))
+
+
+def _padded_block(length: int) -> int:
+    """Steps in each of equal blocks, of which the last may have some to spare."""
+    return math.ceil(length / math.ceil(length / _BLOCK_LENGTH))
+
+
+def _even_block(length: int) -> int:
+    """The same with none to spare, unless the blocks would be short."""
+    most = min(_BLOCK_LENGTH, length)
+    even = next(n for n in range(most, 0, -1) if length % n == 0)
+    return even if 2 * even >= most else _padded_block(length)
 
 
 def begin(
@@ -278,20 +317,48 @@ def unroll(
         times = first_step + jnp.arange(length, dtype=jnp.int32)
 
         def row(carry, inputs):
+            time, noise, key_data = inputs
+            row_keys = jax.random.wrap_key_data(key_data, impl=jax.random.key_impl(keys))
             rest = policy, variables, environment, bounds, deterministic
-            after, taken = step(carry, *inputs, *rest)
+            after, taken = step(carry, time, noise, row_keys, *rest)
             if bounds.restarts:
                 # Numbers that no block begins with.
-                number = bounds.horizon + inputs[0]
+                number = bounds.horizon + time
                 after = _restarted(keys, number, after, carry.running, policy, environment)
             return after, taken
 
-        carry, taken = jax.lax.scan(row, carry, (times, noise, _split_each(step_keys, length)))
+        # The keys' data: under `vmap`, JAX's check of key reuse takes a scan's keys for used ones.
+        rows = times, noise, jax.random.key_data(_split_each(step_keys, length))
+        if bounds.restarts and bounds.horizon % length:
+            # Streams stay where they are in the rows that the last block has to spare.
+            left = jnp.minimum(bounds.horizon - first_step, length)
+            carry, taken = _scanned(row, carry, rows, left)
+        else:
+            carry, taken = jax.lax.scan(row, carry, rows)
         return first_step + length, carry, record(recorded, first_step, taken)
 
     loop = (jnp.int32(0), carry, recorded)
     _, carry, recorded = jax.lax.while_loop(unfinished, block, loop)
     return carry, recorded
+
+
+def _scanned(row: Callable, carry: PyTree, inputs: PyTree, number: Array) -> tuple[PyTree, PyTree]:
+    """`jax.lax.scan` over the first `number` rows of the inputs, int32[]; zeros after those."""
+
+    def inputs_of(index: Array) -> PyTree:
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 0, False), inputs)
+
+    def step(index: Array, loop: tuple) -> tuple:
+        carry, stored = loop
+        carry, taken = row(carry, inputs_of(index))
+        return carry, jax.tree.map(
+            lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, index, 0), stored, taken
+        )
+
+    length = jax.tree.leaves(inputs)[0].shape[0]
+    shapes = jax.eval_shape(lambda carry: row(carry, inputs_of(jnp.int32(0)))[1], carry)
+    stored = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
+    return jax.lax.fori_loop(jnp.int32(0), number, step, (carry, stored))
 
 
 def _recorded(
@@ -389,7 +456,10 @@ def _restarted(
 
 def _split_each(keys: Array, number: int) -> Array:
     """Each of n keys split: [number, n]."""
-    return jax.vmap(lambda key: jax.random.split(key, number), out_axes=1)(keys)
+    split = jax.vmap(lambda key: jax.random.split(key, number))(keys)
+    # Their data are transposed: JAX's check of key reuse takes transposed keys for used ones.
+    data = jnp.swapaxes(jax.random.key_data(split), 0, 1)
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(keys))
 
 
 def _where(flags: Array, new: Array, old: Array) -> Array:

@@ -84,6 +84,12 @@ class _Settings(NamedTuple):
     checkpoint_seconds: float
     nan: str
 
+    @property
+    def until(self) -> training.Until:
+        """What ends the run before its last update; NumPy numbers, compared as the device does."""
+        target = np.asarray(self.stop_at_return, jnp.zeros(()).dtype)
+        return training.Until(target, np.bool_(self.nan != "skip"))
+
 
 def run(
     config: Config,
@@ -190,6 +196,7 @@ def resume(
 def _checked(config: Config, settings: _Settings) -> Config:
     arrays = checked(config)
     check_mesh(settings.mesh, f"sampler.{config.sampler.width_field}", config.sampler.width)
+    training.check_target(settings.stop_at_return)
     if settings.nan not in _ON_BAD:
         raise ValueError(unknown(f"nan {settings.nan!r}", settings.nan, _ON_BAD))
     if not settings.checkpoint_seconds >= 0:
@@ -257,7 +264,7 @@ def _result(config, start, now, state, metrics, settings, signals, directory) ->
     bad_update = start.num_updates + int(bad[0]) + 1 if len(bad) else None
     if bad_update is not None and settings.nan == "raise":
         raise FloatingPointError(not_finite(bad_update))
-    solved = bool(metrics.episode_return[-1] >= settings.stop_at_return)
+    solved = bool(settings.until.reached(metrics)[-1])
     stopped = bad_update is not None and settings.nan == "stop"
     ended = solved or stopped or now.num_updates >= config.num_updates
     return Run(
@@ -275,8 +282,8 @@ def _result(config, start, now, state, metrics, settings, signals, directory) ->
 def not_finite(update: int) -> str:
     """What there is to say of the first update that was not made."""
     return (
-        f"update {update}: a number in its rewards, gradient or parameters is not finite; it was "
-        "not made, and what was learned before is kept"
+        f"update {update}: a number in its rewards, gradient or what was learned is not finite; "
+        "it was not made, and what was learned before is kept"
     )
 
 
@@ -287,8 +294,7 @@ def _compiled(
     started, mesh = time.perf_counter(), settings.mesh
     state = replicated(start.state.replace(streams=()), mesh)
     state = state.replace(streams=divided(start.state.streams, mesh))
-    until = training.Until(jnp.asarray(settings.stop_at_return, float), settings.nan != "skip")
-    config, until = replicated((config, until), mesh)
+    config, until = replicated((config, settings.until), mesh)
 
     def count(number: int) -> jax.Array:
         return replicated(jnp.int32(number), mesh)
@@ -313,8 +319,8 @@ def _blocks(
             return
         now = _after_block(now, advance, size)
         yield now
-        bad = settings.nan != "skip" and not now.metrics.finite[-1]
-        if bad or now.metrics.episode_return[-1] >= settings.stop_at_return:
+        until = settings.until
+        if until.reached(now.metrics)[-1] or (until.bad and not now.metrics.finite[-1]):
             return
 
 

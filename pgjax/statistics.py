@@ -12,6 +12,7 @@ from pgjax import gradients
 from pgjax.components import check_int
 from pgjax.config import Config, check_key, checked
 from pgjax.training import ESTIMATING, check_state
+from pgjax.trees import norm, unit
 from pgjax.types import Array, GradientStatistics, PyTree, TrainState
 
 _BATCH_SIZE = 64
@@ -70,7 +71,9 @@ class _Moments(NamedTuple):
 @functools.partial(jax.jit, static_argnums=3)
 def _statistics(key, state, config, num_samples, reference) -> GradientStatistics:
     if reference is None:
-        reference = _moments(key, state, config, num_samples, state.params).mean
+        # The same samples twice, so that their directions are compared with their own mean.
+        twin = jax.random.clone(key)
+        reference = _moments(twin, state, config, num_samples, state.params).mean
     moments = _moments(key, state, config, num_samples, reference)
     variance = jax.tree.map(lambda squares: squares / (num_samples - 1), moments.squares)
     total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(variance))
@@ -78,7 +81,7 @@ def _statistics(key, state, config, num_samples, reference) -> GradientStatistic
         mean=moments.mean,
         variance=variance,
         total_variance=total,
-        signal_to_noise=optax.tree.norm(moments.mean) / jnp.sqrt(total),
+        signal_to_noise=norm(moments.mean) / jnp.sqrt(total),
         cosine=moments.cosines / num_samples,
         num_samples=jnp.int32(num_samples),
     )
@@ -128,9 +131,7 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
 
 def cosine(a: PyTree, b: PyTree) -> Array:
     """cos of the angle between two gradients, float[]; 0 if either is zero."""
-    norms = optax.tree.norm(a) * optax.tree.norm(b)
-    dot = optax.tree.vdot(a, b)
-    return jnp.where(norms > 0, dot / jnp.where(norms > 0, norms, 1.0), 0.0)
+    return optax.tree.vdot(unit(a), unit(b))
 
 
 def _batch_size(state: TrainState, config: Config) -> int:

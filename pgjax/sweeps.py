@@ -155,6 +155,7 @@ def sweep(
     """
     check_key(key)
     check_int("num_seeds", num_seeds, 1)
+    training.check_target(stop_at_return)
     grid = _checked_grid(grid)
     check_mesh(mesh, "the mesh's size", 0)
     settings = itertools.product(*grid.values())

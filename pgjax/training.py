@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
+import math
 import re
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from pgjax import gradients, schedules, values
@@ -14,6 +16,7 @@ from pgjax.batching import any_in_batch
 from pgjax.config import Config, check_key, checked, initial_variables
 from pgjax.improvement import improve
 from pgjax.parallel import check_mesh, divided
+from pgjax.trees import either, still_finite
 from pgjax.types import Array, Metrics, PyTree, TrainResult, TrainState, Trajectories
 
 
@@ -255,13 +258,13 @@ def _update(
     metrics = gradients.metrics(trajectories, streams, gradient, state, config)
     _, policy = config.build()
     variables = policy.observe(state.variables, trajectories.obs, trajectories.valid)
-    finite = metrics.finite & _all_finite((improved.params, variables, critic, trajectories.reward))
+    streams, good = config.sampler.repaired(streams, state.streams)
+    learned = improved.params, variables, improved.opt_state, critic
+    before = state.params, state.variables, state.opt_state, state.critic
+    good &= jnp.all(jnp.isfinite(trajectories.reward), axis=0)
+    finite = metrics.finite & jnp.all(good) & still_finite(learned, before)
     # All or nothing: one bad number must not cost what was learned before.
-    params, variables, opt_state, critic = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old),
-        (improved.params, variables, improved.opt_state, critic),
-        (state.params, state.variables, state.opt_state, state.critic),
-    )
+    params, variables, opt_state, critic = either(finite, learned, before)
     metrics = metrics.replace(finite=finite)
     state = state.replace(
         params=params,
@@ -276,11 +279,6 @@ def _update(
     return state, metrics
 
 
-def _all_finite(tree: PyTree) -> Array:
-    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
-
-
 class Until(NamedTuple):
     """What ends a loop of updates early.
 
@@ -291,6 +289,23 @@ class Until(NamedTuple):
 
     target: Array
     bad: Array
+
+    def reached(self, metrics: Metrics) -> Array:
+        """Whether each update reached the target, as only one that was made can, and a number."""
+        found = metrics.episode_return
+        return metrics.finite & (abs(found) < math.inf) & (found >= self.target)
+
+
+def check_target(stop_at_return: float) -> None:
+    """Raises unless a return can be compared with `stop_at_return`; infinite: none reaches it."""
+    kind = np.asarray(stop_at_return)
+    if kind.ndim or kind.dtype.kind not in "iuf":
+        raise TypeError(f"stop_at_return must be a number, got {stop_at_return!r}")
+    if np.isnan(kind):
+        raise ValueError(
+            "stop_at_return must be a return to reach, got nan, which none does; to go on to the "
+            "last update, leave it out, or give math.inf"
+        )
 
 
 def advance(
@@ -322,13 +337,13 @@ def advance(
     def step(carry):
         index, state, stored, ended = carry
         following, row = _update(state, config, mesh, ~ended)
-        state = jax.tree.map(lambda old, new: jnp.where(ended, old, new), state, following)
+        state = either(ended, state, following)
         stored = jax.tree.map(
             lambda rows, new: rows.at[index].set(jnp.where(ended, rows[index - 1], new)),
             stored,
             row,
         )
-        last = (row.episode_return >= until.target) | (until.bad & ~row.finite)
+        last = until.reached(row) | (until.bad & ~row.finite)
         return index + 1, state, stored, ended | last
 
     shapes = jax.eval_shape(lambda state, config: _update(state, config)[1], state, config)

@@ -104,9 +104,11 @@ class Metrics:
       entropy: float; mean entropy of π(· | s_t) over valid steps, nats.
       gradient_norm: float; global 2-norm of the estimated gradient, before any clipping.
       objective: float; value of the m-trajectory objective whose gradient was taken.
-      finite: bool; whether every number in the gradient, in the rewards and in what was learned is
-        finite. If not, the update is not made: parameters, optimizer, statistics and critic are
-        what they were, and the next update has other trajectories.
+      finite: bool; whether all numbers are finite: the rewards, the objective, entropy, gradient
+        and its norm, and all that is carried on, the state of the optimizers and the streams' last
+        observations included. If not, the update is not made: parameters, optimizer, statistics and
+        critic are what they were, streams with a bad number begin another episode, and the next
+        update has other trajectories.
       extra: what only some objectives and critics report, float each, by name: see their own
         docstrings.
     """

@@ -15,6 +15,7 @@ from pgjax.estimators import Values
 from pgjax.networks import MLP, has_memory
 from pgjax.parallel import on_shares
 from pgjax.returns import advantages
+from pgjax.trees import exponent
 from pgjax.types import Array, PyTree, TrainState, Trajectories
 
 
@@ -76,28 +77,37 @@ def fit(
         return state.critic, {}
     predicted, targets = _targets(trajectories, values, config)
     valid = trajectories.valid
-    mean = mean_over(targets, valid)
-    error, spread = targets - predicted, jnp.square(targets - mean)
-    variance = mean_over(spread, valid)
-    unexplained = mean_over(jnp.square(error - mean_over(error, valid)), valid)
-    report = {
-        "explained_variance": 1.0 - unexplained / jnp.where(variance > 0, variance, 1.0),
-        "value_loss": mean_over(jnp.square(error), valid),
-    }
-    critic = critics.rescaled(state.critic, mean, jnp.sqrt(variance))
+    report, mean, deviation = _described(predicted, targets, valid)
+    critic = critics.rescaled(state.critic, mean, deviation)
     data = trajectories.obs, trajectories.action, targets, predicted
 
     def step(critic, batch):
         gradient = _gradient(critic, state.policy_variables, *batch, config, mesh)
         return config.critic.descend(gradient, critic), None
 
-    def epoch(critic, key):
+    def epoch(critic, key_data):
+        key = jax.random.wrap_key_data(key_data, impl=impl)
         batches = minibatches(key, data, valid, config.critic.minibatches, mesh)
         return jax.lax.scan(step, critic, batches)[0], None
 
-    keys = jax.random.split(key, config.critic.epochs)
-    fitted, _ = jax.lax.scan(epoch, critic, keys)
+    # The keys' data: under `vmap`, JAX's check of key reuse takes a scan's keys for used ones.
+    impl, keys = jax.random.key_impl(key), jax.random.split(key, config.critic.epochs)
+    fitted, _ = jax.lax.scan(epoch, critic, jax.random.key_data(keys))
     return fitted.replace(num_fits=critic.num_fits + 1), report
+
+
+def _described(predicted: Array, targets: Array, valid: Array) -> tuple[dict, Array, Array]:
+    """What a critic reports before it is fitted, and the targets' mean and standard deviation."""
+    power = exponent(jnp.where(valid, jnp.stack([predicted, targets]), 0.0))
+    target, error = jnp.ldexp(targets, -power), jnp.ldexp(targets - predicted, -power)
+    mean = mean_over(target, valid)
+    variance = mean_over(jnp.square(target - mean), valid)
+    unexplained = mean_over(jnp.square(error - mean_over(error, valid)), valid)
+    report = {
+        "explained_variance": 1.0 - unexplained / jnp.where(variance > 0, variance, 1.0),
+        "value_loss": jnp.ldexp(mean_over(jnp.square(error), valid), 2 * power),
+    }
+    return report, jnp.ldexp(mean, power), jnp.ldexp(jnp.sqrt(variance), power)
 
 
 def _gradient(critic, variables, data, valid, config, mesh) -> PyTree:

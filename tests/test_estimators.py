@@ -256,12 +256,21 @@ def test_standardized_weights_are_exactly_zero_where_all_are_equal(reward):
         np.testing.assert_array_equal(weights, 0.0)
 
 
-def test_one_valid_step_or_none_is_standardized_to_zero_without_a_nan_on_the_way():
+def test_one_valid_step_keeps_its_weight_and_none_gives_zero_without_a_nan_on_the_way():
     weights, returns = jnp.array([3.0, 5.0]), jnp.array([3.0, 5.0])
     with jax.debug_nans(True):
-        for valid in ([False, True], [False, False]):
+        for valid in ([False, True], [True, False], [False, False]):
             found = standardized(weights, jnp.array(valid), returns)
-            np.testing.assert_array_equal(found, [0.0, 0.0])
+            np.testing.assert_array_equal(found, np.where(valid, weights, 0.0))
+
+
+@pytest.mark.parametrize("magnitude", [2e-38, 1e-30, 1e-20, 1e18, 1e20, 1e38])
+def test_no_magnitude_of_weights_is_beyond_standardization(magnitude):
+    weights, valid = jnp.array([1.0, 2.0, -1.5, 3.0]), jnp.array([True, True, True, False])
+    expected = standardized(weights, valid, weights)
+    found = standardized(weights * magnitude, valid, weights * magnitude)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert float(jnp.std(expected[:3])) == pytest.approx(1.0)
 
 
 def test_rounding_left_by_a_baseline_is_not_standardized_into_a_signal():

@@ -7,7 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import pgjax
-from pgjax import chunks
+from pgjax import chunks, improvement
 from pgjax.config import checked
 
 
@@ -118,6 +118,44 @@ def test_the_natural_gradient_is_the_fisher_matrix_inverse_times_the_gradient():
     expected = np.linalg.solve(fisher + damping * np.eye(len(fisher)), per_step)
     step = ravel_pytree(after.params)[0] - ravel_pytree(state.params)[0]
     np.testing.assert_allclose(step, expected, rtol=2e-3, atol=2e-4)
+
+
+def test_no_update_of_the_natural_gradient_is_skipped_on_a_small_problem():
+    random = np.random.default_rng(0)
+    transition, reward = random.dirichlet(np.ones(2), (2, 2)), random.normal(size=(2, 2))
+    config = pgjax.natural_policy_gradient(
+        pgjax.FiniteMDP(transition, reward, [0.5, 0.5], horizon=5),
+        network=pgjax.MLP((8,)),
+        num_updates=60,
+        **{"sampler.num_envs": 8, "sampler.length": 16},
+    )
+    keys = jax.random.split(jax.random.key(0), 4)
+    _, metrics = jax.vmap(pgjax.train, (0, None))(keys, config)
+    assert np.all(metrics.finite)
+    assert np.all(np.asarray(metrics.extra["kl"])[:, 0] > 1e-3)
+
+
+@pytest.mark.parametrize("rank", [1, 3, 6])
+def test_conjugate_gradients_solve_what_can_be_solved_in_more_steps_than_it_has(rank):
+    factor = np.random.default_rng(rank).normal(size=(6, rank))
+    matrix = jnp.asarray(factor @ factor.T, float)
+    b = matrix @ jnp.arange(1.0, 7.0)
+    b = b / jnp.linalg.norm(b)
+    for right in (b, jnp.zeros(6)):
+        x = improvement._conjugate_gradients(lambda v: matrix @ v, right, 50)
+        np.testing.assert_allclose(matrix @ x, right, atol=1e-4)
+
+
+def test_the_trust_region_does_not_depend_on_the_scale_of_rewards():
+    config = config_of(objective=pgjax.NaturalGradient(), optimizer=pgjax.SGD(1.0))
+    config = config.replace(env_params=config.env.default_params)
+    state = pgjax.init(jax.random.key(0), config)
+    expected, _ = pgjax.update(state, config)
+    for scale in (1e-30, 1e-12, 1e12, 1e30):
+        rewards = config.env_params.reward * scale
+        found, metrics = pgjax.update(state, config.replace(**{"env_params.reward": rewards}))
+        assert metrics.finite
+        equal(found.params, expected.params, rtol=2e-2, atol=1e-4)
 
 
 def test_the_trust_region_bounds_the_divergence_and_is_used():
