@@ -7,9 +7,9 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import numpy as np
@@ -62,7 +62,7 @@ def save(
             "arrays": arrays,
             "sha256": _digests(path / arrays),
         }
-        write_text(path / _MANIFEST, json.dumps(_sealed(contents), indent=2) + "\n")
+        write_text(path / _MANIFEST, json.dumps(sealed(contents), indent=2) + "\n")
     except OSError:
         shutil.rmtree(path / arrays, ignore_errors=True)
         raise
@@ -109,16 +109,22 @@ def notes(path: str | os.PathLike) -> dict[str, Any]:
 
 def write_text(path: Path, text: str) -> None:
     """Makes or replaces a file in one step."""
+    write(path, lambda file: file.write(text.encode()))
+
+
+def write(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
+    """Makes or replaces a file in one step, once `fill` has written its contents."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(unfinished, "w") as file:
-            file.write(text)
+        with open(unfinished, "wb") as file:
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
-    except OSError:
+    except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise
+        # Of the file that was meant, not of one whose name nobody gave.
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
@@ -150,14 +156,15 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"checkpoint {path} has format {given!r}; this version of pgjax reads format {FORMAT}"
         )
-    if manifest != _sealed({name: value for name, value in manifest.items() if name != _SEAL}):
+    if manifest != sealed(manifest):
         raise ValueError(f"checkpoint {path}: {_MANIFEST} is damaged or was edited")
     return manifest
 
 
-def _sealed(contents: dict[str, Any]) -> dict[str, Any]:
-    """With a digest of itself, as it will be read."""
-    text = json.dumps(json.loads(json.dumps(contents)), sort_keys=True)
+def sealed(contents: dict[str, Any]) -> dict[str, Any]:
+    """With a digest of itself, as it will be read, in place of any other."""
+    unsealed = {name: value for name, value in contents.items() if name != _SEAL}
+    text = json.dumps(json.loads(json.dumps(unsealed)), sort_keys=True)
     return {**json.loads(text), _SEAL: hashlib.sha256(text.encode()).hexdigest()}
 
 

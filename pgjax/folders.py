@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pgjax import checkpoints, serialization
+from pgjax import checkpoints, serialization, sweep_folders
 from pgjax.config import Config
 from pgjax.types import Metrics, TrainState
 
@@ -154,6 +154,26 @@ def read(path: str | os.PathLike) -> Record:
         metrics=dict(zip(header, columns, strict=True)),
         dropped=dropped,
     )
+
+
+def read_all(path: str | os.PathLike) -> list[Record]:
+    """The record of a run folder, or those of all runs of a sweep's folder.
+
+    Each run of a sweep has the sweep's path, its setting's config, and for a seed its index among
+    the sweep's seeds.
+
+    Raises:
+      ValueError: neither, or without the metrics of a single update.
+    """
+    path = Path(path)
+    if not sweep_folders.is_sweep(path):
+        return [read(path)]
+    records = [
+        Record(path=path, dropped=0, **member._asdict()) for member in sweep_folders.members(path)
+    ]
+    if not records:
+        raise ValueError(f"{path}: no update of this sweep has been saved yet")
+    return records
 
 
 def _append(file: Path, rows: Iterable[tuple]) -> None:

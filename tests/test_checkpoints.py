@@ -127,7 +127,7 @@ def edit_manifest(path, **changes):
     """As another version would have written it."""
     manifest = json.loads((path / "pgjax.json").read_text())
     del manifest["seal"]
-    sealed = pgjax.checkpoints._sealed(manifest | changes)
+    sealed = pgjax.checkpoints.sealed(manifest | changes)
     (path / "pgjax.json").write_text(json.dumps(sealed))
 
 
