@@ -1,8 +1,12 @@
 """What a command settles before anything uses JAX's devices: cores, processes, the cache."""
 
 import argparse
+import contextlib
 import os
+import stat
+import tempfile
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -79,7 +83,8 @@ def add_cache_option(parser: argparse.ArgumentParser) -> None:
         "--compilation-cache",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help=f"keep compiled programs in {cache_folder()} (default: on)",
+        help="keep compiled programs in $XDG_CACHE_HOME/pgjax or ~/.cache/pgjax; where that cannot "
+        "be written, among temporary files (default: on)",
     )
 
 
@@ -130,14 +135,41 @@ def mesh(options: argparse.Namespace, sampler: typing.Any) -> Mesh:
 
 def _use_cache(wanted: bool) -> None:
     """JAX's persistent compilation cache, unless already set by JAX's own means."""
+    folder = cache_folder()
+    if folder is not None and folder.parent == Path(tempfile.gettempdir()):
+        # Matplotlib's default folder cannot be made either, and it would say so at each start.
+        os.environ.setdefault("MPLCONFIGDIR", str(folder))
     if not wanted:
         jax.config.update("jax_enable_compilation_cache", False)
-    elif jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
+    elif jax.config.jax_compilation_cache_dir is None and folder is not None:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def cache_folder() -> Path:
-    """The user's cache folder for compiled programs; safe to delete."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pgjax"
+def cache_folder() -> Path | None:
+    """A folder for compiled programs, safe to delete: the user's own or, where that cannot be
+    written, as in a container without a home, one among temporary files; None: neither can."""
+    return next(filter(_can_be_written, _cache_folders()), None)
+
+
+def _cache_folders() -> Iterator[Path]:
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pgjax"
+    if hasattr(os, "getuid"):
+        yield Path(tempfile.gettempdir()) / f"pgjax-{os.getuid()}"
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether a folder is there, made now if need be, for this user to write."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return False
+    if folder.parent == Path(tempfile.gettempdir()):
+        # Programs are run as they lie there, and anybody could have put them there.
+        status = folder.lstat()
+        private = stat.S_IFDIR | stat.S_IRWXU
+        if (status.st_uid, status.st_mode) != (os.getuid(), private):
+            return False
+    return os.access(folder, os.W_OK | os.X_OK)

@@ -4,12 +4,13 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
 
 import pgjax
-from pgjax import flags
+from pgjax import flags, startup
 from pgjax.cli import main
 
 SMALL = ["--num-updates", "3", "--sampler.num-trajectories", "8", "--network.hidden-sizes", "8"]
@@ -291,3 +292,37 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
     assert code == 2
     assert len(err.splitlines()) == 1
     assert "Not a directory" in err
+
+
+@pytest.mark.parametrize("home", [None, "/proc"], ids=["unknown user without HOME", "HOME /proc"])
+def test_a_command_needs_no_home(home, tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import pwd\ndef unknown(uid):\n    raise KeyError(uid)\npwd.getpwuid = unknown\n"
+    )
+    variables = {name: os.environ[name] for name in ("PATH", "XLA_FLAGS") if name in os.environ}
+    variables |= {"PYTHONPATH": f"{site}:{os.getcwd()}", "TMPDIR": str(tmp_path)}
+    variables |= {} if home is None else {"HOME": home}
+    done = subprocess.run(
+        [sys.executable, "-m", "pgjax.cli", "completion", "bash"],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / f"pgjax-{os.getuid()}").is_dir()
+
+
+def test_a_cache_folder_that_others_could_have_written_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nothing")
+    folder = startup.cache_folder()
+    assert folder == tmp_path / f"pgjax-{os.getuid()}"
+    folder.chmod(0o777)
+    assert startup.cache_folder() is None
+    folder.rmdir()
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert startup.cache_folder() is None
