@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from pgjax import environments, faults, trials
-from pgjax.components import check_int
+from pgjax.components import check_int, check_seed
 from pgjax.environments import spaces
 from pgjax.faults import Fault
 from pgjax.trials import Run, Subject
@@ -55,7 +55,7 @@ def check_environment(
     >>> check_environment("CartPole-v1")
     """
     check_int("num_steps", num_steps, 16)
-    check_int("seed", seed, 0)
+    seed = check_seed("seed", seed)
     if isinstance(env, str):
         env = environments.make(env)
     subject = Subject(env, env_params, num_steps, seed)

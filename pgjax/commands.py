@@ -30,7 +30,7 @@ from pgjax import (
     startup,
     sweeps,
 )
-from pgjax.components import check_int
+from pgjax.components import check_int, check_seed
 from pgjax.config import Config, checked
 from pgjax.environments import Environment, spaces
 
@@ -150,7 +150,7 @@ def evaluate(arguments: list[str]) -> int:
 def render(arguments: list[str]) -> int:
     """Draws episodes of a run's policy as a GIF."""
     options = parsers.render().parse(arguments)
-    check_int("--seed", options.seed, 0)
+    check_seed("--seed", options.seed)
     check_int("--episodes", options.episodes, 1)
     check_int("--max-steps", options.max_steps, 1)
     state, config = checkpoints.load(options.run)
@@ -194,7 +194,7 @@ def plot(arguments: list[str]) -> int:
 def sweep(arguments: list[str]) -> int:
     """Trains every setting of a grid with the same seeds."""
     options, make_config = flags.read(arguments, parsers.sweep())
-    check_int("--seed", options.seed, 0)
+    check_seed("--seed", options.seed)
     check_int("--num-seeds", options.num_seeds, 1)
     config = make_config()
     grid = flags.grid(options.grid, config)
@@ -252,7 +252,7 @@ def completion(arguments: list[str]) -> int:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    check_int("--seed", getattr(options, "seed", 0), 0)
+    check_seed("--seed", getattr(options, "seed", 0))
     check_int("--eval-episodes", options.eval_episodes, 1)
     check_int("--metrics-every", getattr(options, "metrics_every", 1), 1)
 

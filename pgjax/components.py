@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import math
 import typing
+from collections.abc import Iterator
 from typing import Any, dataclass_transform
 
 import jax
@@ -94,9 +95,7 @@ def replace(node: Any, changes: dict[str, Any], path: str = "") -> Any:
     for dotted, value in changes.items():
         name, _, rest = dotted.partition(".")
         if name not in names:
-            raise ValueError(
-                unknown(f"field {path + name!r} of {type(node).__name__}", name, names)
-            )
+            raise ValueError(_no_field(node, path + name, name, names))
         if rest:
             nested.setdefault(name, {})[rest] = value
         else:
@@ -112,6 +111,25 @@ def replace(node: Any, changes: dict[str, Any], path: str = "") -> Any:
     return dataclasses.replace(node, **direct)
 
 
+def _no_field(node: Any, path: str, name: str, names: list[str]) -> str:
+    what = f"field {path!r} of {type(node).__name__}"
+    inner = [found for found in _paths(node) if found.rpartition(".")[2] == name]
+    if not inner:
+        return unknown(what, name, names)
+    first, *others = sorted(inner, key=lambda found: found.startswith("critic."))
+    also = f"; there is {', '.join(others)}, too" if others else ""
+    return f'unknown {what}; write **{{"{first}": …}}{also}'
+
+
+def _paths(node: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted paths of what components are made of."""
+    for field in dataclasses.fields(node):
+        value = getattr(node, field.name)
+        yield prefix + field.name
+        if isinstance(value, Component):
+            yield from _paths(value, f"{prefix}{field.name}.")
+
+
 def unknown(what: str, given: Any, known) -> str:
     """'unknown WHAT; did you mean X? known: …', with the nearest of the known names."""
     known = [str(name) for name in known]
@@ -120,6 +138,22 @@ def unknown(what: str, given: Any, known) -> str:
     near = near or [folded[m] for m in difflib.get_close_matches(str(given).lower(), folded, n=1)]
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"unknown {what}; {hint}known: {', '.join(known)}"
+
+
+def check_seed(path: str, seed: Any) -> int:
+    """A seed as a Python integer.
+
+    Raises:
+      TypeError, ValueError: not an integer in [0, 2³²): `jax.random.key` takes the lowest 32 bits
+        of a longer one, so that two seeds would be one.
+    """
+    check_int(path, seed, 0)
+    if seed >= 2**32:
+        raise ValueError(
+            f"{path} must be below 2**32, as a key has 32 bits of it, got {seed}; "
+            f"{int(seed) % 2**32} would do"
+        )
+    return int(seed)
 
 
 def is_traced(value: Any) -> bool:
@@ -176,6 +210,17 @@ def _first(path: str, schedule: Schedule) -> Any:
 def check_int(path: str, value: Any, low: int | None) -> None:
     """Raises unless `value` is a Python or NumPy integer ≥ low."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{path} must be an integer known before compilation, got {value!r}")
+        hint = _integer_meant(value)
+        raise TypeError(f"{path} must be an integer known before compilation, got {value!r}{hint}")
     if low is not None and value < low:
         raise ValueError(f"{path} must be at least {low}, got {value}")
+
+
+def _integer_meant(value: Any) -> str:
+    """What to write for 1e6 or "500", to be added to an error's message; or nothing."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return ""
+    meant = isinstance(value, (float, str, np.floating)) and number.is_integer()
+    return f"; write {int(number)}" if meant else ""

@@ -204,6 +204,8 @@ def _check_fields(config: Config) -> None:
             raise TypeError(f"{name} must be one of pgjax's components, got {value!r}")
         value.check(name)
     check_int("num_updates", config.num_updates, 1)
+    if config.num_updates >= 2**31:
+        raise ValueError(f"num_updates must be below 2**31, got {config.num_updates}")
     for name in ("env", "network"):
         try:
             hash(getattr(config, name))

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from typing import NamedTuple
 
 import jax
@@ -87,20 +88,24 @@ def seeds_that_fit(config: Config, limit: int | None = None) -> int:
     needed = memory_estimate(config)
     if needed.total <= limit:
         return max(1, (limit - needed.trajectories) // needed.total)
+    available_text = _readable(available) if available < sys.maxsize else "unknown"
     per_trajectory = (needed.trajectories + needed.working) / config.sampler.width
     fitting = int((limit - needed.state - needed.metrics) / per_trajectory)
+    width = f"sampler.{config.sampler.width_field} is {config.sampler.width}"
+    if needed.metrics > limit:
+        width = f"num_updates is {config.num_updates}"
+        fitting = limit * config.num_updates // needed.metrics
     advice = "no number of trajectories fits" if fitting < 1 else f"{fitting} would fit"
     raise ValueError(
         f"one seed needs {_readable(needed.total)}, of which trajectories "
-        f"{_readable(needed.trajectories)}; allowed are {_readable(limit)}, available "
-        f"{_readable(available)}; sampler.{config.sampler.width_field} is "
-        f"{config.sampler.width}, "
-        f"{advice}"
+        f"{_readable(needed.trajectories)}, metrics {_readable(needed.metrics)}; allowed are "
+        f"{_readable(limit)}, available {available_text}; {width}, {advice}"
     )
 
 
 def available_bytes() -> int:
-    """Memory that could be used now: the accelerators' together, or the host's."""
+    """Memory that could be used now: the accelerators' together, or the host's; `sys.maxsize` where
+    the system does not say, as Windows does not."""
     if jax.default_backend() != "cpu":
         stats = [device.memory_stats() or {} for device in jax.local_devices()]
         if all("bytes_limit" in found for found in stats):
@@ -109,8 +114,12 @@ def available_bytes() -> int:
         with open("/proc/meminfo") as file:
             fields = dict(line.split(":", 1) for line in file)
         return 1024 * int(fields["MemAvailable"].split()[0])
-    except (OSError, KeyError):
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return sys.maxsize
 
 
 def _bytes(tree: PyTree) -> int:

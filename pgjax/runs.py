@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import signal
@@ -9,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +18,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from pgjax import checkpoints, distributed, folders, memory, plots, training
-from pgjax.components import check_int, unknown
+from pgjax.components import check_int, check_seed, unknown
 from pgjax.config import Config, checked
 from pgjax.parallel import check_mesh, divided, local, replicated
 from pgjax.types import Metrics, TrainState
 
 _CAPACITY = 64
+_KEPT_UPDATES = 2**20
 _BLOCK_SECONDS = 0.2
 _ON_BAD = ("stop", "skip", "raise")
+_SAVE, _STOP, _FAIL = 1, 2, 4  # what is to be done after a block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +38,9 @@ class Progress:
       num_updates: updates made so far.
       env_steps: environment steps taken so far.
       metrics: NumPy metrics of this block's updates, `env_steps` int64 and cumulative.
-      state: the state after the block; its arrays are given to the next block, so copy what you
-        keep.
+      state: a copy of the state after the block, to keep as long as you like. It is made when first
+        asked for, which must be while `on_block` runs, as the next block takes the original's
+        memory; of several processes, all must ask.
       seconds: float[updates in this block]; of running, at the end of each.
       compile_seconds, run_seconds: so far; the one is not in the other.
     """
@@ -45,9 +49,19 @@ class Progress:
     env_steps: int
     metrics: Metrics
     seconds: np.ndarray
-    state: TrainState
     compile_seconds: float
     run_seconds: float
+    _state: TrainState = dataclasses.field(repr=False)
+
+    @functools.cached_property
+    def state(self) -> TrainState:
+        """See the class."""
+        if any(leaf.is_deleted() for leaf in jax.tree.leaves(self._state)):
+            raise ValueError(
+                f"the state after update {self.num_updates} is gone: read Progress.state while "
+                "on_block runs; what it gave stays"
+            )
+        return local(self._state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +70,12 @@ class Run:
 
     Attributes:
       state: the final state.
-      metrics: NumPy metrics, [updates made]; of a resumed run, since then.
+      metrics: NumPy metrics, [updates made]; of a resumed run, since then; beyond 2²⁰ updates, the
+        last 2²⁰. metrics.csv has all.
       compile_seconds, run_seconds: wall-clock time, from the run's start; the one is not in the
         other.
       interrupted: the signal that ended it before its last update, SIGINT or SIGTERM; or 0.
+      stopped: whether `on_block` ended it.
       solved: whether an update reached `stop_at_return`.
       bad_update: the first update that was not made since some number was not finite; or None.
       directory: the run folder, or None.
@@ -70,6 +86,7 @@ class Run:
     compile_seconds: float
     run_seconds: float
     interrupted: int
+    stopped: bool
     solved: bool
     bad_update: int | None
     directory: Path | None
@@ -78,7 +95,7 @@ class Run:
 class _Settings(NamedTuple):
     """What a run does besides training; see `run`."""
 
-    on_block: Callable[[Progress], None] | None
+    on_block: Callable[[Progress], Any] | None
     mesh: Mesh | None
     stop_at_return: float
     checkpoint_seconds: float
@@ -95,7 +112,7 @@ def run(
     config: Config,
     seed: int = 0,
     directory: str | os.PathLike | None = None,
-    on_block: Callable[[Progress], None] | None = None,
+    on_block: Callable[[Progress], Any] | None = None,
     mesh: Mesh | None = None,
     stop_at_return: float = math.inf,
     *,
@@ -110,10 +127,12 @@ def run(
 
     Args:
       config: what to train.
-      seed: the run's key is `jax.random.key(seed)`.
+      seed: the run's key is `jax.random.key(seed)`; in [0, 2³²).
       directory: a folder to make, for config.json, metrics.csv, learning_curve.png, checkpoint/;
         None writes nothing.
-      on_block: called after every block of updates, a few times a second.
+      on_block: called after every block of updates, a few times a second. Where it returns False
+        (not None), that block is the run's last. What it raises ends the run, once all that was
+        made is saved.
       mesh: from `make_mesh`, to divide each update's trajectories over its devices.
       stop_at_return: the update whose mean return of finished episodes reaches it is the last.
       checkpoint_seconds: between two checkpoints, ≥ 0; there is one at the end, too.
@@ -127,7 +146,7 @@ def run(
       FloatingPointError: see `nan`; the folder can be resumed.
       OSError: a file cannot be written; the latest checkpoint is as it was.
     """
-    check_int("seed", seed, 0)
+    seed = check_seed("seed", seed)
     check_int("metrics_every", metrics_every, 1)
     settings = _Settings(on_block, mesh, stop_at_return, checkpoint_seconds, nan)
     arrays = _checked(config, settings)
@@ -136,7 +155,7 @@ def run(
         folders.check_free(Path(directory))
     started = time.perf_counter()
     state = jax.block_until_ready(training.init(jax.random.key(seed), arrays))
-    start = Progress(0, 0, None, None, state, time.perf_counter() - started, 0.0)
+    start = Progress(0, 0, None, None, time.perf_counter() - started, 0.0, state)
     writer = None
     if writes:
         target = None if math.isinf(stop_at_return) else stop_at_return
@@ -148,7 +167,7 @@ def run(
 
 def resume(
     directory: str | os.PathLike,
-    on_block: Callable[[Progress], None] | None = None,
+    on_block: Callable[[Progress], Any] | None = None,
     mesh: Mesh | None = None,
     *,
     config: Config | None = None,
@@ -182,7 +201,7 @@ def resume(
         raise ValueError(
             f"{path} has made its {made} updates; to go on, give num_updates above {made}"
         )
-    start = Progress(made, state=state, metrics=None, seconds=None, **checkpoints.notes(path))
+    start = Progress(made, _state=state, metrics=None, seconds=None, **checkpoints.notes(path))
     writer = None
     if distributed.is_first():
         writer = folders.Writer(path, facts["metrics_every"])
@@ -203,14 +222,40 @@ def _checked(config: Config, settings: _Settings) -> Config:
         given = settings.checkpoint_seconds
         raise ValueError(f"checkpoint_seconds must be at least 0, got {given}")
     # Of several processes, each holds its share of the trajectories.
-    memory.seeds_that_fit(config, memory.available_bytes() * jax.process_count())
+    held = config.replace(num_updates=min(config.num_updates, _KEPT_UPDATES))
+    memory.seeds_that_fit(held, memory.available_bytes() * jax.process_count())
     return arrays
 
 
 class _Signals:
-    """The first signal that asked the run to end; 0: none has."""
+    """What asked the run to end: the first signal, 0 for none; whether `on_block` did."""
 
     caught = 0
+    stopped = False
+
+
+class _Kept:
+    """Metrics of the last `_KEPT_UPDATES` updates, and the first update that was not made."""
+
+    def __init__(self) -> None:
+        self.parts: list[Metrics] = []
+        self.bad_update: int | None = None
+
+    def add(self, num_updates: int, new: Metrics) -> None:
+        """Appends a block's metrics, merging parts of similar length like a binary counter, so
+        that n blocks are O(log n) arrays: one for each would take more than their numbers."""
+        bad = np.flatnonzero(~new.finite)
+        if self.bad_update is None and len(bad):
+            self.bad_update = num_updates - len(new.finite) + int(bad[0]) + 1
+        while self.parts and len(self.parts[-1].finite) <= len(new.finite):
+            new = _joined(self.parts.pop(), new)
+        self.parts.append(new)
+        while sum(len(part.finite) for part in self.parts[1:]) >= _KEPT_UPDATES:
+            del self.parts[0]
+
+    def metrics(self) -> Metrics:
+        """All that is kept, in one."""
+        return jax.tree.map(lambda x: x[-_KEPT_UPDATES:], _joined(*self.parts))
 
 
 def _run(
@@ -221,32 +266,51 @@ def _run(
     writer: folders.Writer | None,
     directory: str | os.PathLike | None,
 ) -> Run:
-    made, (first, advance) = [], _compiled(arrays, start, settings)
+    kept, (first, advance) = _Kept(), _compiled(arrays, start, settings)
     with _signals() as signals:
         saved = time.monotonic()
         for now in _blocks(first, advance, config.num_updates, settings, signals):
-            _remember(made, now.metrics)
+            kept.add(now.num_updates, now.metrics)
             if writer is not None:
                 writer.append(now.num_updates - len(now.seconds) + 1, now.metrics, now.seconds)
-            if settings.on_block is not None:
-                settings.on_block(now)
-            due = time.monotonic() - saved >= settings.checkpoint_seconds
-            if distributed.agreed(due and writer is not None):
-                _save(writer, now, config)
+            asked, error = _asked(settings.on_block, now)
+            due = bool(asked) or time.monotonic() - saved >= settings.checkpoint_seconds
+            asked = distributed.agreed(asked | (_SAVE if due and writer is not None else 0))
+            if asked & _SAVE:
+                _save_despite(error, writer, now, config)
                 saved = time.monotonic()
+            if asked & _FAIL:
+                raise error or RuntimeError("on_block of process 0 raised an error; see there")
+            signals.stopped = bool(asked & _STOP)
+            if signals.stopped:
+                break
         state = _save(writer, now, config)
     if writer is not None:
         _picture(writer.path)
-    metrics = _joined(*made)
-    return _result(config, start, now, state, metrics, settings, signals, directory)
+    return _result(config, now, state, kept, settings, signals, directory)
 
 
-def _remember(made: list[Metrics], new: Metrics) -> None:
-    """Adds a block's metrics to those made before, of which there are few parts, each longer than
-    the next: an array for each of the blocks of days would take more than their numbers."""
-    while made and len(made[-1].finite) <= len(new.finite):
-        new = _joined(made.pop(), new)
-    made.append(new)
+def _asked(on_block: Callable | None, now: Progress) -> tuple[int, Exception | None]:
+    """What `on_block` asks for, and what it raised: of several processes, only the first can tell
+    the others, so that all save together."""
+    try:
+        return (_STOP if on_block is not None and on_block(now) is False else 0), None
+    except Exception as error:
+        if not distributed.is_first():
+            raise
+        return _FAIL, error
+
+
+def _save_despite(
+    error: Exception | None, writer: folders.Writer | None, now: Progress, config: Config
+) -> None:
+    """Saves; where that fails after another error, the other one is what is to be told."""
+    try:
+        _save(writer, now, config)
+    except OSError as failed:
+        if error is None:
+            raise
+        error.add_note(f"nor could what was made be saved: {failed}")
 
 
 def _joined(*parts: Metrics) -> Metrics:
@@ -259,20 +323,20 @@ def _picture(path: Path) -> None:
         plots.learning_curves([folders.read(path)], path / "learning_curve.png")
 
 
-def _result(config, start, now, state, metrics, settings, signals, directory) -> Run:
-    bad = np.flatnonzero(~metrics.finite)
-    bad_update = start.num_updates + int(bad[0]) + 1 if len(bad) else None
+def _result(config, now, state, kept, settings, signals, directory) -> Run:
+    metrics, bad_update = kept.metrics(), kept.bad_update
     if bad_update is not None and settings.nan == "raise":
         raise FloatingPointError(not_finite(bad_update))
     solved = bool(settings.until.reached(metrics)[-1])
-    stopped = bad_update is not None and settings.nan == "stop"
-    ended = solved or stopped or now.num_updates >= config.num_updates
+    bad = bad_update is not None and settings.nan == "stop"
+    ended = solved or bad or signals.stopped or now.num_updates >= config.num_updates
     return Run(
         state=state,
         metrics=metrics,
         compile_seconds=now.compile_seconds,
         run_seconds=now.run_seconds,
         interrupted=0 if ended else signals.caught or signal.SIGINT,
+        stopped=signals.stopped,
         solved=solved,
         bad_update=bad_update,
         directory=None if directory is None else Path(directory),
@@ -292,8 +356,8 @@ def _compiled(
 ) -> tuple[Progress, Callable[[TrainState, int], tuple[TrainState, Metrics]]]:
     """The start, its state on the mesh, and a function of a state and a number of updates."""
     started, mesh = time.perf_counter(), settings.mesh
-    state = replicated(start.state.replace(streams=()), mesh)
-    state = state.replace(streams=divided(start.state.streams, mesh))
+    state = replicated(start._state.replace(streams=()), mesh)
+    state = state.replace(streams=divided(start._state.streams, mesh))
     config, until = replicated((config, settings.until), mesh)
 
     def count(number: int) -> jax.Array:
@@ -302,7 +366,7 @@ def _compiled(
     program = training.update_block.lower(state, config, count(0), until, _CAPACITY, mesh)
     block = program.compile()
     seconds = start.compile_seconds + time.perf_counter() - started
-    start = dataclasses.replace(start, state=state, compile_seconds=seconds)
+    start = dataclasses.replace(start, _state=state, compile_seconds=seconds)
     return start, lambda state, number: block(state, config, count(number), until)
 
 
@@ -326,7 +390,7 @@ def _blocks(
 
 def _after_block(now: Progress, advance: Callable, size: int) -> Progress:
     started = time.perf_counter()
-    state, metrics = jax.block_until_ready(advance(now.state, size))
+    state, metrics = jax.block_until_ready(advance(now._state, size))
     spent = time.perf_counter() - started
     made = int(state.num_updates)
     metrics = _on_host(metrics, made - now.num_updates, now.env_steps)
@@ -336,7 +400,7 @@ def _after_block(now: Progress, advance: Callable, size: int) -> Progress:
         env_steps=int(metrics.env_steps[-1]),
         metrics=metrics,
         seconds=now.run_seconds + spent * shares,
-        state=state,
+        _state=state,
         compile_seconds=now.compile_seconds,
         run_seconds=now.run_seconds + spent,
     )
@@ -344,7 +408,7 @@ def _after_block(now: Progress, advance: Callable, size: int) -> Progress:
 
 def _save(writer: folders.Writer | None, now: Progress, config: Config) -> TrainState:
     """The state as this process's own, once it is on disk. Of several processes, all must call."""
-    state = local(now.state)
+    state = local(now._state)
     if writer is not None:
         writer.checkpoint(state, config, _notes(now))
     return state

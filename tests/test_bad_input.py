@@ -294,3 +294,18 @@ def test_stacked_states_are_told_of_vmap():
     states = jax.tree.map(stacked, shaped(PPO)).replace(key=keys)
     with pytest.raises(ValueError, match=r"params.*\[2, .*jax.vmap"):
         pgjax.update(states, PPO)
+
+
+def test_a_number_meant_as_an_integer_is_written_out():
+    for given, written in ((1e6, "1000000"), ("500", "500"), (np.float32(8.0), "8")):
+        with pytest.raises(
+            TypeError, match=rf"num_updates must be an integer .*; write {written}$"
+        ):
+            pgjax.run(pgjax.Config(env="Catch-bsuite", num_updates=given))
+
+
+def test_a_nested_fields_own_name_is_led_to_its_path():
+    with pytest.raises(ValueError, match=r'learning_rate\W of Config; write \*\*{"optimizer.learn'):
+        pgjax.ppo("CartPole-v1", learning_rate=3e-4)
+    with pytest.raises(ValueError, match=r'"estimator.discount": …'):
+        pgjax.ppo("CartPole-v1").replace(discount=0.9)

@@ -132,11 +132,13 @@ def test_a_full_disk_is_said_and_the_checkpoint_before_is_intact(tmp_path, state
 
 
 def test_a_disk_that_fills_up_during_a_run_costs_the_updates_since_the_checkpoint(tmp_path):
-    def fill(progress):
+    def fill(*args):
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space left"):
-        pgjax.run(CONFIG, 0, tmp_path / "run", fill)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(folders, "_append", fill)
+        with pytest.raises(OSError, match="No space left"):
+            pgjax.run(CONFIG, 0, tmp_path / "run")
     assert int(pgjax.load(tmp_path / "run")[0].num_updates) == 0
     whole = pgjax.run(CONFIG, 0)
     resumed = pgjax.resume(tmp_path / "run")

@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import signal
+import sys
 
 import jax
 import numpy as np
@@ -45,18 +46,104 @@ def test_a_run_gives_the_numbers_of_train_and_leaves_them_on_disk(tmp_path):
     assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 10
 
 
-def test_what_a_run_remembers_does_not_grow_with_its_blocks():
+def test_what_a_run_remembers_does_not_grow_with_its_blocks(monkeypatch):
     seen = []
     pgjax.run(CONFIG, on_block=seen.append)
     # A view would keep the device's array.
     assert all(leaf.base is None for now in seen for leaf in jax.tree.leaves(now.metrics))
-    sizes, made = [1, 5, 3] * 300, []
+    sizes, kept = [1, 5, 3] * 300, runs._Kept()
     for index, size in enumerate(sizes):
         filled = lambda x, n=size, i=index: np.full(n, i, x.dtype)
-        runs._remember(made, jax.tree.map(filled, seen[0].metrics))
-        assert len(made) <= 12
-    joined = runs._joined(*made)
-    np.testing.assert_array_equal(joined.env_steps, np.repeat(np.arange(900), sizes))
+        kept.add(sum(sizes[: index + 1]), jax.tree.map(filled, seen[0].metrics))
+        assert len(kept.parts) <= 12
+    np.testing.assert_array_equal(kept.metrics().env_steps, np.repeat(np.arange(900), sizes))
+    assert kept.bad_update == 1
+    monkeypatch.setattr(runs, "_KEPT_UPDATES", 100)
+    for index in range(900):
+        kept.add(2700 + index, jax.tree.map(lambda x: x[:1], seen[0].metrics))
+        assert sum(len(part.finite) for part in kept.parts) < 400
+    assert len(kept.metrics().finite) == 100
+
+
+def test_a_very_long_run_is_not_refused_for_its_metrics():
+    long = CONFIG.replace(num_updates=10**9)
+    result = pgjax.run(long, stop_at_return=-2.0)
+    assert result.solved
+    assert len(result.metrics.finite) == 1
+    with pytest.raises(ValueError, match=r"metrics .*; num_updates is 1000000000, \d+ would fit"):
+        pgjax.memory.seeds_that_fit(long)
+    with pytest.raises(ValueError, match=r"num_updates must be below 2\*\*31"):
+        pgjax.run(CONFIG.replace(num_updates=2**31))
+
+
+def test_memory_is_unknown_where_the_system_does_not_say(monkeypatch):
+    def missing(*args):
+        raise OSError
+
+    monkeypatch.setattr("builtins.open", missing)
+    monkeypatch.delattr(os, "sysconf")
+    assert pgjax.memory.available_bytes() == sys.maxsize
+
+
+@pytest.mark.parametrize("seed", [2**32, 1 + 2**32, 2**63, 2**64, np.uint64(2**63)])
+def test_a_seed_beyond_a_keys_bits_is_refused(seed):
+    with pytest.raises(
+        ValueError, match=rf"seed must be below 2\*\*32.*; {int(seed) % 2**32} would"
+    ):
+        pgjax.run(CONFIG, seed)
+
+
+def test_a_numpy_seed_is_the_python_seed(tmp_path):
+    pgjax.run(CONFIG, np.int64(3), tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert facts["seed"] == 3
+
+
+def test_on_block_ends_the_run_by_returning_false(tmp_path):
+    result = pgjax.run(CONFIG, 0, tmp_path / "run", lambda now: now.num_updates < 1)
+    assert (result.stopped, result.interrupted, result.solved) == (True, 0, False)
+    assert len(result.metrics.finite) == 1
+    assert int(pgjax.load(tmp_path / "run")[0].num_updates) == 1
+    # None and other values that count as false do not.
+    assert not pgjax.run(CONFIG, on_block=lambda now: 0).stopped
+    resumed = pgjax.resume(tmp_path / "run")
+    assert int(resumed.state.num_updates) == 7
+
+
+@pytest.mark.parametrize("kind", [KeyError, StopIteration, OSError])
+def test_what_was_made_is_saved_before_an_error_of_on_block_is_raised(tmp_path, kind):
+    def fail(now):
+        raise kind("mine")
+
+    with pytest.raises(kind, match="mine"):
+        pgjax.run(CONFIG, 0, tmp_path / "run", fail)
+    assert int(pgjax.load(tmp_path / "run")[0].num_updates) == 1
+    whole = pgjax.run(CONFIG, 0)
+    resumed = pgjax.resume(tmp_path / "run")
+    jax.tree.map(np.testing.assert_array_equal, whole.state.params, resumed.state.params)
+
+
+def test_a_state_that_on_block_keeps_outlives_the_next_blocks():
+    seen, states = [], []
+
+    def keep(now):
+        seen.append(now)
+        if now.num_updates == 1:
+            states.append(now.state)
+
+    pgjax.run(CONFIG.replace(num_updates=80), on_block=keep, mesh=pgjax.make_mesh(2))
+    once = pgjax.run(CONFIG.replace(num_updates=1))
+    assert seen[0].state is states[0]
+    assert int(pgjax.update(states[0], CONFIG)[0].num_updates) == 2
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        states[0].params,
+        once.state.params,
+    )
+    with pytest.raises(
+        ValueError, match=r"state after update \d+ is gone: read Progress\.state while"
+    ):
+        _ = seen[1].state
 
 
 def test_an_existing_folder_is_refused_and_left_alone(tmp_path):
