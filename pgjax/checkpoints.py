@@ -16,6 +16,7 @@ import numpy as np
 
 from pgjax import serialization, training
 from pgjax.config import Config, checked
+from pgjax.keys import keys_again, numbers
 from pgjax.types import TrainState
 
 FORMAT = 2
@@ -217,7 +218,7 @@ def _restore(path: Path, arrays_folder: str, config: Config, key_impl: str) -> T
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
         problem = str(error).splitlines()[0]
         raise ValueError(f"checkpoint {path} does not fit its config: {problem}") from error
-    return _from_arrays(arrays, state, key_impl)
+    return _from_arrays(arrays, state)
 
 
 def _check_same_function(path: Path, config: Config, saved: dict[str, Any]) -> None:
@@ -259,17 +260,15 @@ def _checkpointer() -> Any:
 
 
 def _to_arrays(state: TrainState) -> dict[str, jax.Array]:
-    """The leaves of a state by their paths; the key as plain integers."""
-    leaves = jax.tree_util.tree_leaves_with_path(state.replace(key=None))
-    named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-    return {".key": jax.random.key_data(state.key), **named}
+    """The leaves of a state by their paths; keys as plain integers."""
+    leaves = jax.tree_util.tree_leaves_with_path(numbers(state))
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
-def _from_arrays(arrays: dict[str, Any], like: TrainState, key_impl: str) -> TrainState:
-    paths, structure = jax.tree_util.tree_flatten_with_path(like.replace(key=None))
+def _from_arrays(arrays: dict[str, Any], like: TrainState) -> TrainState:
+    paths, structure = jax.tree_util.tree_flatten_with_path(like)
     leaves = [jax.numpy.asarray(arrays[jax.tree_util.keystr(path)]) for path, _ in paths]
-    key = jax.random.wrap_key_data(arrays[".key"], impl=key_impl)
-    return jax.tree.unflatten(structure, leaves).replace(key=key)
+    return keys_again(jax.tree.unflatten(structure, leaves), like)
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ from pgjax.components import Component, check_int, is_traced, option
 from pgjax.critics import Critic
 from pgjax.environments import Environment, spaces
 from pgjax.estimators import Estimator, RewardToGo
+from pgjax.keys import is_key
 from pgjax.networks import MLP
 from pgjax.objectives import ClippedRatio, Objective, ScoreFunction
 from pgjax.optimizers import Adam, Custom, Optimizer
@@ -155,11 +156,10 @@ def initial_variables(config: Config) -> PyTree:
 
 def check_key(key: Array) -> None:
     """Raises TypeError unless `key` is one `jax.random.key`."""
-    dtype = getattr(key, "dtype", None)
-    if dtype is None or not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) or key.shape:
-        kind = getattr(key, "shape", key)
+    if not is_key(key) or key.shape:
+        dtype, shape = getattr(key, "dtype", type(key)), getattr(key, "shape", key)
         raise TypeError(
-            f"key must be one typed key, jax.random.key(seed), got {dtype or type(key)} {kind}; "
+            f"key must be one typed key, jax.random.key(seed), got {dtype} {shape}; "
             "for several keys use jax.vmap"
         )
 

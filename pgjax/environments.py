@@ -17,6 +17,7 @@ from gymnax.environments.environment import Environment as GymnaxEnvironment
 from gymnax.environments.environment import EnvParams, EnvState
 
 from pgjax.components import unknown
+from pgjax.keys import is_key
 from pgjax.types import Array, PyTree
 
 __all__ = [
@@ -242,6 +243,6 @@ def _is_bounded(env: Any) -> bool:
 
 def _strong(x: Any) -> Array:
     """An array of an explicit dtype: a weakly typed loop carry would change type after a step."""
-    if jax.dtypes.issubdtype(getattr(x, "dtype", None), jax.dtypes.extended):
+    if is_key(x):
         return x
     return jax.lax.convert_element_type(x, jnp.result_type(x))

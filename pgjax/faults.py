@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgjax.environments import spaces
+from pgjax.keys import numbers
 from pgjax.types import Array, PyTree
 
 TOLERANCE = 1e-3  # relative and absolute; compiled programs round differently
@@ -174,8 +175,7 @@ def leaves(part: str, tree: PyTree) -> list[tuple[str, Any]]:
 
 def _numbers(leaf: Any) -> np.ndarray:
     """A leaf in NumPy; of a key, its data."""
-    is_key = jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+    return np.asarray(numbers(leaf))
 
 
 def _close(one: Any, other: Any, tolerance: float) -> np.ndarray:

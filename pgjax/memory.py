@@ -6,7 +6,6 @@ import sys
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from pgjax import gradients, training
 from pgjax.components import check_int
@@ -123,7 +122,7 @@ def available_bytes() -> int:
 
 
 def _bytes(tree: PyTree) -> int:
-    return sum(math.prod(x.shape) * jnp.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def _readable(number: float) -> str:

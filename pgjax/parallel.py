@@ -15,7 +15,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pgjax.components import check_int
-from pgjax.types import PyTree
+from pgjax.keys import is_key
+from pgjax.types import Array, PyTree
 
 _AXIS = "devices"
 _MIN_SHARE = 16
@@ -103,11 +104,8 @@ def replicated(tree: PyTree, mesh: Mesh | None) -> PyTree:
     everywhere = NamedSharding(mesh, PartitionSpec())
 
     def one(leaf):
-        if _is_key(leaf):  # which `device_put` does not take to other processes' devices
-            data = one(jax.random.key_data(leaf))
-            return jax.jit(jax.random.wrap_key_data, static_argnames="impl")(
-                data, impl=jax.random.key_impl(leaf)
-            )
+        if is_key(leaf):
+            return _through_numbers(one, leaf)
         # In JAX's own precision first: processes compare what they put there.
         return jax.device_put(np.asarray(jnp.asarray(leaf)), everywhere)
 
@@ -123,6 +121,8 @@ def divided(tree: PyTree, mesh: Mesh | None) -> PyTree:
     def one(leaf):
         if isinstance(leaf, jax.core.Tracer):
             return jax.lax.with_sharding_constraint(leaf, shares)
+        if is_key(leaf):
+            return _through_numbers(one, leaf)
         return jax.device_put(np.asarray(leaf), shares)
 
     return jax.tree.map(one, tree)
@@ -135,10 +135,8 @@ def local(tree: PyTree) -> PyTree:
     """
 
     def one(leaf):
-        if _is_key(leaf):
-            return jax.random.wrap_key_data(
-                one(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf)
-            )
+        if is_key(leaf):
+            return _through_numbers(one, leaf)
         if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
             leaf = multihost_utils.process_allgather(leaf, tiled=True)
         return jnp.asarray(np.asarray(leaf))
@@ -153,8 +151,10 @@ def fitting(num_trajectories: int) -> int:
     return next(n for n in range(most, 0, -1) if num_trajectories % n == 0)
 
 
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+def _through_numbers(move: Callable[[Array], Array], key: Array) -> Array:
+    """A key moved as its data is: `device_put` takes none to other processes' devices."""
+    wrap = jax.jit(jax.random.wrap_key_data, static_argnames="impl")
+    return wrap(move(jax.random.key_data(key)), impl=jax.random.key_impl(key))
 
 
 def _specs(axes: Any) -> Any:

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pgjax import drawing, environments, rollout
 from pgjax.components import check_int
 from pgjax.config import Config, check_key, checked
+from pgjax.keys import is_key
 from pgjax.training import ACTING, check_state
 from pgjax.types import Array, PyTree, Remembered, TrainState
 
@@ -90,7 +91,7 @@ def render(
     check_state(state, config, ACTING)
     horizon = min(max_steps, config.sampler.resolve_horizon(config.build()[0]))
     found = _play(key, state, config, num_episodes, horizon, jnp.bool_(deterministic))
-    found = jax.tree.map(np.asarray, found)
+    found = jax.tree.map(lambda x: x if is_key(x) else np.asarray(x), found)
     params = env.default_params if config.env_params is None else config.env_params
     name = str(getattr(env, "name", ""))
     _write(path, _frames(found, name, functools.partial(draw, env), params), name, found)

@@ -11,6 +11,7 @@ import numpy as np
 
 from pgjax import faults
 from pgjax.environments import GymnaxEnvironment, spaces
+from pgjax.keys import is_key
 from pgjax.types import Array, PyTree
 
 STEP = ("obs", "state", "reward", "terminated", "truncated", "info")
@@ -175,8 +176,7 @@ def typed(tree: PyTree) -> PyTree:
     """Its leaves as arrays, none weakly typed, which a scan would not carry."""
 
     def one(leaf):
-        extended = jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.extended)
-        return leaf if extended else jax.lax.convert_element_type(leaf, jnp.result_type(leaf))
+        return leaf if is_key(leaf) else jax.lax.convert_element_type(leaf, jnp.result_type(leaf))
 
     return jax.tree.map(one, tree)
 

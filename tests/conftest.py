@@ -25,7 +25,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 _SLOW = """
     adapters all_environments benchmarks checking cli crashes curves distributed evaluation fuzz
     gymnasium learning monte_carlo nan notebooks observations package parallel presets readme
-    recurrent rendering resume runs sweeps training
+    recurrent rendering resume runs sweeps training typed_keys
 """
 
 

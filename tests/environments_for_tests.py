@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 
@@ -119,3 +120,25 @@ class Unhashable(Counter):
     """Compares by value, and so has no hash."""
 
     __hash__ = None
+
+
+@struct.dataclass
+class KeyedState(EnvState):
+    """Holds the key that its next reward is drawn from, and two of another implementation."""
+
+    key: Any = None
+    others: Any = None
+
+
+class KeyedCounter(Counter):
+    """Draws its rewards from a key in its state."""
+
+    def reset_env(self, key, params):
+        own = jax.random.key(jax.random.bits(key), impl="rbg")
+        return jnp.zeros(1), KeyedState(time=0, key=own, others=jax.random.split(key, 2))
+
+    def step_env(self, key, state, action, params):
+        obs, after, _, done, info = super().step_env(key, state, action, params)
+        own, reward_key = jax.random.split(state.key)
+        after = KeyedState(time=after.time, key=own, others=state.others)
+        return obs, after, jax.random.uniform(reward_key) + action, done, info
