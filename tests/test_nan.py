@@ -1,8 +1,11 @@
 """Numbers that go bad: noticed in their update, which is not made; nothing before it is lost."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from environments_for_tests import Counter
 from flax import struct
@@ -128,3 +131,179 @@ def test_a_seed_that_goes_bad_does_not_stop_the_others_of_a_sweep():
     assert np.all(found.metrics.finite[0])
     assert not np.all(found.metrics.finite[1])
     assert np.all([np.all(np.isfinite(x)) for x in jax.tree.leaves(found.state.params)])
+
+
+def test_an_infinite_return_solves_nothing():
+    config = made(bad=np.inf, rate=0.1)
+    found = pgjax.run(config, 0, nan="skip")
+    assert np.isposinf(found.metrics.episode_return[:-1]).any()
+    assert (found.solved, len(found.metrics.finite)) == (False, 12)
+    swept = pgjax.sweep(jax.random.key(0), config, {"optimizer.learning_rate": [0.01]}, 2)
+    assert np.all(swept.state.num_updates == 12)
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "message"),
+    [
+        (np.nan, ValueError, "must be a return to reach, got nan"),
+        ("500", TypeError, "must be a number, got '500'"),
+        (None, TypeError, "must be a number, got None"),
+        ([1.0], TypeError, "must be a number"),
+    ],
+)
+def test_a_target_that_nothing_reaches_is_refused(target, error, message):
+    with pytest.raises(error, match=f"stop_at_return {message}"):
+        pgjax.run(made(), 0, stop_at_return=target)
+    grid = {"optimizer.learning_rate": [0.01]}
+    with pytest.raises(error, match=f"stop_at_return {message}"):
+        pgjax.sweep(jax.random.key(0), made(), grid, 2, stop_at_return=target)
+
+
+def test_a_gradient_whose_square_is_infinite_freezes_no_parameter():
+    config = made(bad=1e30, optimizer=pgjax.Adam(1e-2))
+    state, _ = pgjax.update(pgjax.init(jax.random.key(0), config), config)
+    after, metrics = pgjax.update(state, config.replace(**{"env_params.rate": 1.0}))
+    assert bool(jnp.isfinite(metrics.gradient_norm))
+    assert float(metrics.gradient_norm) > 1e20
+    assert not bool(metrics.finite)
+    jax.tree.map(np.testing.assert_array_equal, learned(after), learned(state))
+    later, _ = pgjax.update(after, config)
+    assert np.all(kernel_of(later) != kernel_of(after))
+
+
+def test_a_gradient_whose_square_is_infinite_is_clipped_as_any_other():
+    optimizer = pgjax.Adam(1e-2, max_gradient_norm=0.5)
+    config = made(bad=1e30, rate=1.0, optimizer=optimizer)
+    state = pgjax.init(jax.random.key(0), config)
+    after, metrics = pgjax.update(state, config)
+    assert bool(metrics.finite)
+    assert np.all(kernel_of(after) != kernel_of(state))
+
+
+def kernel_of(state):
+    return np.asarray(state.params["network"]["Dense_0"]["kernel"])
+
+
+def test_an_infinity_that_an_optimizer_begins_with_is_no_fault():
+    def factory(learning_rate):
+        def update(gradient, best, params=None):
+            return jax.tree.map(lambda x: -learning_rate * x, gradient), best
+
+        return optax.GradientTransformation(lambda params: jnp.float32(jnp.inf), update)
+
+    config = made(optimizer=factory)
+    state = pgjax.init(jax.random.key(0), config)
+    assert pgjax.update(state, config)[1].finite
+
+
+@struct.dataclass
+class ScaledParams(EnvParams):
+    """The magnitudes of rewards and observations."""
+
+    reward: float = 1.0
+    obs: float = 1.0
+    max_steps_in_episode: int = 5
+
+
+class Scaled(Counter):
+    """Random rewards and observations, of episodes that end at random."""
+
+    def __init__(self) -> None:
+        pass
+
+    @property
+    def default_params(self):
+        return ScaledParams()
+
+    def reset_env(self, key, params):
+        return jnp.ones(1) * params.obs, EnvState(time=0)
+
+    def step_env(self, key, state, action, params):
+        luck = jax.random.normal(key)
+        state = EnvState(time=state.time + 1)
+        reward = (luck + jnp.sum(action)) * params.reward
+        return luck[None] * params.obs, state, reward, luck > 1.0, {}
+
+
+class ScaledBox(Scaled):
+    """The same with continuous actions."""
+
+    def action_space(self, params=None):
+        return pgjax.environments.spaces.Box(-1.0, 1.0, (1,))
+
+
+STREAMS = {"sampler.num_envs": 4, "sampler.length": 8, "network": pgjax.MLP(())}
+EPISODES = {"sampler.num_trajectories": 4, "network": pgjax.MLP(())}
+MAGNITUDES = (1e-38, 1e-30, 1e-19, 1e9, 1e18, 1e20, 1e25, 1e30, 3e38, np.nan, np.inf, -np.inf)
+FUZZED = {
+    "reinforce": (pgjax.reinforce, Scaled, EPISODES),
+    "standardized": (
+        pgjax.reinforce,
+        ScaledBox,
+        EPISODES | {"estimator.standardize": True, "normalize_observations": True},
+    ),
+    "actor_critic": (pgjax.actor_critic, Scaled, STREAMS),
+    "action_value": (pgjax.actor_critic, ScaledBox, STREAMS | {"estimator": pgjax.ActionValue()}),
+    "ppo": (pgjax.ppo, ScaledBox, STREAMS | {"normalize_observations": True}),
+    "natural": (pgjax.natural_policy_gradient, Scaled, STREAMS),
+}
+
+
+def carried(state):
+    """All that goes on to the next update, but for the environments' own states."""
+    streams = (state.streams.carry.obs, *state.streams[1:]) if state.streams else ()
+    return learned(state), streams
+
+
+def all_finite(tree):
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+@pytest.mark.parametrize("name", FUZZED)
+def test_whatever_the_magnitude_nothing_bad_is_carried_on_and_training_recovers(name):
+    algorithm, env, changes = FUZZED[name]
+    config = algorithm(env(), **changes)
+    before, after = (functools.partial(np.full, shape=n, fill_value=1.0) for n in (1, 3))
+    kinds = [(m, 1.0) for m in MAGNITUDES] + [(1.0, m) for m in MAGNITUDES]
+    kinds += [(m, m) for m in MAGNITUDES]
+    scales = [[[*before(), *[m] * 3, *after()] for m in kind] for kind in kinds]
+
+    def update(state, scales):
+        params = ScaledParams(reward=scales[0], obs=scales[1])
+        state, metrics = pgjax.update(state, config.replace(env_params=params))
+        return state, (metrics, all_finite(carried(state)))
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(None, 0))
+    def trained(key, scales):
+        return jax.lax.scan(update, pgjax.init(key, config), scales.T)[1]
+
+    metrics, good = trained(jax.random.key(0), jnp.asarray(scales, float))
+    finite = np.asarray(metrics.finite)
+    assert np.all(good)
+    assert np.all(finite[:, [0, -1]])
+    extra = dict(metrics.extra)
+    extra.pop("value_loss", None)  # in reward units squared, which may truly be out of range
+    for found in (metrics.objective, metrics.gradient_norm, metrics.entropy, *extra.values()):
+        assert np.all(np.isfinite(np.asarray(found)[finite]))
+    assert np.all(~np.isinf(np.asarray(metrics.episode_return)[finite]))
+    assert not np.any(finite[np.isnan(np.sum(scales, axis=(1, 2)))][:, 1:4])
+
+
+@pytest.mark.parametrize("algorithm", [pgjax.ppo, pgjax.actor_critic])
+def test_where_no_episode_ends_is_no_mistake_for_jax_debug_nans(algorithm):
+    config = algorithm(Counter(9, 9), num_updates=2, **STREAMS | {"sampler.length": 6})
+    if algorithm is pgjax.actor_critic:
+        _, metrics = pgjax.train(jax.random.key(0), config)
+        np.testing.assert_array_equal(metrics.episode_return, [np.nan, 45.0])
+    with jax.debug_nans(True):
+        _, metrics = pgjax.train(jax.random.key(0), config)
+    np.testing.assert_array_equal(metrics.episode_return, [-np.inf, 45.0])
+
+
+def test_ppo_learns_from_one_row_of_one_environment():
+    changes = STREAMS | {"sampler.num_envs": 1, "sampler.length": 1}
+    config = pgjax.ppo(Counter(), num_updates=6, **changes)
+    _, metrics = pgjax.train(jax.random.key(0), config)
+    assert np.all(metrics.gradient_norm[:3] > 0)
+    assert np.all(metrics.finite)
