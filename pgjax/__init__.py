@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pgjax.rendering import render
     from pgjax.rollout import Episodes, Segments
     from pgjax.runs import Progress, Run, resume, run
-    from pgjax.schedules import Schedule
+    from pgjax.schedules import Schedule, Share
     from pgjax.statistics import gradient_statistics
     from pgjax.sweeps import Sweep, sweep
     from pgjax.training import init, policy_gradient, sample_trajectories, train, update
@@ -76,6 +76,7 @@ __all__ = [
     "Schedule",
     "ScoreFunction",
     "Segments",
+    "Share",
     "SummedProbabilityTimesReturn",
     "Sweep",
     "TotalReturn",
@@ -141,7 +142,7 @@ _MODULES = {
     "rollout": ("Episodes", "Segments"),
     "rendering": ("render",),
     "runs": ("Progress", "Run", "resume", "run"),
-    "schedules": ("Schedule",),
+    "schedules": ("Schedule", "Share"),
     "statistics": ("gradient_statistics",),
     "sweeps": ("Sweep", "sweep"),
     "training": ("init", "policy_gradient", "sample_trajectories", "train", "update"),

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import math
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -27,6 +28,7 @@ from pgjax import (
     rendering,
     reports,
     runs,
+    schedules,
     startup,
     sweeps,
 )
@@ -100,7 +102,11 @@ def _followed(
     if not distributed.is_first():
         run(None)
         return 0
-    with _observers(config, options, directory) as on_block:
+    ended = schedules.ended_text(config)
+    if ended:
+        print(f"pgjax: {ended}", file=sys.stderr)
+    with _observers(config, options, directory) as on_block, warnings.catch_warnings():
+        warnings.simplefilter("ignore", runs.EndedSchedule)  # said above, in one line
         result = run(on_block)
     rows = reports.run_rows(result, config)
     if not result.interrupted:

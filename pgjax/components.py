@@ -14,8 +14,6 @@ from typing import Any, dataclass_transform
 import jax
 import numpy as np
 
-from pgjax.schedules import Schedule
-
 
 def option(default: Any, *, low: float | None = None, high: float | None = None, choices=None):
     """A component's field with its default and the values it may take (bounds inclusive)."""
@@ -180,8 +178,6 @@ def _check_field(path: str, hint: Any, value: Any, metadata) -> None:
 
 
 def _check_float(path: str, value: Any, low: float | None, high: float | None) -> None:
-    if isinstance(value, Schedule):
-        value = _first(path, value)
     numeric = isinstance(value, (int, float, np.number, np.ndarray, jax.Array))
     if isinstance(value, (bool, np.bool_)) or not numeric:
         raise TypeError(f"{path} must be a number, got {value!r}")
@@ -198,13 +194,6 @@ def _check_float(path: str, value: Any, low: float | None, high: float | None) -
     if not (math.isfinite(number) and above and below):
         bounds = f"[{'-inf' if low is None else low}, {'inf' if high is None else high}]"
         raise ValueError(f"{path} must be a finite number in {bounds}, got {number}")
-
-
-def _first(path: str, schedule: Schedule) -> Any:
-    try:
-        return schedule.value(0)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise TypeError(f"{path}: {schedule!r} makes no value for update 0: {error}") from error
 
 
 def check_int(path: str, value: Any, low: int | None) -> None:

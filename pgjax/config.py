@@ -21,7 +21,7 @@ from pgjax.estimators import Estimator, RewardToGo
 from pgjax.keys import is_key
 from pgjax.networks import MLP
 from pgjax.objectives import ClippedRatio, Objective, ScoreFunction
-from pgjax.optimizers import Adam, Custom, Optimizer
+from pgjax.optimizers import Adam, Custom, Optimizer, check_factory
 from pgjax.policies import Policy
 from pgjax.rollout import Episodes, Sampler
 from pgjax.types import Array, PyTree
@@ -167,6 +167,7 @@ def check_key(key: Array) -> None:
 @functools.lru_cache(maxsize=1024)
 def _traced_variables(structure: Any, shapes: tuple) -> PyTree:
     def trace(config: Config) -> PyTree:
+        config = schedules.at(config, 0)
         environment, policy = config.build()
         environments.check(environment)
         sampler = config.sampler
@@ -177,8 +178,9 @@ def _traced_variables(structure: Any, shapes: tuple) -> PyTree:
                 f"update, got {transitions:,}"
             )
         _check_all_actions(config, environment)
-        schedules.at(config.optimizer, 0).transformation()
-        return policy.init(jax.random.key(0))
+        variables = policy.init(jax.random.key(0))
+        config.optimizer.check_step(variables["params"])
+        return variables
 
     return jax.eval_shape(trace, jax.tree.unflatten(structure, shapes))
 
@@ -198,14 +200,16 @@ def _check_all_actions(config: Config, environment: Environment) -> None:
 
 
 def _check_fields(config: Config) -> None:
+    optimizer = config.optimizer
+    check_factory(optimizer.make if isinstance(optimizer, Custom) else optimizer)
     for name in _COMPONENTS:
         value = getattr(config, name)
         if not isinstance(value, Component):
             raise TypeError(f"{name} must be one of pgjax's components, got {value!r}")
-        value.check(name)
     check_int("num_updates", config.num_updates, 1)
     if config.num_updates >= 2**31:
         raise ValueError(f"num_updates must be below 2**31, got {config.num_updates}")
+    _check_numbers(config)
     for name in ("env", "network"):
         try:
             hash(getattr(config, name))
@@ -236,9 +240,24 @@ def _check_fields(config: Config) -> None:
         raise TypeError(
             f"env_params must be a {type(defaults).__name__}, got {config.env_params!r}"
         )
-    for path, leaf in jax.tree_util.tree_leaves_with_path(config.env_params):
+    params = schedules.at(config, 0).env_params
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not is_traced(leaf) and not np.all(np.isfinite(leaf)):
             raise ValueError(f"env_params{jax.tree_util.keystr(path)} must be finite, got {leaf}")
+
+
+def _check_numbers(config: Config) -> None:
+    """Raises unless the components' numbers are allowed: those of schedules at both ends."""
+    schedules.check(config)
+    last = config.num_updates - 1
+    for update in (0, last):
+        resolved = schedules.at(config, update)
+        try:
+            for name in _COMPONENTS:
+                getattr(resolved, name).check(name)
+        except ValueError as error:
+            where = f", at update {last} of its schedule" if update else ""
+            raise ValueError(f"{error}{where}") from None
 
 
 def _split_limit(env_params: PyTree) -> tuple[PyTree, int | float | None]:

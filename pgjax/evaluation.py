@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from pgjax import rollout
+from pgjax import rollout, schedules
 from pgjax.components import check_int
 from pgjax.config import Config, check_key, checked
 from pgjax.training import ACTING, check_state
@@ -53,6 +53,7 @@ def evaluate(
 @functools.partial(jax.jit, static_argnums=3)
 def _evaluate(key, state, config, num_episodes, deterministic) -> Evaluation:
     episode_key, bootstrap_key = jax.random.split(key)
+    config = schedules.at(config, state.num_updates)
     environment, policy = config.build()
 
     def add(sums, first_step, taken):

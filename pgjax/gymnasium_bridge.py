@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgjax import environments
+from pgjax import environments, schedules
 from pgjax.components import check_int, unknown
 from pgjax.config import Config, check_key, checked
 from pgjax.evaluation import bootstrap_interval
@@ -46,6 +46,7 @@ def evaluate_in_gymnasium(
     check_int("num_episodes", num_episodes, 1)
     config = checked(config)
     check_state(state, config, ACTING)
+    config = schedules.at(config, state.num_updates)
     play_key, bootstrap_key = jax.random.split(key)
     envs = [_make(env_id, config) for _ in range(num_episodes)]
     _check_spaces(envs[0], config)

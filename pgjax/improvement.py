@@ -19,6 +19,7 @@ from pgjax.chunks import Chunk, minibatches, per_step, summed
 from pgjax.config import Config
 from pgjax.gradients import Gradient
 from pgjax.objectives import ClippedRatio, NaturalGradient
+from pgjax.optimizers import Loss
 from pgjax.trees import either, norm, unit
 from pgjax.types import Array, PyTree, TrainState, Trajectories
 
@@ -49,9 +50,42 @@ def improve(
 ) -> Improvement:
     """θ ← θ + α ∇U: one step of the optimizer."""
     data, valid = gradients.steps(trajectories, weights, config)
-    found = gradients.at(state.params, state.variables, data, valid, config, mesh)
-    params, opt_state = config.optimizer.ascend(found.direction, state.opt_state, state.params)
-    return Improvement(params, opt_state, found)
+    gradient_at = _gradient_at(state, (data, valid), config, mesh)
+    found = gradient_at(state.params)
+    loss = _loss(found, gradient_at, state.params, trajectories)
+    ascended = config.optimizer.ascend(found.direction, state.opt_state, state.params, loss)
+    return Improvement(*ascended, found)
+
+
+def _gradient_at(
+    state: TrainState, batch: tuple, config: Config, mesh: Mesh | None, scale: float = 1.0
+) -> Callable[[PyTree], Gradient]:
+    """The gradient of a batch's objective as a function of the parameters."""
+    return lambda params: gradients.at(params, state.variables, *batch, config, mesh, scale)
+
+
+def _loss(
+    found: Gradient,
+    gradient_at: Callable[[PyTree], Gradient],
+    params: PyTree,
+    trajectories: Trajectories,
+) -> Loss:
+    """−U around `params`: minus the mean sum of rewards, then as the objective changes."""
+    rewards = jnp.where(trajectories.valid, trajectories.reward, 0.0)
+    value = -jnp.sum(rewards) / trajectories.valid.shape[1]
+
+    # Sums over chunks are loops without a reverse mode; the objective's gradient is at hand.
+    @jax.custom_jvp
+    def value_fn(params):
+        return value + found.objective - gradient_at(params).objective
+
+    @value_fn.defjvp
+    def tangent(primals, tangents):
+        there = gradient_at(*primals)
+        slope = optax.tree.vdot(there.direction, *tangents)
+        return value + found.objective - there.objective, -slope
+
+    return Loss(value, jax.tree.map(jnp.negative, found.direction), value_fn)
 
 
 @improve.register
@@ -61,10 +95,12 @@ def _(objective: ClippedRatio, key, state, trajectories, weights, config, mesh) 
 
     def step(carry, batch):
         params, opt_state, stopped, sums, made = carry
-        found = gradients.at(params, state.variables, *batch, config, mesh, float(number))
+        gradient_at = _gradient_at(state, batch, config, mesh, float(number))
+        found = gradient_at(params)
         if objective.max_kl is not None:
             stopped = stopped | (found.extra["kl"] > objective.max_kl)
-        following = config.optimizer.ascend(found.direction, opt_state, params)
+        loss = _loss(found, gradient_at, params, trajectories)
+        following = config.optimizer.ascend(found.direction, opt_state, params, loss)
         params, opt_state, sums, made = jax.tree.map(
             lambda old, new: jnp.where(stopped, old, new),
             (params, opt_state, sums, made),
@@ -98,7 +134,8 @@ def _(objective: NaturalGradient, key, state, trajectories, weights, config, mes
     data, valid = gradients.steps(trajectories, weights, config)
     ragged = config.sampler.whole_episodes
     over_steps = functools.partial(summed, data=data, valid=valid, ragged=ragged, mesh=mesh)
-    found = gradients.at(state.params, state.variables, data, valid, config, mesh)
+    gradient_at = _gradient_at(state, (data, valid), config, mesh)
+    found = gradient_at(state.params)
     number = jnp.maximum(jnp.sum(valid), 1)
 
     def fisher(v):
@@ -118,7 +155,8 @@ def _(objective: NaturalGradient, key, state, trajectories, weights, config, mes
         curvature = jnp.maximum(optax.tree.vdot(direction, fisher(direction)), _LEAST_CURVATURE)
         length = jnp.sqrt(2.0 * objective.max_kl / curvature)
         direction = jax.tree.map(lambda x: x * length, direction)
-    params, opt_state = config.optimizer.ascend(direction, state.opt_state, state.params)
+    loss = _loss(found, gradient_at, state.params, trajectories)
+    params, opt_state = config.optimizer.ascend(direction, state.opt_state, state.params, loss)
     full = jax.tree.map(jnp.subtract, params, state.params)
 
     def moved(size):

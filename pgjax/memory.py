@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 
-from pgjax import gradients, training
+from pgjax import gradients, schedules, training
 from pgjax.components import check_int
 from pgjax.config import Config, checked
 from pgjax.types import PyTree
@@ -59,7 +59,8 @@ def memory_estimate(config: Config, num_seeds: int = 1) -> MemoryEstimate:
     config = checked(config)
     key = jax.random.key(0)
     state = jax.eval_shape(training.init, key, config)
-    trajectories, _ = jax.eval_shape(gradients.sample, key, state, config)
+    first = schedules.at(config, 0)
+    trajectories, _ = jax.eval_shape(gradients.sample, key, state, first)
     metrics = jax.eval_shape(lambda state: training.update(state, config)[1], state)
     parts = (
         _bytes(trajectories),

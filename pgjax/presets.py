@@ -12,7 +12,7 @@ from pgjax.networks import MLP, Recurrent
 from pgjax.objectives import ClippedRatio, NaturalGradient, ScoreFunction
 from pgjax.optimizers import SGD, Adam
 from pgjax.rollout import Segments
-from pgjax.schedules import Schedule
+from pgjax.schedules import Schedule, Share
 
 
 def reinforce(env: str | Any, **changes: Any) -> Config:
@@ -86,15 +86,15 @@ ALGORITHMS = {
 }
 
 
-def _falling(start: float, updates: int) -> Schedule:
-    """From a value linearly to 0 over so many updates."""
-    numbers = {"init_value": start, "end_value": 0.0, "transition_steps": updates}
+def _falling(start: float, share: float = 1.0) -> Schedule:
+    """From a value linearly to 0 over a share of the updates, however many there are."""
+    numbers = {"init_value": start, "end_value": 0.0, "transition_steps": Share(share)}
     return Schedule(optax.linear_schedule, **numbers)
 
 
 def _decaying(rate: float, updates: int) -> dict[str, Any]:
     """So many updates, with a learning rate that falls to 0 over them."""
-    return {"optimizer.learning_rate": _falling(rate, updates), "num_updates": updates}
+    return {"optimizer.learning_rate": _falling(rate), "num_updates": updates}
 
 
 def _episodes(number: int) -> dict[str, Any]:
@@ -186,7 +186,7 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
         "reinforce",
         {
             **_episodes(256),
-            "objective.entropy_coefficient": _falling(0.03, 60),
+            "objective.entropy_coefficient": _falling(0.03, 0.5),
             "optimizer.learning_rate": 2e-2,
             "num_updates": 120,
         },

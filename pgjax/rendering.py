@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pgjax import drawing, environments, rollout
+from pgjax import drawing, environments, rollout, schedules
 from pgjax.components import check_int
 from pgjax.config import Config, check_key, checked
 from pgjax.keys import is_key
@@ -89,6 +89,7 @@ def render(
         raise ValueError(f"the picture's name must end in .gif, got {Path(path).name!r}")
     config = checked(config)
     check_state(state, config, ACTING)
+    config = schedules.at(config, state.num_updates)
     horizon = min(max_steps, config.sampler.resolve_horizon(config.build()[0]))
     found = _play(key, state, config, num_episodes, horizon, jnp.bool_(deterministic))
     found = jax.tree.map(lambda x: x if is_key(x) else np.asarray(x), found)

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from pgjax import checkpoints, distributed, folders, memory, plots, training
+from pgjax import checkpoints, distributed, folders, memory, plots, schedules, training
 from pgjax.components import check_int, check_seed, unknown
 from pgjax.config import Config, checked
 from pgjax.parallel import check_mesh, divided, local, replicated
@@ -153,6 +154,7 @@ def run(
     writes = directory is not None and distributed.is_first()
     if writes:
         folders.check_free(Path(directory))
+    _warn_of_ended(config)
     started = time.perf_counter()
     state = jax.block_until_ready(training.init(jax.random.key(seed), arrays))
     start = Progress(0, 0, None, None, time.perf_counter() - started, 0.0, state)
@@ -184,7 +186,8 @@ def resume(
       directory: a run folder, from `run`.
       on_block, mesh, checkpoint_seconds, nan: as for `run`.
       config: as for `load`, where the run's holds objects of the user's own.
-      num_updates: in all, in place of the config's.
+      num_updates: in all, in place of the config's; schedules whose lengths are a `Share` of it
+        are stretched, so that a rate which had fallen to 0 is above it again.
 
     Raises:
       ValueError: no run folder; nothing is left to do; as for `load`.
@@ -201,6 +204,7 @@ def resume(
         raise ValueError(
             f"{path} has made its {made} updates; to go on, give num_updates above {made}"
         )
+    _warn_of_ended(config)
     start = Progress(made, _state=state, metrics=None, seconds=None, **checkpoints.notes(path))
     writer = None
     if distributed.is_first():
@@ -210,6 +214,16 @@ def resume(
             target = None if math.isinf(facts["stop_at_return"]) else facts["stop_at_return"]
             folders.write_config(path, config, {**facts, "stop_at_return": target})
     return _run(config, arrays, start, settings, writer, path)
+
+
+class EndedSchedule(UserWarning):
+    """A learning rate's schedule is 0 before the last update."""
+
+
+def _warn_of_ended(config: Config) -> None:
+    text = schedules.ended_text(config)
+    if text:
+        warnings.warn(text, EndedSchedule, stacklevel=3)
 
 
 def _checked(config: Config, settings: _Settings) -> Config:

@@ -1,15 +1,18 @@
 """Configs as JSON: names of pgjax's own classes and plain numbers; nothing that could run."""
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pgjax import environments
+from pgjax import environments, identities
 from pgjax.components import Component, unknown
 from pgjax.config import Config
 from pgjax.critics import Critic
@@ -24,9 +27,9 @@ from pgjax.objectives import (
     ScoreFunction,
     SummedProbabilityTimesReturn,
 )
-from pgjax.optimizers import SGD, Adam
+from pgjax.optimizers import SGD, Adam, Custom
 from pgjax.rollout import Episodes, Segments
-from pgjax.schedules import Schedule
+from pgjax.schedules import Schedule, Share
 from pgjax.types import Metrics
 
 # The components that a name can stand for, by the config's field.
@@ -51,26 +54,23 @@ COMPONENTS: dict[str, dict[str, type]] = {
 }
 
 
+# Optax's schedules by name; the others there change an optimizer.
+SCHEDULES = {
+    name: function
+    for name, function in vars(optax.schedules).items()
+    if inspect.isfunction(function) and not name.startswith("inject")
+}
 # Fields of a config that are no components.
 PLAIN = ("distribution", "normalize_observations", "time_aware", "num_updates")
-# Optax's that are made of numbers alone.
-_SCHEDULES = (
-    "constant_schedule",
-    "cosine_decay_schedule",
-    "cosine_onecycle_schedule",
-    "exponential_decay",
-    "linear_schedule",
-    "linear_onecycle_schedule",
-    "polynomial_schedule",
-    "warmup_constant_schedule",
-    "warmup_cosine_decay_schedule",
-    "warmup_exponential_decay_schedule",
-)
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """A config as JSON types. What is the user's own becomes {"custom": its repr}."""
-    data = {"env": config.env if isinstance(config.env, str) else {"custom": repr(config.env)}}
+    """A config as JSON types.
+
+    What Optax or Flax exports is stored by its name there; what is the user's own becomes
+    {"custom": its module and name}.
+    """
+    data = {"env": config.env if isinstance(config.env, str) else _described(config.env)}
     params = config.env_params
     data["env_params"] = None if params is None else _fields(params)
     data |= {field: _named(field, getattr(config, field)) for field in COMPONENTS}
@@ -104,30 +104,54 @@ def columns(metrics: Metrics) -> dict[str, Any]:
 
 
 def _named(field: str, value: Any) -> dict[str, Any]:
-    """A component or module with its type's name, if it is one of the field's; else its repr."""
-    if COMPONENTS[field].get(type(value).__name__) is not type(value):
-        return {"custom": repr(value)}
-    return {"type": type(value).__name__, **_fields(value)}
+    """A component or module with its type's name, or that of Optax or Flax; else described."""
+    if COMPONENTS[field].get(type(value).__name__) is type(value):
+        return {"type": type(value).__name__, **_fields(value)}
+    if isinstance(value, Custom):
+        name, fields = identities.public_name(value.make, identities.OPTIMIZERS), _fields(value)
+        del fields["make"]
+    else:
+        name, fields = identities.public_name(type(value), identities.MODULES), {}
+    if name is None:
+        return _described(value)
+    return {"type": name, **(fields or _changed_fields(value))}
 
 
-def _custom(path: str, data: dict[str, Any]) -> Iterator[str]:
+def _described(value: Any) -> dict[str, str]:
+    return {"custom": identities.described(value)}
+
+
+def _custom(path: str, data: dict[str, Any] | list[Any]) -> Iterator[str]:
     """What is the user's own, and where it stands."""
-    for name, value in data.items():
+    for name, value in data.items() if isinstance(data, dict) else enumerate(data):
         if isinstance(value, dict) and "custom" in value:
             yield f"{path}{name} ({value['custom']})"
-        elif isinstance(value, dict):
+        elif isinstance(value, (dict, list)):
             yield from _custom(f"{path}{name}.", value)
 
 
 def _component(field: str, data: dict[str, Any]) -> Any:
     values = {name: _value(value) for name, value in data.items() if name != "type"}
-    name, classes = data["type"], COMPONENTS[field]
-    if name not in classes:
-        raise ValueError(unknown(f"{field} {name!r}", name, classes))
+    make = _maker(field, data["type"])
     try:
-        return classes[name](**values)
+        return make(**values)
     except TypeError as error:
         raise ValueError(f"{field} is not one of this version's: {error}") from error
+
+
+def _maker(field: str, name: str) -> Any:
+    """What makes a component from its fields."""
+    classes = COMPONENTS[field]
+    if "." not in name or field not in ("network", "optimizer"):
+        if name not in classes:
+            raise ValueError(unknown(f"{field} {name!r}", name, classes))
+        return classes[name]
+    if field == "optimizer":
+        return functools.partial(Custom, identities.imported(name, identities.OPTIMIZERS))
+    module = identities.imported(name, identities.MODULES)
+    if not (isinstance(module, type) and issubclass(module, nn.Module)):
+        raise ValueError(f"network {name!r} is no Flax module")
+    return module
 
 
 def _params(env: str, values: dict[str, Any]) -> Any:
@@ -138,19 +162,33 @@ def _params(env: str, values: dict[str, Any]) -> Any:
         for name, value in values.items()
         if isinstance(value, list) and hasattr(getattr(defaults, name, None), "dtype")
     }
-    return defaults.replace(**{**values, **arrays})
+    others = {name: _value(value) for name, value in values.items() if name not in arrays}
+    return defaults.replace(**{**others, **arrays})
 
 
 def _value(value: Any) -> Any:
+    """The inverse of `_plain`."""
     if isinstance(value, list):
-        return tuple(value)
+        return tuple(map(_value, value))
     if not isinstance(value, dict):
         return value
     if "type" in value:
         return _component("network", value)
-    if value["schedule"] not in _SCHEDULES:
-        raise ValueError(unknown(f"schedule {value['schedule']!r}", value["schedule"], _SCHEDULES))
-    return Schedule(getattr(optax, value["schedule"]), **value["arguments"])
+    if "share" in value:
+        return Share(value["share"])
+    if "mapping" in value:
+        return {_value(key): _value(inner) for key, inner in value["mapping"]}
+    if "dtype" in value:
+        return getattr(jnp, np.dtype(value["dtype"]).name)
+    if "function" in value:
+        return identities.imported(value["function"], identities.FUNCTIONS)
+    return _schedule(value["schedule"], value["arguments"])
+
+
+def _schedule(name: str, arguments: dict[str, Any]) -> Schedule:
+    if name not in SCHEDULES:
+        raise ValueError(unknown(f"schedule {name!r}", name, SCHEDULES))
+    return Schedule(SCHEDULES[name], **{key: _value(value) for key, value in arguments.items()})
 
 
 def _fields(node: Any) -> dict[str, Any]:
@@ -159,16 +197,47 @@ def _fields(node: Any) -> dict[str, Any]:
     return {name: _plain(getattr(node, name)) for name in names}
 
 
+def _changed_fields(module: nn.Module) -> dict[str, Any]:
+    """Of a module of Flax: its defaults may be functions without a name."""
+    fields = {f.name: f.default for f in dataclasses.fields(module) if f.init}
+    values = {name: getattr(module, name) for name in fields if name not in ("parent", "name")}
+    changed = {name: v for name, v in values.items() if v is not fields[name] and v != fields[name]}
+    return {name: _plain(value) for name, value in changed.items()}
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, (str, int, float, type(None))):
+        return value
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
         return np.asarray(value).tolist()
     if isinstance(value, nn.Module):
         return _named("network", value)
+    if isinstance(value, Share):
+        return {"share": value.share}
     if isinstance(value, Schedule):
-        name = getattr(value.make, "__name__", "")
-        if getattr(optax, name, None) is not value.make or name not in _SCHEDULES:
-            return {"custom": repr(value)}
-        return {"schedule": name, "arguments": {n: _plain(v) for n, v in value.arguments.items()}}
-    if isinstance(value, Component) or dataclasses.is_dataclass(value):
+        return _plain_schedule(value)
+    if isinstance(value, Component) or (
+        dataclasses.is_dataclass(value) and not isinstance(value, type)
+    ):
         return _fields(value)
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, (tuple, list)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, Mapping):
+        return {"mapping": [[_plain(key), _plain(inner)] for key, inner in value.items()]}
+    return _plain_object(value)
+
+
+def _plain_schedule(schedule: Schedule) -> dict[str, Any]:
+    name = getattr(schedule.make, "__name__", "")
+    if SCHEDULES.get(name) is not schedule.make:
+        return _described(schedule)
+    arguments = {key: _plain(value) for key, value in schedule.arguments.items()}
+    return {"schedule": name, "arguments": arguments}
+
+
+def _plain_object(value: Any) -> dict[str, str]:
+    """A number type, a function that Flax or JAX exports, or the user's own."""
+    if isinstance(value, np.dtype) or hasattr(value, "dtype"):
+        return {"dtype": np.dtype(value).name}
+    name = identities.public_name(value, identities.FUNCTIONS)
+    return _described(value) if name is None else {"function": name}

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pgjax import gradients
+from pgjax import gradients, schedules
 from pgjax.components import check_int
 from pgjax.config import Config, check_key, checked
 from pgjax.training import ESTIMATING, check_state
@@ -70,6 +70,7 @@ class _Moments(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=3)
 def _statistics(key, state, config, num_samples, reference) -> GradientStatistics:
+    config = schedules.at(config, state.num_updates)
     if reference is None:
         # The same samples twice, so that their directions are compared with their own mean.
         twin = jax.random.clone(key)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from pgjax import schedules
 from pgjax.config import Config, checked
 from pgjax.finite_mdp import FiniteMDP, MDPParams
 from pgjax.networks import has_memory
@@ -80,6 +81,7 @@ def action_probabilities(state: TrainState, config: Config) -> Array:
     _require_mdp(config)
     config = checked(config)
     check_state(state, config, ACTING)
+    config = schedules.at(config, state.num_updates)
     return _probabilities(state.params, state.variables, config)
 
 
@@ -103,6 +105,7 @@ def policy_gradient(state: TrainState, config: Config) -> PyTree:
     _require_mdp(config)
     config = checked(config)
     check_state(state, config, ACTING)
+    config = schedules.at(config, state.num_updates)
     environment, _ = config.build()
     tables = config.env.default_params if config.env_params is None else config.env_params
     tables = tables.replace(max_steps_in_episode=config.sampler.resolve_horizon(environment))

@@ -360,6 +360,7 @@ update_block = jax.jit(advance, static_argnames=("capacity", "mesh"), donate_arg
 
 @functools.partial(jax.jit, static_argnums=3)
 def _sample(key: Array, state: TrainState, config: Config, mesh: Mesh | None) -> Trajectories:
+    config = schedules.at(config, state.num_updates)
     trajectories, _ = gradients.sample(key, state, config, mesh)
     environment, _ = config.build()
     rows, final_obs = config.sampler.num_rows(environment), trajectories.final_obs

@@ -114,7 +114,7 @@ def test_what_is_not_a_checkpoint_is_not_overwritten(tmp_path, trained):
 
 
 def test_objects_of_the_users_own_need_the_config(tmp_path):
-    config = pgjax.Config(env=Counter(), optimizer=optax.rmsprop)
+    config = pgjax.Config(env=Counter(), optimizer=lambda rate: optax.rmsprop(rate))
     state = pgjax.init(jax.random.key(0), config)
     pgjax.save(tmp_path / "c", state, config)
     with pytest.raises(ValueError, match=r"env \(.*Counter.*optimizer \(.*pass config"):
