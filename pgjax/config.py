@@ -244,6 +244,8 @@ def _check_fields(config: Config) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not is_traced(leaf) and not np.all(np.isfinite(leaf)):
             raise ValueError(f"env_params{jax.tree_util.keystr(path)} must be finite, got {leaf}")
+    # Looked at while they are numbers: later they are traced.
+    environments.action_bounds(config.env, config.env_params)
 
 
 def _check_numbers(config: Config) -> None:

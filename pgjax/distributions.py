@@ -5,6 +5,7 @@ once, and scores the action as sampled. `environment_action` makes it legal for 
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from pgjax.types import Array
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 _LOG_TWO = math.log(2.0)
 _BETA_MARGIN = 1e-6
+_FEW = 32  # actions whose probabilities are summed at once
 _NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
 _NODE_WEIGHTS = _NODE_WEIGHTS / math.sqrt(2.0 * math.pi)
 
@@ -40,10 +42,7 @@ class Categorical:
 
     def sample(self, noise: Array) -> Array:
         """The inverse of the cumulative distribution function at `noise`: int32[]."""
-        cumulative = _prefix_sums(jax.nn.softmax(self.logits))
-        # Relative to the last sum, which rounding may leave below 1: an action of probability 0 at
-        # the end is then never taken.
-        return jnp.sum(noise * cumulative[-1] >= cumulative[:-1], dtype=jnp.int32)
+        return _inverse_cumulative(jax.nn.softmax(self.logits), noise)
 
     def mode(self) -> Array:
         """The most probable action."""
@@ -109,17 +108,17 @@ class Normal:
 
     def log_prob(self, action: Array) -> Array:
         """Σ_i log N(a_i; mean_i, std_i²), nats."""
-        return jnp.sum(_normal_log_density(action, self.mean, self.log_std))
+        return _sum_free(self, _normal_log_density(action, self.mean, self.log_std))
 
     def entropy(self) -> Array:
         """Σ_i (½ + ½ log 2π + log std_i), nats; that of the unclipped action."""
-        return jnp.sum(0.5 + _HALF_LOG_TWO_PI + self.log_std)
+        return _sum_free(self, 0.5 + _HALF_LOG_TWO_PI + self.log_std)
 
     def divergence(self, other: "Normal") -> Array:
         """KL(self ‖ other), nats; of the unclipped actions."""
         gap = jnp.square((self.mean - other.mean) * jnp.exp(-other.log_std))
         log_ratio = self.log_std - other.log_std
-        return jnp.sum(0.5 * (jnp.exp(2.0 * log_ratio) + gap - 1.0) - log_ratio)
+        return _sum_free(self, 0.5 * (jnp.exp(2.0 * log_ratio) + gap - 1.0) - log_ratio)
 
     def environment_action(self, action: Array) -> Array:
         """The action clipped to [low, high]: float[*shape], action units."""
@@ -156,14 +155,14 @@ class TanhNormal:
     def log_prob(self, action: Array) -> Array:
         """Log-density of a = environment_action(u) at u = `action`, nats."""
         density = _normal_log_density(action, self.mean, self.log_std)
-        return jnp.sum(density - self._log_slope(action))
+        return _sum_free(self, density - self._log_slope(action))
 
     def entropy(self) -> Array:
         """H[u] + E[log da/du] by 32-node Gauss–Hermite quadrature: within 1e-3 nats for std ≤ 2."""
         nodes, weights = jnp.asarray([_NODES, _NODE_WEIGHTS], self.mean.dtype)
         slopes = jax.vmap(lambda node: self._log_slope(self.sample(node)))(nodes)
         expected_slope = jnp.tensordot(weights, slopes, axes=1)
-        return jnp.sum(0.5 + _HALF_LOG_TWO_PI + self.log_std + expected_slope)
+        return _sum_free(self, 0.5 + _HALF_LOG_TWO_PI + self.log_std + expected_slope)
 
     def environment_action(self, action: Array) -> Array:
         """a = low + (high − low)(tanh u + 1)/2, inside [low, high]: float[*shape], action units."""
@@ -172,9 +171,56 @@ class TanhNormal:
 
     def _log_slope(self, u: Array) -> Array:
         # log(1 − tanh² u) = 2 (log 2 − u − softplus(−2u)), which never takes the log of 0.
-        return jnp.log((self.high - self.low) / 2.0) + 2.0 * (
-            _LOG_TWO - u - jax.nn.softplus(-2.0 * u)
-        )
+        return jnp.log(_width(self.low, self.high) / 2.0) + _log_tanh_slope(u)
+
+
+@record
+class SquashedNormal:
+    """Normal squashed into a range that is open on some sides: a = f(u), u ~ N(mean, std²), where
+
+        f(u) = low + (high − low)(tanh u + 1)/2    between two bounds, as `TanhNormal`,
+        f(u) = low + softplus(u)                   above one,
+        f(u) = high − softplus(−u)                 below one,
+        f(u) = u                                   without any,
+
+    in each dimension on its own. The action that is stored and scored is u; its log-probability is
+    the exact density of a, log p(a) = log N(u; mean, std²) − log f′(u).
+
+    Attributes:
+      mean: float[*shape], mean of u.
+      log_std: float[*shape], log standard deviation of u.
+      low, high: float[*shape], action units; infinite where there is none.
+    """
+
+    mean: Array
+    log_std: Array
+    low: Array
+    high: Array
+
+    noise = staticmethod(Normal.noise)
+    sample = Normal.sample
+    mode = Normal.mode
+    divergence = Normal.divergence
+    log_prob = TanhNormal.log_prob
+    entropy = TanhNormal.entropy
+
+    def environment_action(self, action: Array) -> Array:
+        """a = f(u), inside [low, high]: float[*shape], action units."""
+        # Every branch is finite, so that the one that is not taken spoils no derivative.
+        low, high = (jnp.where(jnp.isfinite(x), x, 0.0) for x in (self.low, self.high))
+        between = low + _width(low, high) * (jnp.tanh(action) + 1.0) / 2.0
+        above, below = low + jax.nn.softplus(action), high - jax.nn.softplus(-action)
+        return jnp.clip(self._chosen(between, above, below, action), self.low, self.high)
+
+    def _log_slope(self, u: Array) -> Array:
+        between = jnp.log(_width(self.low, self.high) / 2.0) + _log_tanh_slope(u)
+        above, below = -jax.nn.softplus(-u), -jax.nn.softplus(u)
+        return self._chosen(between, above, below, jnp.zeros_like(u))
+
+    def _chosen(self, between: Array, above: Array, below: Array, free: Array) -> Array:
+        lower, upper = jnp.isfinite(self.low), jnp.isfinite(self.high)
+        one = jnp.where(lower, above, jnp.where(upper, below, free))
+        return jnp.where(lower & upper, between, one)
 
 
 @record
@@ -221,28 +267,30 @@ class Beta:
             + (self.beta - 1.0) * jnp.log1p(-action)
             - betaln(self.alpha, self.beta)
         )
-        return jnp.sum(density - jnp.log(self.high - self.low))
+        return _sum_free(self, density - jnp.log(_width(self.low, self.high)))
 
     def entropy(self) -> Array:
         """Of a, nats."""
         a, b = self.alpha, self.beta
-        return jnp.sum(
+        return _sum_free(
+            self,
             betaln(a, b)
             - (a - 1.0) * digamma(a)
             - (b - 1.0) * digamma(b)
             + (a + b - 2.0) * digamma(a + b)
-            + jnp.log(self.high - self.low)
+            + jnp.log(_width(self.low, self.high)),
         )
 
     def divergence(self, other: "Beta") -> Array:
         """KL(self ‖ other), nats; of two with the same range."""
         a, b = self.alpha, self.beta
-        return jnp.sum(
+        return _sum_free(
+            self,
             betaln(other.alpha, other.beta)
             - betaln(a, b)
             + (a - other.alpha) * digamma(a)
             + (b - other.beta) * digamma(b)
-            + (other.alpha - a + other.beta - b) * digamma(a + b)
+            + (other.alpha - a + other.beta - b) * digamma(a + b),
         )
 
     def environment_action(self, action: Array) -> Array:
@@ -250,16 +298,98 @@ class Beta:
         return self.low + (self.high - self.low) * action
 
 
-Distribution = Categorical | Normal | TanhNormal | Beta
+@record
+class Rounded:
+    """A continuous distribution for a Box of integers: the environment gets the nearest integer.
+
+    The action that is stored and scored is the continuous one, so that its density stays exact.
+
+    Attributes:
+      continuous: any of the others over real actions; its range reaches half a unit beyond the
+        integers at its ends, so that they are as wide as those between.
+      low, high: integers[*shape] of the action space's dtype; the legal range.
+    """
+
+    continuous: Any
+    low: Array
+    high: Array
+
+    def sample(self, noise: Array) -> Array:
+        """The continuous action."""
+        return self.continuous.sample(noise)
+
+    def mode(self) -> Array:
+        """The continuous mode."""
+        return self.continuous.mode()
+
+    def log_prob(self, action: Array) -> Array:
+        """Log-density of the continuous action, nats."""
+        return self.continuous.log_prob(action)
+
+    def entropy(self) -> Array:
+        """That of the continuous action, nats."""
+        return self.continuous.entropy()
+
+    def divergence(self, other: "Rounded") -> Array:
+        """KL(self ‖ other), nats; of the continuous actions."""
+        return self.continuous.divergence(other.continuous)
+
+    def environment_action(self, action: Array) -> Array:
+        """The nearest integer in [low, high]: the space's dtype, [*shape]."""
+        nearest = jnp.round(self.continuous.environment_action(action))
+        low, high = (x.astype(nearest.dtype) for x in (self.low, self.high))
+        legal = jnp.clip(nearest, low, high).astype(self.low.dtype)
+        # Again as integers: the largest of them are no floats.
+        return jnp.minimum(jnp.maximum(legal, self.low), self.high)
+
+
+Distribution = Categorical | Normal | TanhNormal | SquashedNormal | Beta | Rounded
+
+
+def _sum_free(distribution: Any, terms: Array) -> Array:
+    """The sum over the dimensions in which an action can vary: one with low = high is certain."""
+    return jnp.sum(jnp.where(distribution.high > distribution.low, terms, 0.0))
+
+
+def _width(low: Array, high: Array) -> Array:
+    """high − low; 1 where that has no logarithm, which nothing then depends on."""
+    width = high - low
+    return jnp.where(jnp.isfinite(width) & (width > 0.0), width, 1.0)
+
+
+def _log_tanh_slope(u: Array) -> Array:
+    # log(1 − tanh² u) = 2 (log 2 − u − softplus(−2u)), which never takes the log of 0.
+    return 2.0 * (_LOG_TWO - u - jax.nn.softplus(-2.0 * u))
 
 
 def _inside(x: Array) -> Array:
     return jnp.clip(x, _BETA_MARGIN, 1.0 - _BETA_MARGIN)
 
 
+def _inverse_cumulative(probabilities: Array, uniform: Array) -> Array:
+    """The first a with Σ_{b ≤ a} p_b > uniform · Σ_b p_b: int32[], never one with p_a = 0."""
+    n = probabilities.shape[0]
+    if n <= _FEW:
+        sums = _prefix_sums(probabilities)
+        return _passed(sums, uniform * sums[-1])
+    # √n blocks, and then inside one of them: linear in n, where all prefix sums together are not.
+    width = math.isqrt(n - 1) + 1
+    blocks = jnp.pad(probabilities, (0, -n % width)).reshape(-1, width)
+    sums = _prefix_sums(jnp.sum(blocks, axis=1))
+    target = uniform * sums[-1]
+    block = _passed(sums, target)
+    before = jnp.where(block > 0, sums[block - 1], 0.0)
+    return block * width + _passed(_prefix_sums(blocks[block]), target - before)
+
+
+def _passed(sums: Array, target: Array) -> Array:
+    # Where the sum has reached its last value no more probability follows, however it was rounded.
+    return jnp.sum((target >= sums[:-1]) & (sums[:-1] < sums[-1]), dtype=jnp.int32)
+
+
 def _prefix_sums(probabilities: Array) -> Array:
     # Σ_{b ≤ a} p_b. For the few actions that environments have, a masked sum is faster on a CPU
-    # than `cumsum`, which XLA turns into a windowed reduction.
+    # than `cumsum`; and where p_a = 0 it gives the same number twice, which a tree of sums may not.
     n = probabilities.shape[0]
     keep = np.tril(np.ones((n, n), bool))
     return jnp.sum(jnp.where(keep, probabilities[None, :], 0.0), axis=1)

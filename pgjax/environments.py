@@ -26,11 +26,14 @@ __all__ = [
     "Environment",
     "GymnaxEnvironment",
     "Step",
+    "action_bounds",
     "bind",
     "check",
     "default_params",
     "ids",
+    "is_whole",
     "make",
+    "no_bound",
     "spaces",
     "with_time",
 ]
@@ -57,7 +60,8 @@ class Environment(NamedTuple):
       step: (key, env_state, action) -> Step, whose `obs` is what the action led to, also at the
         end of an episode: an automatic reset, where there is one, shows only in `env_state`.
       observation_space, action_space: gymnax spaces; their bounds may be traced.
-      bounded: whether the action space is a Box with finite bounds.
+      bounds: low and high of a Box of actions, NumPy arrays of its shape, with the environment's
+        default parameters; infinite where a dimension has no bound. None for other actions.
       limit: the environment's own time limit in steps, or None.
     """
 
@@ -66,8 +70,13 @@ class Environment(NamedTuple):
     step: Callable[[Array, PyTree, Array], Step]
     observation_space: Any
     action_space: Any
-    bounded: bool
+    bounds: tuple[np.ndarray, np.ndarray] | None
     limit: int | None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the action space is a Box with finite bounds."""
+        return self.bounds is not None and bool(np.isfinite(self.bounds).all())
 
 
 def ids() -> list[str]:
@@ -115,12 +124,12 @@ def bind(env: str | Any, env_params: PyTree = None) -> Environment:
     arrays = jax.tree.map(_strong, params)
     reset, step = (env.reset_env, _plain_step) if _is_plain(env) else (env.reset, _wrapped_step)
     return Environment(
-        name=str(getattr(env, "name", type(env).__name__)),
+        name=_name(env),
         reset=lambda key: jax.tree.map(_strong, reset(key, arrays)),
         step=lambda key, env_state, action: step(env, key, env_state, action, arrays),
         observation_space=env.observation_space(params),
         action_space=env.action_space(params),
-        bounded=_is_bounded(env),
+        bounds=action_bounds(env, params),
         limit=None if limit is None else int(limit),
     )
 
@@ -232,13 +241,55 @@ def _is_plain(env: Any) -> bool:
     )
 
 
-def _is_bounded(env: Any) -> bool:
-    # Decided by the default parameters, since the actual ones may be traced; as numbers, also while
-    # something else is traced.
+def action_bounds(
+    env: str | Any, env_params: PyTree = None
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """`Environment.bounds`, of an id or a gymnax object.
+
+    Raises:
+      ValueError: bounds that cannot be, by default or with `env_params` that are not traced.
+    """
+    # Which bounds are finite is decided by the default parameters, since others may be traced.
+    env = _resolve(env)
+    usual = _bounds_as_numbers(env, env.default_params)
+    if usual is None or any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(env_params)):
+        return usual
+    given = usual if env_params is None else _bounds_as_numbers(env, env_params)
+    if given is None or not np.array_equal(np.isfinite(usual), np.isfinite(given)):
+        spaces_of = [env.action_space(params) for params in (env.default_params, env_params)]
+        raise ValueError(
+            f"{_name(env)}: env_params must leave the bounds of action_space finite or not as they "
+            f"are by default, {spaces_of[0]!r}, got {spaces_of[1]!r}"
+        )
+    return usual
+
+
+def _bounds_as_numbers(env: Any, params: PyTree) -> tuple[np.ndarray, np.ndarray] | None:
+    # As numbers, also while something else is traced.
     with jax.ensure_compile_time_eval():
-        space = env.action_space(env.default_params)
-        bounds = [np.asarray(getattr(space, side, np.inf)) for side in ("low", "high")]
-    return all(np.isfinite(bound).all() for bound in bounds)
+        space = env.action_space(params)
+        if not isinstance(space, spaces.Box):
+            return None
+        bounds = (np.asarray(bound, np.float64) for bound in (space.low, space.high))
+    low, high = (np.broadcast_to(bound, space.shape) for bound in bounds)
+    if not np.all((low <= high) & (low < np.inf) & (high > -np.inf)):
+        raise ValueError(f"{_name(env)}: action_space must have low <= high, got {space!r}")
+    far = no_bound(space)
+    return np.where(low <= -far, -np.inf, low), np.where(high >= far, np.inf, high)
+
+
+def no_bound(space: spaces.Box) -> float:
+    """What is as far from 0 is no bound: the largest number of a dtype stands for infinity."""
+    return 2.0**31 - 1.0 if is_whole(space) else float(np.finfo(np.float32).max) / 4.0
+
+
+def is_whole(space: spaces.Box) -> bool:
+    """Whether a Box holds whole numbers: integers or flags."""
+    return np.dtype(space.dtype).kind in "iub"
+
+
+def _name(env: Any) -> str:
+    return str(getattr(env, "name", type(env).__name__))
 
 
 def _strong(x: Any) -> Array:

@@ -6,11 +6,20 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pgjax import networks, normalizers
 from pgjax.components import unknown
-from pgjax.distributions import Beta, Categorical, Distribution, Normal, TanhNormal
-from pgjax.environments import Environment, spaces
+from pgjax.distributions import (
+    Beta,
+    Categorical,
+    Distribution,
+    Normal,
+    Rounded,
+    SquashedNormal,
+    TanhNormal,
+)
+from pgjax.environments import Environment, is_whole, spaces
 from pgjax.types import Array, PyTree, Remembered
 
 DISTRIBUTIONS = ("auto", "categorical", "normal", "tanh_normal", "beta")
@@ -38,7 +47,8 @@ class CategoricalHead(nn.Module):
 class NormalHead(nn.Module):
     """mean = W x + b, and one learned log std per dimension, the same in every state.
 
-    In units of half the action's legal range. log std starts at −0.5 and is kept in [−5, 2].
+    In units of half the action's legal range. log std starts at −0.5 and is kept in [−5, 2]; where
+    the optimizer has left that range, gradients that lead back into it still count.
     """
 
     shape: tuple[int, ...]
@@ -46,10 +56,32 @@ class NormalHead(nn.Module):
     @nn.compact
     def __call__(self, features: Array) -> tuple[Array, Array]:
         """float[features] -> (mean[*shape], log_std[*shape])."""
-        mean = nn.DenseGeneral(self.shape or (1,), kernel_init=_HEAD_INIT)(features)
+        layer = nn.DenseGeneral(self.shape or (1,), kernel_init=_HEAD_INIT, param_dtype=_float())
+        mean = layer(features)
         initial = nn.initializers.constant(_INITIAL_LOG_STD)
         log_std = self.param("log_std", initial, self.shape)
-        return mean.reshape(self.shape), jnp.clip(log_std, *_LOG_STD_RANGE)
+        return mean.reshape(self.shape), _bounded(log_std)
+
+
+@jax.custom_vjp
+def _bounded(log_std: Array) -> Array:
+    """log_std clipped to its range. Outside of it a clip has no gradient and would never let the
+    parameter return: here a gradient to be climbed passes if it leads back, and is 0 if not."""
+    return jnp.clip(log_std, *_LOG_STD_RANGE)
+
+
+def _pulled_back(log_std: Array, gradient: Array) -> tuple[Array]:
+    low, high = _LOG_STD_RANGE
+    leads_on = ((log_std < low) & (gradient < 0.0)) | ((log_std > high) & (gradient > 0.0))
+    return (jnp.where(leads_on, 0.0, gradient),)
+
+
+_bounded.defvjp(lambda log_std: (_bounded(log_std), log_std), _pulled_back)
+
+
+def _float() -> Any:
+    # JAX's default, as that of `networks.Dense`; Flax's own layers have float32 whatever it is.
+    return jnp.result_type(float)
 
 
 class BetaHead(nn.Module):
@@ -61,7 +93,9 @@ class BetaHead(nn.Module):
     def __call__(self, features: Array) -> tuple[Array, Array]:
         """float[features] -> (alpha[*shape], beta[*shape])."""
         bias = nn.initializers.constant(_INITIAL_CONCENTRATION)
-        layer = nn.DenseGeneral((2, *self.shape), kernel_init=_HEAD_INIT, bias_init=bias)
+        layer = nn.DenseGeneral(
+            (2, *self.shape), kernel_init=_HEAD_INIT, bias_init=bias, param_dtype=_float()
+        )
         return tuple(1.0 + jax.nn.softplus(layer(features)))
 
 
@@ -134,7 +168,8 @@ def build(
       network: any Flax module from one encoded observation to features float[n]; if it has a
         method `initial_memory`, from an observation and a memory to features and a memory.
       distribution: "categorical" for Discrete actions, "normal", "tanh_normal" or "beta" for Box
-        ones; "auto": categorical, tanh_normal for a bounded Box, normal for an unbounded one.
+        ones; "auto": categorical, tanh_normal for a bounded Box, normal for an unbounded one; where
+        a Box has some bounds only, a normal squashed in each dimension by those that it has.
       normalize_observations: whether the network sees observations relative to the running mean
         and standard deviation of those seen in training.
 
@@ -269,32 +304,71 @@ def _head(environment: Environment, distribution: str) -> tuple[nn.Module, type,
     if distribution == "categorical":
         raise TypeError(f"{name}: distribution 'categorical' needs Discrete actions, not {space!r}")
     if distribution in ("tanh_normal", "beta") and not environment.bounded:
-        raise TypeError(f"{name}: distribution {distribution!r} needs finite bounds, not {space!r}")
+        raise TypeError(
+            f"{name}: distribution {distribution!r} needs finite bounds, not {space!r}; "
+            "'auto' takes any"
+        )
+    kind, to_distribution = _continuous(environment, distribution)
+    head = (BetaHead if kind is Beta else NormalHead)(tuple(space.shape))
+    if not is_whole(space):
+        return head, kind, to_distribution
+    low, high = _whole_bounds(environment)
+    return head, kind, lambda *parameters: Rounded(to_distribution(*parameters), low, high)
+
+
+def _continuous(environment: Environment, distribution: str) -> tuple[type, Callable]:
+    """The distribution over a Box, and the function from its head's outputs to it."""
+    low, high = _bounds(environment)
     if distribution == "beta":
-        low, high = _bounds(space)
-        return BetaHead(tuple(space.shape)), Beta, lambda a, b: Beta(a, b, low, high)
-    normal = distribution == "normal" or not environment.bounded
-    return NormalHead(tuple(space.shape)), *(_normal if normal else _tanh_normal)(environment)
+        return Beta, lambda alpha, beta: Beta(alpha, beta, low, high)
+    unbounded = not np.isfinite(environment.bounds).any()
+    if distribution == "normal" or unbounded:
+        middle, half = _typical(low, high)
+        return Normal, lambda mean, log_std: Normal(
+            middle + half * mean, log_std + jnp.log(half), low, high
+        )
+    kind = TanhNormal if environment.bounded else SquashedNormal
+    return kind, lambda mean, log_std: kind(mean, log_std, low, high)
 
 
-def _normal(environment: Environment) -> tuple[type, Callable]:
-    low, high = _bounds(environment.action_space)
-    middle, half = jnp.zeros_like(low), jnp.ones_like(low)
-    if environment.bounded:
-        middle, half = (low + high) / 2.0, (high - low) / 2.0
-
-    def distribution(mean: Array, log_std: Array) -> Normal:
-        return Normal(middle + half * mean, log_std + jnp.log(half), low, high)
-
-    return Normal, distribution
+def _typical(low: Array, high: Array) -> tuple[Array, Array]:
+    """Where a normal starts, and its unit: a Box's middle and half its width; 1 inside an only
+    bound and 1; 0 and 1 without any."""
+    inside = jnp.where(jnp.isfinite(low), low + 1.0, jnp.where(jnp.isfinite(high), high - 1.0, 0.0))
+    both = jnp.isfinite(high - low)
+    half = jnp.where(both & (high > low), (high - low) / 2.0, 1.0)
+    return jnp.where(both, (low + high) / 2.0, inside), half
 
 
-def _tanh_normal(environment: Environment) -> tuple[type, Callable]:
-    low, high = _bounds(environment.action_space)
-    return TanhNormal, lambda mean, log_std: TanhNormal(mean, log_std, low, high)
+def _bounds(environment: Environment) -> tuple[Array, Array]:
+    """The range of continuous actions: float[*shape] both. Of integers, half a unit more at each
+    end, so that rounding makes the outermost as likely as those between."""
+    space = environment.action_space
+    low, high = _as_arrays(environment)
+    margin = jnp.where(low < high, 0.5 if is_whole(space) else 0.0, 0.0)
+    return low - margin, high + margin
 
 
-def _bounds(space: spaces.Box) -> tuple[Array, Array]:
+def _whole_bounds(environment: Environment) -> tuple[Array, Array]:
+    """The least and the largest integers of a Box, in its dtype."""
+    dtype = jnp.dtype(environment.action_space.dtype)
+    limits = (0, 1) if dtype.kind == "b" else (jnp.iinfo(dtype).min, jnp.iinfo(dtype).max)
+    low, high = _as_arrays(environment)
+    rounded = (jnp.ceil(low), jnp.floor(high))
+    low, high = (
+        jnp.where(jnp.isfinite(x), jnp.where(jnp.isfinite(x), x, 0.0).astype(dtype), limit)
+        for x, limit in zip(rounded, np.array(limits, dtype), strict=True)
+    )
+    return low, high
+
+
+def _as_arrays(environment: Environment) -> tuple[Array, Array]:
+    space = environment.action_space
     bounds = (jnp.asarray(bound, float) for bound in (space.low, space.high))
-    low, high = (jnp.broadcast_to(bound, space.shape) for bound in bounds)
+    actual = (jnp.broadcast_to(bound, space.shape) for bound in bounds)
+    # What stands for no bound, as the largest number of a dtype does, is infinite there.
+    low, high = (
+        jnp.where(np.isfinite(usual), bound, usual.astype(bound.dtype))
+        for bound, usual in zip(actual, environment.bounds, strict=True)
+    )
     return low, high

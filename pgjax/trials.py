@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgjax import faults
-from pgjax.environments import GymnaxEnvironment, spaces
+from pgjax.environments import GymnaxEnvironment, is_whole, no_bound, spaces
 from pgjax.keys import is_key
 from pgjax.types import Array, PyTree
 
@@ -152,14 +152,20 @@ def _inner(env: Any, key: Array, state: PyTree, action: Array, params: PyTree) -
 
 
 def random_action(key: Array, space: Any) -> Array:
-    """Uniform between finite bounds; `Box.sample` gives NaN where one is infinite."""
+    """Uniform between finite bounds, integers of the dtype in a Box of those; `Box.sample` gives
+    NaN where a bound is infinite."""
     if isinstance(space, spaces.Discrete):
         return jax.random.randint(key, (), 0, space.n)
     low, high = (jnp.broadcast_to(jnp.asarray(x, float), space.shape) for x in faults.bounds(space))
-    finite = jnp.isfinite(low) & jnp.isfinite(high)
-    anywhere = jnp.clip(jax.random.normal(key, space.shape), low, high)
-    low, high = jnp.where(finite, low, 0.0), jnp.where(finite, high, 1.0)
-    return jnp.where(finite, jax.random.uniform(key, space.shape, float, low, high), anywhere)
+    lower, upper = low > -no_bound(space), high < no_bound(space)
+    far = jax.random.normal(key, space.shape)
+    open_end = jnp.where(lower, low + jnp.abs(far), jnp.where(upper, high - jnp.abs(far), far))
+    both = lower & upper
+    low, high = jnp.where(both, low, 0.0), jnp.where(both, high, 1.0)
+    end = high + 1.0 if is_whole(space) else high
+    between = jax.random.uniform(key, space.shape, float, low, end)
+    action = jnp.where(both, between, open_end)
+    return jnp.floor(action).astype(space.dtype) if is_whole(space) else action
 
 
 def vmapped(subject: Subject) -> list[dict[str, PyTree]]:

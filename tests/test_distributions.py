@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
-from pgjax.distributions import Beta, Categorical, Normal, TanhNormal
+from pgjax.distributions import Beta, Categorical, Normal, Rounded, SquashedNormal, TanhNormal
 
 # A correct sampler fails a test at this level once in a thousand seeds; the seeds are fixed.
 LEVEL = 1e-3
@@ -348,3 +348,117 @@ def test_distributions_with_the_same_fields_are_different_programs():
     structures = [jax.tree.structure(kind(*fields)) for kind in (Normal, TanhNormal)]
     assert structures[0] != structures[1]
     assert jax.tree.map(lambda x: x + 1, Normal(*fields)) == Normal(*(x + 1 for x in fields))
+
+
+RANGES = [(5.0, np.inf), (-np.inf, -3.0), (-np.inf, np.inf), (-1.0, 3.0)]
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 0.3), (-1.5, 1.0), (2.0, 1.8)])
+@pytest.mark.parametrize(("low", "high"), RANGES)
+def test_a_squashed_normal_is_scipy_s_normal_after_the_change_of_variables(low, high, mean, std):
+    distribution = normal([mean], [std], [low], [high], SquashedNormal)
+    u = np.linspace(mean - 9 * std, mean + 9 * std, 20_001)
+    squash, slope = {
+        (True, True): lambda: (1 + 2 * np.tanh(u), np.log(2) - 2 * np.log(np.cosh(u))),
+        (True, False): lambda: (low + np.logaddexp(0, u), u - np.logaddexp(0, u)),
+        (False, True): lambda: (high - np.logaddexp(0, -u), -np.logaddexp(0, u)),
+        (False, False): lambda: (u, 0 * u),
+    }[np.isfinite(low), np.isfinite(high)]()
+    at = jnp.asarray(u, jnp.float32)[:, None]
+    actions = jax.vmap(distribution.environment_action)(at)[:, 0]
+    np.testing.assert_allclose(actions, squash, rtol=1e-5, atol=1e-5)
+    surprise = slope - stats.norm.logpdf(u, mean, std)
+    np.testing.assert_allclose(jax.vmap(distribution.log_prob)(at), -surprise, rtol=1e-4, atol=1e-4)
+    expected = integrate.trapezoid(stats.norm.pdf(u, mean, std) * surprise, u)
+    np.testing.assert_allclose(distribution.entropy(), expected, atol=1e-3)
+
+
+def test_dimensions_of_a_squashed_normal_add_up_and_diverge_like_their_normals():
+    low, high = np.array(RANGES).T
+    mean, std = np.array([0.5, -1.0, 2.0, 0.0]), np.array([0.3, 1.0, 0.5, 1.5])
+    one = normal(mean, std, low, high, SquashedNormal)
+    other = normal(mean + 1.0, 2.0 * std, low, high, SquashedNormal)
+    parts = [
+        normal([m], [s], [a], [b], SquashedNormal)
+        for m, s, a, b in zip(mean, std, low, high, strict=True)
+    ]
+    np.testing.assert_allclose(one.entropy(), sum(p.entropy() for p in parts), rtol=1e-5)
+    scores = sum(p.log_prob(jnp.array([0.25])) for p in parts)
+    np.testing.assert_allclose(one.log_prob(jnp.full(4, 0.25)), scores, rtol=1e-5)
+    ratio = np.log(2.0) + (std**2 + 1.0) / (2 * 4 * std**2) - 0.5
+    np.testing.assert_allclose(one.divergence(other), ratio.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("u", [-1e4, -60.0, 0.0, 60.0, 1e4])
+def test_a_squashed_normal_is_legal_and_finite_however_extreme_the_action(u):
+    low, high = (jnp.array(x) for x in zip(*RANGES, strict=True))
+    distribution = SquashedNormal(jnp.zeros(4), jnp.zeros(4), low, high)
+    action = distribution.environment_action(jnp.full(4, u))
+    assert ((action >= low) & (action <= high)).all()
+    score = jax.grad(lambda mean: SquashedNormal(mean, jnp.zeros(4), low, high).log_prob(
+        jnp.full(4, u)
+    ))(jnp.zeros(4))  # fmt: skip
+    slope = jax.grad(lambda x: jnp.sum(distribution.environment_action(x)))(jnp.full(4, u))
+    assert np.isfinite(score).all()
+    assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("kind", [normal, tanh_normal, beta], ids=["normal", "tanh", "beta"])
+def test_a_dimension_with_equal_bounds_is_certain_and_counts_for_nothing(kind):
+    def pair(parameters):
+        return [kind(*x.T, low, high) for x, low, high in (
+            (parameters, [-1.0, 2.0], [3.0, 2.0]), (parameters[:1], [-1.0], [3.0])
+        )]  # fmt: skip
+
+    def numbers(parameters):
+        both, alone = pair(parameters)
+        action = jnp.array([0.25, 0.75])
+        others = pair(parameters + 1.0)
+        return [
+            (x.log_prob(a), x.entropy(), x.divergence(y))
+            for x, y, a in ((both, others[0], action), (alone, others[1], action[:1]))
+        ]
+
+    parameters = jnp.array([[1.5, 2.0], [3.0, 1.25]])
+    np.testing.assert_allclose(*numbers(parameters), rtol=1e-6)
+    slopes = jax.grad(lambda x: jnp.sum(jnp.stack(numbers(x)[0])))(parameters)
+    assert np.isfinite(slopes).all()
+    np.testing.assert_array_equal(slopes[1], 0.0)
+    assert pair(parameters)[0].environment_action(jnp.array([0.25, 0.75]))[1] == 2.0
+
+
+def test_rounded_actions_are_integers_of_the_dtype_and_of_equal_share_over_a_uniform():
+    low, high = jnp.array([-3], jnp.int8), jnp.array([2], jnp.int8)
+    uniform = beta([1.0], [1.0], [-3.5], [2.5])
+    actions = jax.vmap(Rounded(uniform, low, high).environment_action)(
+        jnp.linspace(0.0, 1.0, 6001)[:, None]
+    )
+    assert actions.dtype == jnp.int8
+    values, counts = np.unique(actions, return_counts=True)
+    np.testing.assert_array_equal(values, range(-3, 3))
+    assert (abs(counts - 1000) <= 1).all()
+
+
+def test_rounded_actions_without_bounds_stay_inside_the_dtype():
+    low, high = jnp.int32(-(2**31)), jnp.int32(2**31 - 1)
+    distribution = Rounded(normal(0.0, 1.0), low, high)
+    for action, expected in ((1e20, 2**31 - 1), (-1e20, -(2**31)), (7.6, 8)):
+        assert int(distribution.environment_action(jnp.float32(action))) == expected
+
+
+def test_many_actions_are_drawn_with_their_probabilities_in_linear_memory():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(1000)) * (rng.random(1000) < 0.5)
+    probabilities[-200:] = 0.0
+    probabilities /= probabilities.sum()
+    logits = jnp.log(jnp.asarray(probabilities, jnp.float32))
+    uniform = (jnp.arange(200_000) + 0.5) / 200_000
+    draws = jax.jit(lambda u: jax.lax.map(Categorical(logits).sample, u, batch_size=1000))
+    actions = np.asarray(draws(uniform))
+    counts = np.bincount(actions, minlength=1000)
+    assert (counts[probabilities == 0.0] == 0).all()
+    np.testing.assert_allclose(counts / 200_000, probabilities, atol=2e-5)
+    for edge in (0.0, 1 - 2**-24):
+        assert probabilities[int(Categorical(logits).sample(jnp.float32(edge)))] > 0
+    compiled = jax.jit(lambda x, u: Categorical(x).sample(u)).lower(jnp.zeros(10_000), 0.5)
+    assert compiled.compile().memory_analysis().temp_size_in_bytes < 50 * 4 * 10_000

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from environments_for_tests import Counter
 from flax import struct
 from gymnax.environments import environment, spaces
 
 import pgjax
-from pgjax.distributions import Categorical, Normal, TanhNormal
+from pgjax.distributions import Categorical, Normal, Rounded, SquashedNormal, TanhNormal
 from pgjax.networks import encode
 
 LINEAR = pgjax.MLP(hidden_sizes=())
@@ -127,6 +128,132 @@ def test_an_unknown_distribution_is_answered_with_the_nearest():
     config = pgjax.Config(env="Pendulum-v1", distribution="tanhnormal")
     with pytest.raises(ValueError, match="did you mean 'tanh_normal'"):
         config.build()
+
+
+class Near(Counter):
+    """One step; what it pays is how near the actions are to the best ones."""
+
+    def __init__(self, low, high, best, dtype=jnp.float32):
+        super().__init__(1, 1)
+        self.box = spaces.Box(np.array(low), np.array(high), np.shape(low), dtype)
+        self.best = np.array(best, np.float32)
+
+    def step_env(self, key, state, action, params):
+        assert action.dtype == self.box.dtype
+        obs, state, _, done, info = super().step_env(key, state, action, params)
+        return obs, state, -jnp.sum(jnp.abs(action - self.best)), done, info
+
+    def action_space(self, params=None):
+        return self.box
+
+
+INF = np.inf
+BOXES = {
+    "some": (
+        Near([5.0, -INF, 100.0, -INF], [INF, -3.0, 104.0, INF], [6.5, -4.5, 101.0, 1.0]),
+        SquashedNormal,
+    ),
+    "equal": (Near([1.0, 2.0], [1.0, 4.0], [1.0, 2.5]), TanhNormal),
+    "integers": (Near([0, -5, 3], [3, 5, 3], [3, 3, 3], jnp.int32), TanhNormal),
+    "all integers": (Near([-(2**31)], [2**31 - 1], [2], jnp.int32), Normal),
+    "all floats": (Near([-3.4e38], [3.4e38], [1.0]), Normal),
+}
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_whatever_its_bounds_a_box_is_acted_in_and_learned(name):
+    env, kind = BOXES[name]
+    config = pgjax.Config(
+        env,
+        network=LINEAR,
+        sampler=pgjax.Episodes(128),
+        optimizer=pgjax.Adam(0.1),
+        num_updates=40,
+    )
+    first = initial_distribution(config)
+    assert type(first.continuous if "integers" in name else first) is kind
+    _, metrics = pgjax.train(jax.random.key(0), config)
+    assert metrics.finite.all()
+    returns = np.asarray(metrics.episode_return)
+    assert returns[-5:].mean() > 0.4 * returns[0]
+    if name != "equal":
+        pgjax.check_environment(env, num_steps=16)
+
+
+@pytest.mark.parametrize("distribution", ["normal", "beta"])
+def test_the_other_heads_take_equal_bounds_and_integers_too(distribution):
+    env, _ = BOXES["integers"]
+    config = pgjax.Config(env, distribution=distribution, sampler=pgjax.Episodes(4), num_updates=1)
+    assert type(initial_distribution(config)) is Rounded
+    _, metrics = pgjax.train(jax.random.key(0), config)
+    assert metrics.finite.all()
+    assert np.isfinite(metrics.entropy).all()
+
+
+@pytest.mark.parametrize("dtype", [bool, jnp.uint8, jnp.int16])
+def test_integers_are_of_their_box_s_dtype_and_all_are_reached(dtype):
+    env = Near([0, 1], [1, 1], [0, 1], dtype)
+    distribution = initial_distribution(pgjax.Config(env, network=LINEAR))
+    noise = jnp.linspace(-3.0, 3.0, 9)[:, None] * jnp.ones((1, 2))
+    actions = jax.vmap(lambda x: distribution.environment_action(distribution.sample(x)))(noise)
+    assert actions.dtype == dtype
+    np.testing.assert_array_equal(np.unique(np.asarray(actions), axis=0), [[0, 1], [1, 1]])
+
+
+def test_a_normal_starts_inside_an_only_bound():
+    env = Near([5.0, -INF, -INF], [INF, -3.0, INF], [0.0, 0.0, 0.0])
+    distribution = initial_distribution(pgjax.Config(env, network=LINEAR, distribution="normal"))
+    np.testing.assert_allclose(distribution.mean, [6.0, -4.0, 0.0], atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [([1.0, 2.0], [0.0, 3.0]), ([np.nan], [1.0]), ([INF], [INF]), ([-INF], [-INF])]
+)
+def test_bounds_that_hold_no_action_are_refused(low, high):
+    with pytest.raises(ValueError, match="Near: action_space must have low <= high, got Box"):
+        pgjax.init(jax.random.key(0), pgjax.Config(Near(low, high, low)))
+
+
+def test_env_params_may_move_bounds_but_not_remove_them():
+    class Moving(Counter):
+        def action_space(self, params=None):
+            return spaces.Box(0.0, params.lifetime * 1.0, (1,))
+
+    env = Moving()
+    pgjax.init(jax.random.key(0), pgjax.Config(env).replace(**{"env_params.lifetime": 7}))
+    for lifetime, message in ((-1, "low <= high"), (float(np.finfo(np.float32).max), "by default")):
+        config = pgjax.Config(env).replace(**{"env_params.lifetime": lifetime})
+        with pytest.raises(ValueError, match=message):
+            pgjax.init(jax.random.key(0), config)
+
+
+def test_a_log_std_out_of_range_is_pulled_back():
+    config = pgjax.Config(
+        Near([-2.0], [2.0], [0.5]),
+        distribution="normal",
+        network=LINEAR,
+        sampler=pgjax.Episodes(64),
+        optimizer=pgjax.Adam(0.05),
+    )
+    _, policy = config.build()
+    state = pgjax.init(jax.random.key(0), config)
+
+    def log_std(value, sign=1.0):
+        variables = jax.tree.map(lambda x: x, state.policy_variables)
+        variables["params"]["head"]["log_std"] = jnp.full(1, value)
+        distribution = policy.apply(variables, jnp.zeros(1))
+        return sign * (distribution.log_std[0] - jnp.log(distribution.high[0]))
+
+    xs = [-1e4, -5.2, -5.0, -0.5, 2.0, 2.2, 1e4]
+    np.testing.assert_allclose([log_std(x) for x in xs], np.clip(xs, -5.0, 2.0), atol=1e-6)
+    slopes = [[jax.grad(log_std)(x, sign) for x in xs] for sign in (1.0, -1.0)]
+    np.testing.assert_array_equal(slopes, [[1, 1, 1, 1, 1, 0, 0], [0, 0, -1, -1, -1, -1, -1]])
+    for start in (2.2, 4.0):
+        out = state.replace(params=jax.tree.map(lambda x: x, state.params))
+        out.params["head"]["log_std"] = jnp.full(1, start)
+        for _ in range(60):
+            out, _ = pgjax.update(out, config)
+        assert out.params["head"]["log_std"][0] < 2.0
 
 
 def test_a_normal_on_a_narrow_box_is_narrow_in_action_units():
