@@ -3,10 +3,9 @@
 import os
 import sys
 
-import jax
-
-from pgjax import distributed, startup
-from pgjax.components import unknown
+import pgjax
+from pgjax import flag_names, parsers, startup
+from pgjax.names import unknown
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,12 +16,48 @@ def main(arguments: list[str] | None = None) -> int:
       after Ctrl-C, 143 after SIGTERM.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments in (["--version"], ["-V"], ["version"]):
+        print(f"pgjax {pgjax.__version__}")
+        return 0
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:2], "--help"]
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = "\n".join(f"  {name:12s}{text}" for name, text in startup.COMMANDS.items())
-        print(f"usage: pgjax COMMAND [--help | options]\n\n{lines}")
+        print(f"usage: pgjax COMMAND [--help | options]; pgjax --version\n\n{lines}")
         return 0 if arguments else 2
     try:
-        return _run(*arguments)
+        _check_words(*arguments)
+    except ValueError as error:
+        print(f"pgjax: {error}", file=sys.stderr)
+        return 2
+    return _run(*arguments)
+
+
+def _check_words(command: str, *arguments: str) -> None:
+    """Answers a wrong command or flag at once: JAX takes seconds to import.
+
+    Raises:
+      ValueError: naming it, and the nearest one that exists.
+    """
+    if command not in startup.COMMANDS:
+        raise ValueError(unknown(f"command {command!r}", command, startup.COMMANDS))
+    options = startup.flags_of(parsers.of_command(command))
+    if command in parsers.CONFIGURED:
+        options += flag_names.config_flags()
+    flag_names.check(command, arguments, options)
+
+
+def _run(command: str, *arguments: str) -> int:
+    import jax
+
+    from pgjax import distributed
+
+    try:
+        startup.prepare(command, list(arguments))
+        # Only now: gymnax starts JAX's devices when imported, and they must be settled by then.
+        from pgjax import commands
+
+        return getattr(commands, command)(list(arguments))
     except BrokenPipeError:
         # The reader, `head` for instance, has seen enough; nothing must be flushed to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -39,17 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail("interrupted", 130)
 
 
-def _run(command: str, *arguments: str) -> int:
-    if command not in startup.COMMANDS:
-        raise ValueError(unknown(f"command {command!r}", command, startup.COMMANDS))
-    startup.prepare(command, list(arguments))
-    # Only now: gymnax starts JAX's devices when it is imported, and they must be settled by then.
-    from pgjax import commands
-
-    return getattr(commands, command)(list(arguments))
-
-
 def _fail(message: str, code: int) -> int:
+    from pgjax import distributed
+
     print(f"pgjax: {message}", file=sys.stderr, flush=True)
     distributed.leave(code)
     return code

@@ -5,14 +5,17 @@ recompiling and can be batched by `vmap`. Every other field is static: part of t
 """
 
 import dataclasses
-import difflib
+import inspect
 import math
+import re
 import typing
 from collections.abc import Iterator
 from typing import Any, dataclass_transform
 
 import jax
 import numpy as np
+
+from pgjax.names import nearest, unknown
 
 
 def option(default: Any, *, low: float | None = None, high: float | None = None, choices=None):
@@ -93,7 +96,7 @@ def replace(node: Any, changes: dict[str, Any], path: str = "") -> Any:
     for dotted, value in changes.items():
         name, _, rest = dotted.partition(".")
         if name not in names:
-            raise ValueError(_no_field(node, path + name, name, names))
+            raise ValueError(_unknown_field(node, path, dotted))
         if rest:
             nested.setdefault(name, {})[rest] = value
         else:
@@ -109,33 +112,38 @@ def replace(node: Any, changes: dict[str, Any], path: str = "") -> Any:
     return dataclasses.replace(node, **direct)
 
 
-def _no_field(node: Any, path: str, name: str, names: list[str]) -> str:
-    what = f"field {path!r} of {type(node).__name__}"
-    inner = [found for found in _paths(node) if found.rpartition(".")[2] == name]
-    if not inner:
-        return unknown(what, name, names)
-    first, *others = sorted(inner, key=lambda found: found.startswith("critic."))
-    also = f"; there is {', '.join(others)}, too" if others else ""
+def _unknown_field(node: Any, path: str, given: str) -> str:
+    known = [path + name for name in _paths(node)]
+    what = f"field {path + given!r} of {type(node).__name__}"
+    first, *others = nearest(path + given, known) or [""]
+    if path or "." in given or "." not in first:
+        return unknown(what, path + given, known)
+    also = f"; near it: {', '.join(others)}" if others else ""
     return f'unknown {what}; write **{{"{first}": …}}{also}'
 
 
 def _paths(node: Any, prefix: str = "") -> Iterator[str]:
-    """The dotted paths of what components are made of."""
-    for field in dataclasses.fields(node):
-        value = getattr(node, field.name)
-        yield prefix + field.name
-        if isinstance(value, Component):
-            yield from _paths(value, f"{prefix}{field.name}.")
+    """Every path that `replace` takes, those of a node before those inside of it."""
+    fields = [f.name for f in dataclasses.fields(node) if f.init and f.name not in ("parent",)]
+    yield from (prefix + name for name in fields)
+    for name in fields:
+        child = getattr(node, name)
+        if dataclasses.is_dataclass(child) and not isinstance(child, type):
+            yield from _paths(child, f"{prefix}{name}.")
 
 
-def unknown(what: str, given: Any, known) -> str:
-    """'unknown WHAT; did you mean X? known: …', with the nearest of the known names."""
-    known = [str(name) for name in known]
-    near = difflib.get_close_matches(str(given), known, n=1, cutoff=0.5)
-    folded = {name.lower(): name for name in known}
-    near = near or [folded[m] for m in difflib.get_close_matches(str(given).lower(), folded, n=1)]
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown {what}; {hint}known: {', '.join(known)}"
+def described(cls: type) -> dict[str, str]:
+    """The first sentence that a class's docstring has under "Attributes" of each field."""
+    found = {}
+    for base in reversed(cls.__mro__):
+        section = re.search(
+            r"^Attributes:\n((?: .*\n?)+)", inspect.getdoc(base) or "", re.MULTILINE
+        )
+        for entry in re.split(r"\n  (?=\w)", "\n" + section[1] if section else "")[1:]:
+            names, _, text = " ".join(entry.split()).partition(": ")
+            sentence = re.split(r"(?<=\w)\. ", text)[0].rstrip(".")
+            found |= dict.fromkeys(names.split(", "), sentence)
+    return found
 
 
 def check_seed(path: str, seed: Any) -> int:

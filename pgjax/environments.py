@@ -92,7 +92,7 @@ def make(env_id: str) -> GymnaxEnvironment:
       ValueError: an unknown id (the message names the nearest), or one that cannot be made.
     """
     if env_id not in gymnax.registered_envs:
-        raise ValueError(unknown(f"environment {env_id!r}", env_id, ids()))
+        raise ValueError(unknown(f"environment {env_id!r}", env_id, ids(), "`pgjax envs`"))
     try:
         return gymnax.make(env_id)[0]
     except OSError as error:

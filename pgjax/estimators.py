@@ -72,7 +72,7 @@ class TotalReturn(MonteCarlo):
       discount: γ in [0, 1].
       baseline: "none", "mean" (biased), "leave_one_out", or "value": b_i = V(s_0) of a critic that
         has seen only earlier updates' trajectories, and so unbiased.
-      standardize: biased; see `standardized`.
+      standardize: weights of mean 0 and standard deviation 1; biased, see `standardized`.
 
     Source: Williams (1992), REINFORCE.
     """
@@ -112,7 +112,7 @@ class RewardToGo(MonteCarlo):
       discount: γ in [0, 1].
       baseline: "none", "mean" (biased), "leave_one_out", or "value": b_t = V(s_t) of a critic that
         has seen only earlier updates' trajectories, and so unbiased.
-      standardize: biased; see `standardized`.
+      standardize: weights of mean 0 and standard deviation 1; biased, see `standardized`.
 
     Source: Sutton & Barto (2018), section 13.3; Peters & Schaal (2008), section 3.2.1.
     """
@@ -147,7 +147,7 @@ class GAE(Component):
     Attributes:
       discount: γ in [0, 1].
       gae_lambda: λ in [0, 1].
-      standardize: biased; see `standardized`.
+      standardize: weights of mean 0 and standard deviation 1; biased, see `standardized`.
 
     Source: Schulman et al. (2016), High-dimensional continuous control using generalized advantage
       estimation, eq. 16; time limits: Pardo et al. (2018), Time limits in reinforcement learning.
@@ -191,7 +191,7 @@ class ActionValue(Component):
       discount: γ in [0, 1].
       all_actions: for discrete actions, the sum over all of them in place of the sampled one,
         Σ_t Σ_a ∇π(a | s_t) Q(s_t, a): the same expectation with less variance.
-      standardize: biased; see `standardized`.
+      standardize: weights of mean 0 and standard deviation 1; biased, see `standardized`.
 
     Source: Sutton et al. (2000), policy gradient theorem; all actions: Asadi et al. (2017), Mean
       actor critic.

@@ -14,9 +14,10 @@ from typing import Any
 import flax.linen as nn
 
 from pgjax import environments, presets, serialization
-from pgjax.components import Component, hints, unknown
+from pgjax.components import Component, described, hints
 from pgjax.config import Config
-from pgjax.startup import Parser
+from pgjax.names import unknown
+from pgjax.startup import Parser, integer
 
 _ENV_PARAMS = "--env-params."
 
@@ -34,8 +35,15 @@ def read(arguments: list[str], parser: Parser) -> tuple[argparse.Namespace, Call
     options = vars(parser.parse(arguments))
     changes = {name: options.pop(name) for name in list(options) if "/" in name}
     changes = {name.strip("/"): value for name, value in changes.items()}
-    env, algorithm = options["env"], _algorithm(options.pop("algorithm"))
-    return argparse.Namespace(**options), lambda: _config(env, algorithm, changes, env_params)
+    total_steps, algorithm = options.pop("total_steps"), presets.maker(options.pop("algorithm"))
+    if total_steps is not None and "num_updates" in changes:
+        raise ValueError("--total-steps is a number of updates, too: give it or --num-updates")
+
+    def make_config() -> Config:
+        config = _config(options["env"], algorithm, changes, env_params)
+        return config if total_steps is None else presets.with_total_steps(config, total_steps)
+
+    return argparse.Namespace(**options), make_config
 
 
 def grid(texts: list[str], config: Config) -> dict[str, list[Any]]:
@@ -64,10 +72,8 @@ def _grid_value(path: str, text: str, known: dict[str, Any], config: Config) -> 
         name = path.removeprefix("env_params.")
         return getattr(_env_params(config.env, {name: text}), name)
     if path not in known:
-        part = path.partition(".")[0] + "."
-        near = [name for name in known if name.startswith(part)]
-        names = near or (*serialization.COMPONENTS, *serialization.PLAIN)
-        raise ValueError(unknown(f"setting {path!r}", path, names))
+        names = (*serialization.COMPONENTS, *known)
+        raise ValueError(unknown(f"setting {path!r}", path, names, "`pgjax sweep --help`"))
     hint = known[path]
     options = _argument(hint)
     try:
@@ -78,13 +84,6 @@ def _grid_value(path: str, text: str, known: dict[str, Any], config: Config) -> 
         return options["type"](text)
     except (ValueError, KeyError):
         raise ValueError(f"{path} cannot be {text!r}") from None
-
-
-def _algorithm(name: str) -> Callable[[str], Config]:
-    known = {**presets.ALGORITHMS, "preset": presets.preset}
-    if name.replace("-", "_") not in known:
-        raise ValueError(unknown(f"algorithm {name!r}", name, known))
-    return known[name.replace("-", "_")]
 
 
 def _config(
@@ -116,28 +115,37 @@ def add_flags(parser: Parser) -> None:
         help=f"the config to begin with: {names} (tuned for ENV); other flags change it, and their "
         "defaults below are those of reinforce (default: reinforce)",
     )
+    parser.add_argument(
+        "--total-steps",
+        type=integer,
+        metavar="N",
+        help="as many updates of Segments as take N environment steps (default: --num-updates)",
+    )
+    texts = described(Config)
     for field, classes in serialization.COMPONENTS.items():
         if len(classes) > 1:
             now = type(getattr(default, field)).__name__
-            text = f"{', '.join(classes)} (default: {now})"
+            text = f"{texts[field].partition(':')[0]}: {', '.join(classes)} (default: {now})"
             parser.add_argument(
                 f"--{field}", dest=f"/{field}", metavar="NAME", help=text, default=argparse.SUPPRESS
             )
     seen = set()
-    for path, hint, value, metadata in _leaves(default):
+    for path, hint, value, metadata, text in _leaves(default):
         if path not in seen:
             seen.add(path)
             shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            text = ", ".join(metadata.get("choices") or ()) + f" (default: {shown})"
-            options = {"dest": f"/{path}", "default": argparse.SUPPRESS, "help": text.strip()}
+            choices = [name for name in metadata.get("choices") or () if f'"{name}"' not in text]
+            text = "; ".join(filter(None, (text, ", ".join(choices)))) + f" (default: {shown})"
+            text = text.replace("%", "%%")
+            options = {"dest": f"/{path}", "default": argparse.SUPPRESS, "help": text}
             parser.add_argument("--" + path.replace("_", "-"), **options, **_argument(hint))
     parser.add_argument(
         _ENV_PARAMS + "NAME", metavar="VALUE", help="a parameter of the environment"
     )
 
 
-def _leaves(default: Config) -> Iterator[tuple[str, Any, Any, Any]]:
-    """Path, annotation, default and metadata of every field that a flag can set."""
+def _leaves(default: Config) -> Iterator[tuple[str, Any, Any, Any, str]]:
+    """Path, annotation, default, metadata and description of every field that a flag can set."""
     for field, classes in serialization.COMPONENTS.items():
         chosen = getattr(default, field)
         for node in (chosen, *(cls() for cls in classes.values() if cls is not type(chosen))):
@@ -145,12 +153,13 @@ def _leaves(default: Config) -> Iterator[tuple[str, Any, Any, Any]]:
     yield from (leaf for leaf in _fields(default, "") if leaf[0] in serialization.PLAIN)
 
 
-def _fields(node: Component | nn.Module, prefix: str) -> Iterator[tuple[str, Any, Any, Any]]:
-    annotations = hints(type(node))
+def _fields(node: Component | nn.Module, prefix: str) -> Iterator[tuple[str, Any, Any, Any, str]]:
+    annotations, texts = hints(type(node)), described(type(node))
     for field in dataclasses.fields(node):
         if field.name not in ("parent", "name") and not _holds_module(annotations[field.name]):
             value = getattr(node, field.name)
-            yield prefix + field.name, annotations[field.name], value, field.metadata
+            hint, text = annotations[field.name], texts.get(field.name, "")
+            yield prefix + field.name, hint, value, field.metadata, text
 
 
 def _holds_module(hint: Any) -> bool:
@@ -161,16 +170,17 @@ def _argument(hint: Any) -> dict[str, Any]:
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
     if typing.get_origin(hint) is tuple:
-        return {"type": typing.get_args(hint)[0], "nargs": "*", "metavar": "N", "action": _Tuple}
+        return {"type": integer, "nargs": "*", "metavar": "N", "action": _Tuple}
     if isinstance(hint, types.UnionType):
         kind = next(kind for kind in typing.get_args(hint) if kind is not type(None))
         return {"type": _optional(kind), "metavar": kind.__name__.upper()}
-    return {"type": hint, "metavar": hint.__name__.upper()}
+    return {"type": integer if hint is int else hint, "metavar": hint.__name__.upper()}
 
 
 def _optional(kind: type) -> Any:
     def parse(text: str) -> Any:
-        return None if text.lower() == "none" else kind(text)
+        number = integer if kind is int else kind
+        return None if text.lower() == "none" else number(text)
 
     parse.__name__ = kind.__name__
     return parse

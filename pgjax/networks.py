@@ -80,8 +80,8 @@ class CNN(nn.Module):
     product of its patches, whose gradient is a product too, and fast on a CPU.
 
     Attributes:
-      channels: of each convolution.
-      kernel_size: k, of all of them.
+      channels: filters of each convolution.
+      kernel_size: k; each convolution is k × k.
       hidden_sizes: widths of the dense layers.
       activation: "tanh", "relu", "elu", "gelu" or "silu".
 
@@ -134,8 +134,8 @@ class Recurrent(nn.Module):
 
     Attributes:
       network: a module as for a policy without memory.
-      features: numbers in h.
-      window: rows in a window; None: all of an update's.
+      features: numbers in the memory h.
+      window: steps that gradients go back through; None: all of an update's.
 
     Source: Cho et al. (2014), gated recurrent units.
     """

@@ -66,7 +66,7 @@ class ClippedRatio(Component):
     `clip_fraction`, the share of steps beyond 1 ± ε: means over the passes made, before each step.
 
     Attributes:
-      epsilon: ε > 0.
+      epsilon: ε > 0; ratios farther from 1 are clipped.
       entropy_coefficient: c ≥ 0, as for `ScoreFunction`.
       epochs: passes over the trajectories, ≥ 1.
       minibatches: gradient steps in each pass, ≥ 1; every one takes its share of all trajectories.
@@ -114,7 +114,7 @@ class NaturalGradient(Component):
 
     Attributes:
       max_kl: δ > 0, nats; or None.
-      damping: λ ≥ 0.
+      damping: λ ≥ 0, added to the diagonal of F.
       iterations: of conjugate gradients, ≥ 1.
       backtracks: most factors κ that are tried, ≥ 1.
       backtrack_factor: κ in [0, 1].

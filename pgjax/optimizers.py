@@ -193,7 +193,7 @@ class Adam(Optimizer):
     """`optax.adam`.
 
     Attributes:
-      learning_rate: α ≥ 0.
+      learning_rate: α ≥ 0, the step size.
       max_gradient_norm: bound ≥ 0 on the gradient's global 2-norm, or None.
     """
 
@@ -211,7 +211,7 @@ class SGD(Optimizer):
     """`optax.sgd`: θ ← θ + α ∇U.
 
     Attributes:
-      learning_rate: α ≥ 0.
+      learning_rate: α ≥ 0, the step size.
       max_gradient_norm: bound ≥ 0 on the gradient's global 2-norm, or None.
     """
 
@@ -230,7 +230,7 @@ class Custom(Optimizer):
 
     Attributes:
       make: learning_rate -> optax.GradientTransformation, for instance `optax.rmsprop`.
-      learning_rate: α ≥ 0.
+      learning_rate: α ≥ 0, the step size.
       max_gradient_norm: bound ≥ 0 on the gradient's global 2-norm, or None.
     """
 

@@ -4,8 +4,8 @@ import argparse
 import math
 from pathlib import Path
 
-from pgjax import curves, environments, flags, startup
-from pgjax.startup import Parser
+from pgjax import startup
+from pgjax.startup import Parser, integer
 
 
 def train() -> Parser:
@@ -17,7 +17,7 @@ def train() -> Parser:
     _add_loop_options(parser)
     parser.add_argument(
         "--metrics-every",
-        type=int,
+        type=integer,
         default=1,
         metavar="N",
         help="write every N-th update's metrics (default: 1)",
@@ -33,7 +33,7 @@ def resume() -> Parser:
     parser = startup.parser_for("resume")
     _add_run(parser, "a run folder")
     parser.add_argument(
-        "--num-updates", type=int, metavar="N", help="in all (default: as the run was to have)"
+        "--num-updates", type=integer, metavar="N", help="in all (default: as the run was to have)"
     )
     _add_loop_options(parser)
     _add_eval_episodes(parser)
@@ -59,11 +59,11 @@ def render() -> Parser:
         "--output", type=Path, metavar="FILE", help="a .gif (default: RUN/episodes.gif)"
     )
     parser.add_argument(
-        "--episodes", type=int, default=1, metavar="N", help="side by side (default: 1)"
+        "--episodes", type=integer, default=1, metavar="N", help="side by side (default: 1)"
     )
     parser.add_argument("--deterministic", action="store_true", help="the policy's mode")
     parser.add_argument(
-        "--max-steps", type=int, default=1000, metavar="N", help="of an episode (default: 1000)"
+        "--max-steps", type=integer, default=1000, metavar="N", help="of an episode (default: 1000)"
     )
     _add_seed(parser)
     startup.add_cache_option(parser)
@@ -85,7 +85,7 @@ def plot() -> Parser:
         "--x",
         default="env_steps",
         metavar="AXIS",
-        help=f"{', '.join(curves.AXES)} (default: env_steps)",
+        help="env_steps, seconds or update (default: env_steps)",
     )
     parser.add_argument("--title", default="", help="(default: the environment)")
     return parser
@@ -103,13 +103,13 @@ def sweep() -> Parser:
         help="values of a setting, for instance optimizer.learning_rate=1e-3,1e-2",
     )
     parser.add_argument(
-        "--num-seeds", type=int, default=8, metavar="N", help="of each setting (default: 8)"
+        "--num-seeds", type=integer, default=8, metavar="N", help="of each setting (default: 8)"
     )
     _add_folder(parser, "sweeps")
     _add_target(parser)
     _add_seed(parser)
     parser.add_argument(
-        "--devices", type=int, metavar="N", help="divide the runs over so many (default: all)"
+        "--devices", type=integer, metavar="N", help="divide the runs over so many (default: all)"
     )
     startup.add_cache_option(parser)
     return parser
@@ -123,16 +123,32 @@ def completion() -> Parser:
 
 
 SHELLS = ("bash", "zsh", "tcsh")
+CONFIGURED = ("train", "sweep")  # the commands that take a config's flags
+
+
+def of_command(name: str) -> Parser:
+    """A command's parser, but for a config's flags."""
+    make = {
+        "train": train,
+        "resume": resume,
+        "evaluate": evaluate,
+        "render": render,
+        "plot": plot,
+        "sweep": sweep,
+        "completion": completion,
+    }.get(name)
+    return startup.parser_for(name) if make is None else make()
 
 
 def everything() -> argparse.ArgumentParser:
     """One parser of all commands, for shells to complete."""
+    from pgjax import environments, flags
+
     found = argparse.ArgumentParser(prog="pgjax")
     commands = found.add_subparsers()
     for name, text in startup.COMMANDS.items():
-        make = globals().get(name)
-        parser = startup.parser_for(name) if make is None else make()
-        if name in ("train", "sweep"):
+        parser = of_command(name)
+        if name in CONFIGURED:
             flags.add_flags(parser)
         for action in parser._actions:
             if action.dest == "env":
@@ -185,10 +201,15 @@ def _add_loop_options(parser: Parser) -> None:
 
 
 def _add_seed(parser: Parser) -> None:
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    parser.add_argument(
+        "--seed", type=integer, default=0, help="of all random numbers (default: 0)"
+    )
 
 
 def _add_eval_episodes(parser: Parser) -> None:
     parser.add_argument(
-        "--eval-episodes", type=int, default=128, help="episodes in an evaluation (default: 128)"
+        "--eval-episodes",
+        type=integer,
+        default=128,
+        help="episodes in an evaluation (default: 128)",
     )

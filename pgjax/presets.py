@@ -1,11 +1,13 @@
 """Starting points: a config for each algorithm, and one tuned for each environment."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import optax
 
 from pgjax import environments
-from pgjax.components import unknown
+from pgjax.components import check_int, unknown
 from pgjax.config import Config
 from pgjax.estimators import GAE
 from pgjax.networks import MLP, Recurrent
@@ -78,11 +80,37 @@ def natural_policy_gradient(env: str | Any, **changes: Any) -> Config:
     ).replace(**changes)
 
 
+def with_total_steps(config: Config, total_steps: int) -> Config:
+    """The config with as many updates as take so many environment steps; the last one is whole.
+
+    Raises:
+      ValueError: whole episodes, whose steps cannot be known beforehand; less than one step.
+    """
+    check_int("total_steps", total_steps, 1)
+    sampler = config.sampler
+    if sampler.whole_episodes:
+        raise ValueError(
+            f"total_steps needs sampler=Segments(…): an update of {type(sampler).__name__} takes "
+            "as many steps as its episodes last; give num_updates"
+        )
+    steps = getattr(sampler, sampler.width_field) * getattr(sampler, sampler.rows_field)
+    return config.replace(num_updates=math.ceil(total_steps / steps))
+
+
 ALGORITHMS = {
     "reinforce": reinforce,
     "actor_critic": actor_critic,
     "ppo": ppo,
     "natural_policy_gradient": natural_policy_gradient,
+}
+# Other names of these.
+_ALIASES = {
+    "a2c": "actor_critic",
+    "advantage_actor_critic": "actor_critic",
+    "npg": "natural_policy_gradient",
+    "natural_gradient": "natural_policy_gradient",
+    "trpo": "natural_policy_gradient",
+    "vpg": "reinforce",
 }
 
 
@@ -239,6 +267,19 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
 def tuned() -> tuple[str, ...]:
     """The ids that have a preset."""
     return tuple(_TUNED)
+
+
+def maker(name: str) -> Callable[..., Config]:
+    """The function that makes an algorithm's config; in any case, by its usual names, or "preset".
+
+    Raises:
+      ValueError: an unknown name; the message names the nearest.
+    """
+    known, plain = {**ALGORITHMS, "preset": preset}, name.lower().replace("-", "_")
+    plain = _ALIASES.get(plain, plain)
+    if plain not in known:
+        raise ValueError(unknown(f"algorithm {name!r}", name, (*known, *_ALIASES)))
+    return known[plain]
 
 
 def algorithm(env: str) -> str:

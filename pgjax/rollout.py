@@ -65,7 +65,7 @@ class Episodes(Component):
     """m whole episodes side by side, each from its start to its end or to the horizon.
 
     Attributes:
-      num_trajectories: m ≥ 1.
+      num_trajectories: m ≥ 1 episodes in each update.
       horizon: T in steps, at most the environment's own time limit; None: that limit. An episode
         that reaches it is marked `truncated`.
     """
@@ -146,7 +146,7 @@ class Segments(Component):
     are stored once. Time limits are the environment's own.
 
     Attributes:
-      num_envs: n ≥ 1 streams.
+      num_envs: n ≥ 1 streams, side by side.
       length: T ≥ 1 rows in each update.
     """
 

@@ -1,4 +1,9 @@
-"""What a command settles before anything uses JAX's devices: cores, processes, the cache."""
+"""What a command settles before anything uses JAX's devices: cores, processes, the cache.
+
+JAX is imported by the functions that need it, so that a wrong command or flag does not wait for it.
+"""
+
+from __future__ import annotations
 
 import argparse
 import contextlib
@@ -9,11 +14,10 @@ import typing
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
-from jax.sharding import Mesh
+from pgjax.names import unknown
 
-from pgjax import distributed, parallel
-from pgjax.components import unknown
+if typing.TYPE_CHECKING:
+    from jax.sharding import Mesh
 
 COMMANDS = {
     "train": "train a policy, evaluate it, leave a run folder",
@@ -40,12 +44,34 @@ class Parser(argparse.ArgumentParser):
         """`parse_args`, but an unknown option's message names the nearest known one."""
         options, rest = self.parse_known_args(arguments)
         if rest and rest[0].startswith("-"):
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            near = unknown(f"option {rest[0]!r}", rest[0].partition("=")[0], flags)
-            self.error(near.partition("known: ")[0].strip() + " --help lists all")
+            flag = rest[0].partition("=")[0]
+            self.error(unknown(f"option {flag!r}", flag, flags_of(self), f"`{self.prog} --help`"))
         if rest:
             self.error(f"unexpected argument {rest[0]!r}; --help lists all options")
         return options
+
+
+def flags_of(parser: argparse.ArgumentParser) -> list[str]:
+    """Every flag that a parser takes."""
+    return [flag for action in parser._actions for flag in action.option_strings]
+
+
+def integer(text: str) -> int:
+    """An int, from "1000" or "1e3" alike; for `type=` of an option.
+
+    Raises:
+      ValueError: no whole number.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if not number.is_integer():
+            raise ValueError(f"{text!r} is no whole number") from None
+        return int(number)
+
+
+integer.__name__ = "int"  # as argparse names it in its messages
 
 
 def parser_for(command: str) -> Parser:
@@ -57,7 +83,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """`--devices`, the options of several processes, and the cache's."""
     parser.add_argument(
         "--devices",
-        type=int,
+        type=integer,
         metavar="N",
         help="divide the trajectories over so many devices of this process (default: all that "
         "they divide over evenly, 16 or more on each; on a CPU each core is one)",
@@ -69,10 +95,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--distributed", action="store_true", help="be one of several processes")
     group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
-    group.add_argument("--num-processes", type=int, metavar="N", help="how many there are")
-    group.add_argument("--process-id", type=int, metavar="I", help="which this is, from 0")
+    group.add_argument("--num-processes", type=integer, metavar="N", help="how many there are")
+    group.add_argument("--process-id", type=integer, metavar="I", help="which this is, from 0")
     group.add_argument(
-        "--timeout", type=int, default=60, help="seconds to wait for the others (default: 60)"
+        "--timeout", type=integer, default=60, help="seconds to wait for the others (default: 60)"
     )
     add_cache_option(parser)
 
@@ -95,6 +121,8 @@ def prepare(command: str, arguments: list[str]) -> None:
       ValueError: options that do not make sense.
       TimeoutError: a process that did not appear.
     """
+    from pgjax import distributed, parallel
+
     parser = Parser(add_help=False, allow_abbrev=False)
     add_options(parser)
     options, _ = parser.parse_known_args(arguments)
@@ -122,6 +150,8 @@ def mesh(options: argparse.Namespace, sampler: typing.Any) -> Mesh:
     Raises:
       ValueError: more devices than exist, trajectories that do not divide evenly.
     """
+    from pgjax import parallel
+
     number = options.devices
     if options.distributed:
         number = None
@@ -135,6 +165,8 @@ def mesh(options: argparse.Namespace, sampler: typing.Any) -> Mesh:
 
 def _use_cache(wanted: bool) -> None:
     """JAX's persistent compilation cache, unless already set by JAX's own means."""
+    import jax
+
     folder = cache_folder()
     if folder is not None and folder.parent == Path(tempfile.gettempdir()):
         # Matplotlib's default folder cannot be made either, and it would say so at each start.

@@ -102,7 +102,11 @@ CASES = [
     (lambda: bad(optimizer=lambda rate: rate), TypeError, "must make an optax.GradientTransf"),
     (lambda: bad(optimizer=pgjax.Adam), TypeError, "optimizer must be one of"),
     (lambda: bad(objective__entropy_coefficient=-0.1), ValueError, "entropy_coefficient.*-0.1"),
-    (lambda: bad(optimizer__learning_rat=1.0), ValueError, "did you mean 'learning_rate'"),
+    (
+        lambda: bad(optimizer__learning_rat=1.0),
+        ValueError,
+        "did you mean 'optimizer.learning_rate'",
+    ),
     (lambda: bad(optimiser=pgjax.SGD()), ValueError, "did you mean 'optimizer'"),
     (lambda: bad(num_updates__x=1), ValueError, "num_updates.x cannot be set"),
     (lambda: "CartPole-v1", TypeError, "config must be a pgjax.Config"),

@@ -1,4 +1,5 @@
 import csv
+import math
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ import time
 import pytest
 
 import pgjax
-from pgjax import flags, startup
+from pgjax import curves, flag_names, flags, parsers, presets, startup
 from pgjax.cli import main
 
 SMALL = ["--num-updates", "3", "--sampler.num-trajectories", "8", "--network.hidden-sizes", "8"]
@@ -188,6 +189,67 @@ def test_components_and_env_params_are_chosen_by_flags(tmp_path, capsys):
     assert config.sampler.horizon == 20
 
 
+def test_every_options_help_says_what_it_is_and_flags_are_known_without_jax():
+    parser = startup.parser_for("train")
+    flags.add_flags(parser)
+    known = {flag: action for action in parser._actions for flag in action.option_strings}
+    for flag, action in known.items():
+        words = action.help.partition("(default")[0].split()
+        assert len(words) >= 2, f"{flag}: {action.help}"
+    assert set(flag_names.config_flags()) == known.keys() - {"-h", "--help", "--env-params.NAME"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["trian"], "did you mean 'train'"),
+        (["train", "CartPole-v1", "--lr", "1"], "did you mean '--optimizer.learning-rate'"),
+        (["sweep", "CartPole-v1", "--num-seed", "1"], "did you mean '--num-seeds'"),
+        (["evaluate", "runs/a", "--sede", "1"], "did you mean '--seed'"),
+    ],
+)
+def test_a_wrong_command_or_flag_is_answered_before_jax_is_imported(arguments, answer):
+    script = "import sys; from pgjax.cli import main; code = main(sys.argv[1:]); "
+    script += "sys.exit(code if not {'jax', 'numpy'} & sys.modules.keys() else 'imported')"
+    command = [sys.executable, "-c", script, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert answer in result.stderr
+
+
+def test_version_and_help_are_commands_too(capsys):
+    for arguments in (["--version"], ["version"]):
+        assert run(capsys, *arguments) == (0, f"pgjax {pgjax.__version__}\n", "")
+    assert "doctor" in run(capsys, "help")[1]
+    with pytest.raises(SystemExit):
+        main(["help", "plot"])
+    out = capsys.readouterr().out
+    assert all(axis in out for axis in curves.AXES)
+
+
+def configured(*arguments):
+    return flags.read(list(arguments), parsers.train())[1]()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("PPO", "ppo"), ("a2c", "actor_critic"), ("TRPO", "natural_policy_gradient")],
+)
+def test_algorithms_have_their_usual_names(name, expected):
+    config = configured("CartPole-v1", "--algorithm", name)
+    assert config == presets.ALGORITHMS[expected]("CartPole-v1")
+
+
+def test_whole_numbers_may_have_an_exponent_and_steps_may_be_asked_for():
+    assert configured("CartPole-v1", "--num-updates", "1e3").num_updates == 1000
+    steps = ["CartPole-v1", "--algorithm", "ppo", "--total-steps", "1e5"]
+    assert configured(*steps, "--sampler.num-envs", "10").num_updates == math.ceil(1e5 / 640)
+    with pytest.raises(ValueError, match="give num_updates"):
+        configured("CartPole-v1", "--total-steps", "1000")
+    with pytest.raises(ValueError, match="give it or --num-updates"):
+        configured(*steps, "--num-updates", "3")
+
+
 BAD = [
     (["trian"], "unknown command 'trian'; did you mean 'train'"),
     (["train"], "the following arguments are required: ENV"),
@@ -231,6 +293,10 @@ BAD = [
     (["sweep", "Acrobot-v1", "--grid", "env_params.max_vel_1=x"], "must be a float, got 'x'"),
     (["train", "CartPole-v1", "--env-params.gravity"], "env-params.gravity: expected one argument"),
     (["train", "CartPole-v1", "--algorithm", "pppo"], "did you mean 'ppo'"),
+    (["train", "CartPole-v1", "--num-updates", "1.5"], "invalid int value: '1.5'"),
+    (["train", "CartPole-v1", "--learning-rate", "1"], "mean '--optimizer.learning-rate'"),
+    (["train", "CartPole-v1", "--total-timesteps", "9"], "mean '--total-steps'"),
+    (["sweep", "CartPole-v1", "--grid", "lr=1"], "mean 'optimizer.learning_rate'"),
     (["completion", "powershell"], "invalid choice: 'powershell'"),
 ]
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import pgjax
-from pgjax import environments
+from pgjax import environments, names
 
 SMALL = pgjax.Config(
     env="CartPole-v1",
@@ -161,10 +161,10 @@ def test_the_network_made_by_a_dotted_path_is_the_one_that_is_initialised():
     ("path", "nearest"),
     [
         ("optimiser", "optimizer"),
-        ("optimiser.learning_rate", "optimizer"),
-        ("optimizer.learning_rte", "learning_rate"),
-        ("network.hiden_sizes", "hidden_sizes"),
-        ("env_params.gravty", "gravity"),
+        ("optimiser.learning_rate", "optimizer.learning_rate"),
+        ("optimizer.learning_rte", "optimizer.learning_rate"),
+        ("network.hiden_sizes", "network.hidden_sizes"),
+        ("env_params.gravty", "env_params.gravity"),
         ("Env", "env"),
     ],
 )
@@ -268,3 +268,29 @@ def test_a_path_into_env_params_and_a_new_environment_start_from_that_ones_defau
     changed = config.replace(**{"env": "Pendulum-v1", "env_params.max_steps_in_episode": 40})
     defaults = pgjax.environments.default_params("Pendulum-v1")
     assert changed.env_params == defaults.replace(max_steps_in_episode=40)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("learning_rate", "optimizer.learning_rate"),
+        ("lr", "optimizer.learning_rate"),
+        ("total_timesteps", "num_updates"),
+        ("gamma", "estimator.discount"),
+        ("clip_eps", "objective.epsilon"),
+        ("critic.lr", "critic.learning_rate"),
+        ("ent_coef", "objective.entropy_coefficient"),
+        ("n_envs", "sampler.num_envs"),
+    ],
+)
+def test_a_setting_by_the_name_that_others_give_it_is_pointed_to_ours(name, meant):
+    answer = f"(did you mean '|write \\*\\*{{\"){meant}\\W"
+    with pytest.raises(ValueError, match=f"unknown field '{name}' .*{answer}"):
+        pgjax.ppo("CartPole-v1", **{name: 1})
+
+
+def test_of_many_names_the_nearest_are_said_and_what_lists_all():
+    known = [f"suite/Game{i}" for i in range(1000)] + ["brax/ant"]
+    text = names.unknown("environment 'ant'", "ant", known, "`pgjax envs`")
+    assert text == "unknown environment 'ant'; did you mean 'brax/ant'? `pgjax envs` lists all 1001"
+    assert len(names.unknown("environment 'Game'", "Game", known)) < 200

@@ -1,0 +1,92 @@
+"""The names of a config's flags, read from the package's source, so that a wrong one needs no JAX.
+
+`flags` makes the parser from the components themselves, and importing those takes JAX's seconds; a
+typing error is answered before that. `tests/test_cli.py` holds both to the same names.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from pgjax.names import unknown
+
+_PACKAGE = Path(__file__).parent
+_ENV_PARAMS = "--env-params."
+_OWN = ("--algorithm", "--total-steps")  # of `flags`, that are no paths
+
+
+def check(command: str, arguments: list[str], options: list[str]) -> None:
+    """Raises ValueError if an argument is a flag that the command does not have.
+
+    Args:
+      command: for the message.
+      arguments: of the command.
+      options: all flags that it has.
+    """
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        if flag == "--":
+            return
+        if flag.startswith("--") and flag not in options and not flag.startswith(_ENV_PARAMS):
+            lister = f"`pgjax {command} --help`"
+            raise ValueError(unknown(f"option {flag!r}", flag, options, lister))
+
+
+def config_flags() -> list[str]:
+    """Every flag that sets a part of a config, `--no-` forms included; none without the source."""
+    try:
+        tree = ast.parse((_PACKAGE / "serialization.py").read_text())
+    except OSError:
+        return []
+    families, plain = _families(tree), _assigned(tree, "PLAIN")
+    classes = _classes({name for names in families.values() for name in names})
+    paths = {field: False for field, names in families.items() if len(names) > 1}
+    for field, names in families.items():
+        for name in names:
+            paths |= {f"{field}.{inner}": flag for inner, flag in _fields(name, classes)}
+    config = dict(_fields("Config", _classes({"Config"})))
+    paths |= {name: config[name] for name in ast.literal_eval(plain)}
+    flags = [*_OWN, *("--" + path.replace("_", "-") for path in paths)]
+    return flags + ["--no-" + path.replace("_", "-") for path, flag in paths.items() if flag]
+
+
+def _families(tree: ast.Module) -> dict[str, list[str]]:
+    """`serialization.COMPONENTS`: the names of the classes that each field can hold."""
+    literal = next(n for n in ast.walk(_assigned(tree, "COMPONENTS")) if isinstance(n, ast.Dict))
+    return {
+        key.value: [node.id for node in value.elts]
+        for key, value in zip(literal.keys, literal.values, strict=True)
+    }
+
+
+def _assigned(tree: ast.Module, name: str) -> ast.expr:
+    for node in tree.body:
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return node.value
+    raise KeyError(name)
+
+
+def _classes(names: set[str]) -> dict[str, ast.ClassDef]:
+    """The definitions of classes and, in the same files, of their bases."""
+    found = {}
+    for file in _PACKAGE.glob("*.py"):
+        text = file.read_text()
+        if any(f"class {name}" in text for name in names):
+            body = ast.parse(text).body
+            found |= {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+    return found
+
+
+def _fields(name: str, classes: dict[str, ast.ClassDef]) -> Iterator[tuple[str, bool]]:
+    """Each field that a flag can set, those of bases first, and whether it is true or false."""
+    if name not in classes:
+        return
+    for base in classes[name].bases:
+        if isinstance(base, ast.Name):
+            yield from _fields(base.id, classes)
+    for node in classes[name].body:
+        if isinstance(node, ast.AnnAssign) and "Module" not in (
+            hint := ast.unparse(node.annotation)
+        ):
+            yield node.target.id, hint == "bool"
