@@ -7,12 +7,15 @@ from flax import struct
 
 from pgjax import networks
 from pgjax.components import Component, component, option
+from pgjax.trees import norm
 from pgjax.types import Array, PyTree
 
 # How much of the targets' mean and spread one update replaces, once there are ten.
 _SLOWEST_RATE = 0.1
-# The least standard deviation of targets, relative to their mean.
-_LEAST_SCALE = 1e-2
+# The unit of targets that are all alike, relative to their mean; and how many times the rounding
+# error of that mean their standard deviation must be, for them not to be.
+_ALIKE_UNIT = 1e-2
+_ROUNDINGS = 8
 _LOSSES = {
     "squared": lambda error: 0.5 * jnp.square(error),
     "huber": optax.losses.huber_loss,
@@ -24,7 +27,7 @@ class CriticState:
     """What a critic has learned.
 
     Attributes:
-      params: of its network, whose outputs are values in units of `scale` around `centre`.
+      params: of its network, whose outputs are values in units of `unit` around `centre`.
       opt_state: the Optax state.
       centre, scale: float[], reward units; running mean and standard deviation of the targets.
       num_fits: int32[]; how often it was fitted.
@@ -35,6 +38,17 @@ class CriticState:
     centre: Array
     scale: Array
     num_fits: Array
+
+    @property
+    def unit(self) -> Array:
+        """float[], reward units; `scale`, or, where all targets were alike, a share of the mean.
+
+        0 before anything is known of the targets: all values are 0 then, whatever the network says.
+        """
+        size = jnp.abs(self.centre)
+        differ = self.scale > _ROUNDINGS * jnp.finfo(self.scale.dtype).eps * size
+        alike = jnp.where(size > 0.0, _ALIKE_UNIT * size, jnp.sign(self.num_fits).astype(float))
+        return jnp.where(differ, self.scale, alike)
 
 
 class ValueModule(nn.Module):
@@ -60,8 +74,12 @@ class Critic(Component):
     update's trajectories. With a Monte Carlo estimator time limits end the value, as they end its
     returns; with the others they do not.
 
-    The network's output is in units of the targets' running standard deviation around their running
-    mean, so that no scale of rewards needs another learning rate. Rewards are never scaled.
+    The network's output is in units of the targets' running standard deviation around their
+    running mean, so that no scale or offset of rewards needs another learning rate. Rewards are
+    never scaled. Before its first fit a critic knows no units. With a Monte Carlo estimator its
+    values are 0 then. With one that bootstraps, mean and deviation are those of the targets that
+    its first trajectories give to the best constant value; the first update's weights depend on
+    them.
 
     Reports `explained_variance`, 1 − Var(target − V) / Var(target), and `value_loss`, the mean of
     (target − V)², reward units²: both before fitting, on trajectories that it has not seen.
@@ -95,10 +113,10 @@ class Critic(Component):
         return optax.adam(self.learning_rate)
 
     def init(self, key: Array, module: ValueModule, inputs: PyTree) -> CriticState:
-        """A critic of mean 0 and scale 1 that has learned nothing; `inputs` as the module's."""
+        """A critic that has seen no targets; `inputs` as the module's."""
         params = module.init(key, inputs)["params"]
         zero = jnp.zeros(())
-        return CriticState(params, self.optimizer().init(params), zero, zero + 1.0, jnp.int32(0))
+        return CriticState(params, self.optimizer().init(params), zero, zero, jnp.int32(0))
 
     def descend(self, gradient: PyTree, state: CriticState) -> CriticState:
         """One step of the optimizer."""
@@ -121,15 +139,13 @@ def rescaled(state: CriticState, mean: Array, deviation: Array) -> CriticState:
     Its values move with them: to where the targets are, before a step is made.
     """
     rate = jnp.maximum(1.0 / (state.num_fits + 1.0), _SLOWEST_RATE)
-    centre = state.centre + rate * (mean - state.centre)
-    spread = jnp.square(deviation) + (1.0 - rate) * jnp.square(mean - state.centre)
-    square = state.scale**2 + rate * (spread - state.scale**2)
-    # Targets that are all alike have no scale of their own.
-    scale = jnp.maximum(jnp.sqrt(jnp.maximum(square, 0.0)), _LEAST_SCALE * jnp.abs(centre))
-    scale = jnp.where(scale > 0.0, scale, 1.0)
-    return state.replace(centre=centre, scale=scale)
+    shift = mean - state.centre
+    # var ← (1 − rate) var + rate (deviation² + (1 − rate) shift²), of numbers of any magnitude.
+    kept, moved = jnp.sqrt(1.0 - rate), jnp.sqrt(rate * (1.0 - rate)) * shift
+    scale = norm((kept * state.scale, jnp.sqrt(rate) * deviation, moved))
+    return state.replace(centre=state.centre + rate * shift, scale=scale)
 
 
 def value(module: ValueModule, state: CriticState, inputs: PyTree) -> Array:
     """Values of one observation, reward units."""
-    return state.centre + state.scale * module.apply({"params": state.params}, inputs)
+    return state.centre + state.unit * module.apply({"params": state.params}, inputs)

@@ -225,7 +225,7 @@ class ActionValue(Component):
 def standardized(weights: Array, valid: Array, returns: Array) -> Array:
     """Weights with mean 0 and standard deviation 1 over all valid steps. Biased.
 
-        w ← (w − mean(w)) / std(w),    or 0 where std(w) ≤ 100 ε max |returns|
+        w ← (w − mean(w)) / std(w),    or 0 where std(w) ≤ 8 ε max |returns|
 
     Each weight is divided by a number that its own return is part of, and every step counts alike
     whatever its trajectory's length; the step size no longer depends on the scale of rewards.
@@ -238,7 +238,7 @@ def standardized(weights: Array, valid: Array, returns: Array) -> Array:
     centre = jnp.sum(scaled) / jnp.maximum(number, 1)
     centred = jnp.where(valid, scaled - centre, 0.0)
     deviation = jnp.sqrt(jnp.sum(jnp.square(centred)) / jnp.maximum(number, 1))
-    rounding = 100 * jnp.finfo(weights.dtype).eps * jnp.max(jnp.abs(returns))
+    rounding = 8 * jnp.finfo(weights.dtype).eps * jnp.max(jnp.abs(returns))
     # Divided by 1 rather than by 0, whose quotient would be selected away but stop a NaN check.
     signal = ~(jnp.ldexp(deviation, power) <= rounding)
     found = jnp.where(signal, centred / jnp.where(signal, deviation, 1.0), 0.0)

@@ -2,7 +2,8 @@
 
     objective(θ) = (1/m) Σ_i Σ_t contribution(log π_θ(a_t | s_t), H[π_θ(· | s_t)], w_t)
 
-Sum over t, mean over the m trajectories; never a mean over steps.
+Sum over t, mean over the m trajectories of whole episodes; segments have no episode to sum over,
+and take the mean over their valid steps: see each sampler's `divisor`.
 """
 
 from typing import Any, NamedTuple
@@ -86,6 +87,8 @@ def from_trajectories(
     Args:
       state: holds the critic, where the estimator has one.
     """
+    if state is not None:
+        state = values.prepared(state, trajectories, config)
     found = weights(trajectories, values.evaluate(state, trajectories, config, mesh), config)
     return at(params, variables, *steps(trajectories, found, config), config, mesh)
 
@@ -113,14 +116,15 @@ def at(
     valid: Array,
     config: Config,
     mesh: Mesh | None = None,
-    scale: float = 1.0,
+    share: float = 1.0,
 ) -> Gradient:
-    """The gradient of `scale` times the objective at `params`, from `steps` or a part of them."""
+    """The gradient of the objective at `params`, from `steps`, or from a `share` of their rows."""
     ragged = config.sampler.whole_episodes
     sums = summed(_sums, (params, variables, config), data, valid, ragged, mesh)
     gradient, (objective, entropy, extra) = sums
-    # A minibatch of windows may have none.
-    factor, number = scale / valid.shape[1], jnp.maximum(jnp.sum(valid), 1)
+    # A minibatch of windows may have no valid step.
+    number = jnp.maximum(jnp.sum(valid), 1)
+    factor = 1.0 / config.sampler.divisor(valid, share)
     return Gradient(
         direction=jax.tree.map(lambda x: x * factor, gradient),
         objective=objective * factor,

@@ -52,16 +52,16 @@ def improve(
     data, valid = gradients.steps(trajectories, weights, config)
     gradient_at = _gradient_at(state, (data, valid), config, mesh)
     found = gradient_at(state.params)
-    loss = _loss(found, gradient_at, state.params, trajectories)
+    loss = _loss(found, gradient_at, state.params, trajectories, config)
     ascended = config.optimizer.ascend(found.direction, state.opt_state, state.params, loss)
     return Improvement(*ascended, found)
 
 
 def _gradient_at(
-    state: TrainState, batch: tuple, config: Config, mesh: Mesh | None, scale: float = 1.0
+    state: TrainState, batch: tuple, config: Config, mesh: Mesh | None, share: float = 1.0
 ) -> Callable[[PyTree], Gradient]:
     """The gradient of a batch's objective as a function of the parameters."""
-    return lambda params: gradients.at(params, state.variables, *batch, config, mesh, scale)
+    return lambda params: gradients.at(params, state.variables, *batch, config, mesh, share)
 
 
 def _loss(
@@ -69,10 +69,11 @@ def _loss(
     gradient_at: Callable[[PyTree], Gradient],
     params: PyTree,
     trajectories: Trajectories,
+    config: Config,
 ) -> Loss:
-    """−U around `params`: minus the mean sum of rewards, then as the objective changes."""
+    """−U around `params`: minus the rewards, summed as the objective is; then as that changes."""
     rewards = jnp.where(trajectories.valid, trajectories.reward, 0.0)
-    value = -jnp.sum(rewards) / trajectories.valid.shape[1]
+    value = -jnp.sum(rewards) / config.sampler.divisor(trajectories.valid)
 
     # Sums over chunks are loops without a reverse mode; the objective's gradient is at hand.
     @jax.custom_jvp
@@ -95,11 +96,11 @@ def _(objective: ClippedRatio, key, state, trajectories, weights, config, mesh) 
 
     def step(carry, batch):
         params, opt_state, stopped, sums, made = carry
-        gradient_at = _gradient_at(state, batch, config, mesh, float(number))
+        gradient_at = _gradient_at(state, batch, config, mesh, 1.0 / number)
         found = gradient_at(params)
         if objective.max_kl is not None:
             stopped = stopped | (found.extra["kl"] > objective.max_kl)
-        loss = _loss(found, gradient_at, params, trajectories)
+        loss = _loss(found, gradient_at, params, trajectories, config)
         following = config.optimizer.ascend(found.direction, opt_state, params, loss)
         params, opt_state, sums, made = jax.tree.map(
             lambda old, new: jnp.where(stopped, old, new),
@@ -146,7 +147,8 @@ def _(objective: NaturalGradient, key, state, trajectories, weights, config, mes
         return jax.tree.map(lambda x, y: x + objective.damping * y, fisher(v), v)
 
     # Per step, as F is, so that the damping means the same whatever the episodes' length.
-    gradient = jax.tree.map(lambda x: x * (valid.shape[1] / number), found.direction)
+    per_step = config.sampler.divisor(valid) / number
+    gradient = jax.tree.map(lambda x: x * per_step, found.direction)
     direction = _conjugate_gradients(damped, unit(gradient), objective.iterations)
     if objective.max_kl is None:
         size = norm(gradient)
@@ -155,7 +157,7 @@ def _(objective: NaturalGradient, key, state, trajectories, weights, config, mes
         curvature = jnp.maximum(optax.tree.vdot(direction, fisher(direction)), _LEAST_CURVATURE)
         length = jnp.sqrt(2.0 * objective.max_kl / curvature)
         direction = jax.tree.map(lambda x: x * length, direction)
-    loss = _loss(found, gradient_at, state.params, trajectories)
+    loss = _loss(found, gradient_at, state.params, trajectories, config)
     params, opt_state = config.optimizer.ascend(direction, state.opt_state, state.params, loss)
     full = jax.tree.map(jnp.subtract, params, state.params)
 

@@ -2,6 +2,7 @@
 
 A sampler's class attributes: `whole_episodes`, whether each trajectory is one episode;
 `width_field` and `rows_field`, which of its fields say how many trajectories it has, and rows.
+Its `divisor` makes an objective of a sum over steps.
 """
 
 import math
@@ -126,6 +127,11 @@ class Episodes(Component):
         """No streams, and that they are good."""
         return streams, jnp.bool_(True)
 
+    def divisor(self, valid: Array, share: float = 1.0) -> float:
+        """m, to make of a sum over steps a sum over t and a mean over trajectories; share · m of a
+        `share` of their rows, bool[share · T, m], whose sum has so much less in it."""
+        return share * valid.shape[1]
+
     def counts(self, trajectories: Trajectories, streams: tuple) -> tuple[Array, Array]:
         """Summed returns of the episodes that ended; int32[3]: their number, their summed lengths,
         and all valid steps."""
@@ -226,6 +232,11 @@ class Segments(Component):
             finished_returns=jnp.where(jnp.isfinite(total), total, 0.0),
         )
         return streams, good
+
+    def divisor(self, valid: Array, share: float = 1.0) -> Array:
+        """The number of valid steps, int32[], at least 1: rows of a stream are no trajectory whose
+        sum means something, and a gradient's norm must not grow with `length`."""
+        return jnp.maximum(jnp.sum(valid), 1)
 
     def counts(self, trajectories: Trajectories, streams: Streams) -> tuple[Array, Array]:
         """As those of `Episodes`; of the episodes that ended, all of their rewards and steps."""

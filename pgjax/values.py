@@ -21,7 +21,7 @@ from pgjax.types import Array, PyTree, TrainState, Trajectories
 
 def init(key: Array, config: Config, variables: PyTree) -> CriticState | tuple[()]:
     """A critic that has learned nothing; () where the estimator needs none, or knows it all."""
-    if config.estimator_critic is None or hasattr(config.critic, "evaluate"):
+    if not _learned(config):
         return ()
     environment, policy = config.build()
     obs, _ = jax.eval_shape(environment.reset, jax.random.key(0))
@@ -30,6 +30,29 @@ def init(key: Array, config: Config, variables: PyTree) -> CriticState | tuple[(
     if _takes_action(config):
         inputs = _with_action(inputs, jnp.zeros(environment.action_space.shape))
     return config.critic.init(key, _module(config), inputs)
+
+
+def prepared(state: TrainState, trajectories: Trajectories, config: Config) -> TrainState:
+    """The state, with the units of these trajectories' targets for a critic that has none yet.
+
+    They are the targets of the constant V whose mean one-step error is zero: with any other value,
+    an offset of the rewards would be bootstrapped to over many updates, and the weights would tell
+    how far a step is from a segment's end. Monte Carlo estimators promise that weights do not
+    depend on what the critic has seen in the same update, and begin with V = 0.
+    """
+    if not _learned(config) or not config.estimator.bootstraps:
+        return state
+    valid, discount = trajectories.valid, config.estimator.discount
+    lost = 1.0 - discount * mean_over(1.0 - trajectories.terminated, valid)
+    # Without discount and before any end, what is to come is as much as what was seen.
+    lost = jnp.maximum(lost, 1.0 / valid.shape[0])
+    constant = mean_over(trajectories.reward, valid) / lost
+    rows, m = valid.shape
+    _, targets = _targets(trajectories, Values(jnp.full((rows + 1, m), constant)), config)
+    critic = critics.rescaled(state.critic, *_mean_and_deviation(targets, valid))
+    first = state.critic.num_fits == 0
+    critic = jax.tree.map(lambda new, old: jnp.where(first, new, old), critic, state.critic)
+    return state.replace(critic=critic)
 
 
 def evaluate(
@@ -73,12 +96,14 @@ def fit(
     mesh: Mesh | None,
 ) -> tuple[CriticState | tuple[()], dict[str, Array]]:
     """The critic after these trajectories, and its report."""
-    if values is None or hasattr(config.critic, "evaluate"):
+    if not _learned(config):
         return state.critic, {}
     predicted, targets = _targets(trajectories, values, config)
     valid = trajectories.valid
-    report, mean, deviation = _described(predicted, targets, valid)
+    mean, deviation = _mean_and_deviation(targets, valid)
+    report = _report(targets - predicted, deviation, valid)
     critic = critics.rescaled(state.critic, mean, deviation)
+    critic = critic.replace(num_fits=critic.num_fits + 1)
     data = trajectories.obs, trajectories.action, targets, predicted
 
     def step(critic, batch):
@@ -92,22 +117,24 @@ def fit(
 
     # The keys' data: under `vmap`, JAX's check of key reuse takes a scan's keys for used ones.
     impl, keys = jax.random.key_impl(key), jax.random.split(key, config.critic.epochs)
-    fitted, _ = jax.lax.scan(epoch, critic, jax.random.key_data(keys))
-    return fitted.replace(num_fits=critic.num_fits + 1), report
+    return jax.lax.scan(epoch, critic, jax.random.key_data(keys))[0], report
 
 
-def _described(predicted: Array, targets: Array, valid: Array) -> tuple[dict, Array, Array]:
-    """What a critic reports before it is fitted, and the targets' mean and standard deviation."""
-    power = exponent(jnp.where(valid, jnp.stack([predicted, targets]), 0.0))
-    target, error = jnp.ldexp(targets, -power), jnp.ldexp(targets - predicted, -power)
-    mean = mean_over(target, valid)
-    variance = mean_over(jnp.square(target - mean), valid)
-    unexplained = mean_over(jnp.square(error - mean_over(error, valid)), valid)
-    report = {
-        "explained_variance": 1.0 - unexplained / jnp.where(variance > 0, variance, 1.0),
-        "value_loss": jnp.ldexp(mean_over(jnp.square(error), valid), 2 * power),
-    }
-    return report, jnp.ldexp(mean, power), jnp.ldexp(jnp.sqrt(variance), power)
+def _mean_and_deviation(values: Array, valid: Array) -> tuple[Array, Array]:
+    """Over valid steps; float[] both, whatever the values' magnitude."""
+    power = exponent(jnp.where(valid, values, 0.0))
+    scaled = jnp.ldexp(values, -power)
+    mean = mean_over(scaled, valid)
+    deviation = jnp.sqrt(mean_over(jnp.square(scaled - mean), valid))
+    return jnp.ldexp(mean, power), jnp.ldexp(deviation, power)
+
+
+def _report(error: Array, deviation: Array, valid: Array) -> dict[str, Array]:
+    """What a critic says of its errors before it is fitted, given the targets' deviation."""
+    bias, unexplained = _mean_and_deviation(error, valid)
+    share = unexplained / jnp.where(deviation > 0, deviation, 1.0)
+    loss = jnp.square(bias) + jnp.square(unexplained)
+    return {"explained_variance": 1.0 - jnp.square(share), "value_loss": loss}
 
 
 def _gradient(critic, variables, data, valid, config, mesh) -> PyTree:
@@ -128,7 +155,7 @@ def _summed_loss_gradient(context: Any, chunk: Chunk) -> PyTree:
             if output.ndim:
                 chosen = jax.nn.one_hot(action, output.shape[0], dtype=output.dtype)
                 output = jnp.sum(output * chosen)
-            old, target = ((x - critic.centre) / critic.scale for x in (old, target))
+            old, target = ((x - critic.centre) / critic.unit for x in (old, target))
             return config.critic.step_loss(output, old, target)
 
         return jnp.sum(jnp.where(chunk.valid, jax.vmap(one)(*chunk.data), 0.0))
@@ -186,6 +213,11 @@ def _inputs(variables: PyTree, obs: PyTree, action: Array, config: Config) -> Py
 
 def _with_action(encoded: PyTree, action: Array) -> PyTree:
     return {"obs": encoded, "action": action}
+
+
+def _learned(config: Config) -> bool:
+    """Whether values are learned here: the estimator needs some, and the critic is no oracle."""
+    return config.estimator_critic is not None and not hasattr(config.critic, "evaluate")
 
 
 def _module(config: Config) -> ValueModule:

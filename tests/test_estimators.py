@@ -285,13 +285,19 @@ def test_rounding_left_by_a_baseline_is_not_standardized_into_a_signal():
     np.testing.assert_array_equal(standardized(noise, trajectories.valid, returns), 0.0)
 
 
-@pytest.mark.parametrize(("number", "expected"), [(99.5, 0.0), (100.5, 1.0)])
-def test_a_deviation_of_up_to_a_hundred_roundings_of_the_largest_return_is_none(number, expected):
+@pytest.mark.parametrize(("number", "expected"), [(7.5, 0.0), (8.5, 1.0)])
+def test_a_deviation_of_up_to_eight_roundings_of_the_largest_return_is_none(number, expected):
     largest = jnp.array([2.0, -8.0])
     deviation = number * 8.0 * jnp.finfo(largest.dtype).eps
     weights = jnp.array([-deviation, deviation])
     found = standardized(weights, jnp.ones(2, bool), largest)
     np.testing.assert_allclose(found, [-expected, expected], rtol=1e-6)
+
+
+def test_standardized_weights_keep_what_tells_returns_of_a_million_apart():
+    returns = 1e6 + jnp.array([-3.0, 0.0, 3.0])
+    found = standardized(returns - 1e6, jnp.ones(3, bool), returns)
+    np.testing.assert_allclose(found, [-np.sqrt(1.5), 0.0, np.sqrt(1.5)], rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [TotalReturn, RewardToGo])
