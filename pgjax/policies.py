@@ -63,20 +63,26 @@ class NormalHead(nn.Module):
         return mean.reshape(self.shape), _bounded(log_std)
 
 
-@jax.custom_vjp
 def _bounded(log_std: Array) -> Array:
     """log_std clipped to its range. Outside of it a clip has no gradient and would never let the
     parameter return: here a gradient to be climbed passes if it leads back, and is 0 if not."""
-    return jnp.clip(log_std, *_LOG_STD_RANGE)
+    led = _led_back(log_std)
+    clipped = jax.lax.stop_gradient(jnp.clip(led, *_LOG_STD_RANGE))
+    return clipped + (led - jax.lax.stop_gradient(led))
 
 
-def _pulled_back(log_std: Array, gradient: Array) -> tuple[Array]:
+@jax.custom_vjp
+def _led_back(log_std: Array) -> Array:
+    return log_std
+
+
+def _leading_back(log_std: Array, gradient: Array) -> tuple[Array]:
     low, high = _LOG_STD_RANGE
     leads_on = ((log_std < low) & (gradient < 0.0)) | ((log_std > high) & (gradient > 0.0))
     return (jnp.where(leads_on, 0.0, gradient),)
 
 
-_bounded.defvjp(lambda log_std: (_bounded(log_std), log_std), _pulled_back)
+_led_back.defvjp(lambda log_std: (log_std, log_std), _leading_back)
 
 
 def _float() -> Any:

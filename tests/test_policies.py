@@ -254,6 +254,13 @@ def test_a_log_std_out_of_range_is_pulled_back():
         for _ in range(60):
             out, _ = pgjax.update(out, config)
         assert out.params["head"]["log_std"][0] < 2.0
+    # The natural gradient's curvature is that of the range, on both sides of its ends.
+    natural = config.replace(objective=pgjax.NaturalGradient(), optimizer=pgjax.SGD(1.0))
+    out = pgjax.init(jax.random.key(0), natural)
+    out.params["head"]["log_std"] = jnp.full(1, 2.2)
+    after, metrics = pgjax.update(out, natural)
+    assert metrics.finite
+    assert 0.0 < 2.2 - after.params["head"]["log_std"][0] < 1.0
 
 
 def test_a_normal_on_a_narrow_box_is_narrow_in_action_units():
