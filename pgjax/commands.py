@@ -180,19 +180,21 @@ def plot(arguments: list[str]) -> int:
     """Draws the learning curves of runs."""
     options = parsers.plot().parse(arguments)
     plots.check_format(options.output)
-    records = [folders.read(path) for path in options.runs]
+    records = [record for path in options.runs for record in folders.read_all(path)]
     found = plots.learning_curves(records, options.output, options.x, options.title)
     for record in records:
         if record.dropped:
             print(f"{record.path}: {record.dropped} lines of metrics.csv are not whole, left out")
+    several = len({curve.environment for curve in found}) > 1
     for curve in found:
-        last = f"{curve.middle[-1]:.5g}"
+        for path in curve.repeated:
+            print(f"{path}: the config and the seed of another of these runs, counted once")
+        last = f"return at the end {curve.middle[-1]:.5g}"
         if curve.low is not None:
             last += f"  (95 % interval {curve.low[-1]:.5g} to {curve.high[-1]:.5g})"
-        seeds = len(curve.seeds)
-        reports.print_rows(
-            {curve.label or "runs": f"{seeds} seed{'s' * (seeds > 1)}, return at the end {last}"}
-        )
+        seeds = f"{len(curve.seeds)} seed{'s' * (len(curve.seeds) > 1)}"
+        name = ", ".join(filter(None, (several * curve.environment, curve.label))) or "runs"
+        reports.print_rows({name: f"{seeds}, {last}"})
     reports.print_rows({"picture": str(options.output)})
     return 0
 

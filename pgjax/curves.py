@@ -2,63 +2,86 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pgjax.components import unknown
+from pgjax import sweep_folders
 from pgjax.folders import Record
+from pgjax.names import shortened, unknown
 
 AXES = {"env_steps": "environment steps", "seconds": "seconds of running", "update": "updates"}
 _POINTS = 200
 _NUM_RESAMPLES = 2000
 _PERCENTILES = (2.5, 97.5)
 _SHOWN_DIFFERENCES = 3
+_DECISIVE = ("estimator", "objective")
+_WITH_CRITIC = ("GAE", "ActionValue")
+_ALGORITHMS = {"ClippedRatio": "PPO", "NaturalGradient": "natural policy gradient"}
 
 
 class Curve(NamedTuple):
     """Runs that differ in the seed only.
 
     Attributes:
-      label: what of the config is other than in the other curves.
+      environment: its name.
+      label: what of the config is other than in the environment's other curves.
       x: float[points]; from where all seeds have a return to where the first of them ends.
       middle: float[points]; interquartile mean over seeds of the mean episode return.
       low, high: float[points]; its 95 % bootstrap interval; None of one seed.
       seeds: x and return of each seed.
+      repeated: folders of runs that have the config and the seed of another, which alone counts.
     """
 
+    environment: str
     label: str
     x: np.ndarray
     middle: np.ndarray
     low: np.ndarray | None
     high: np.ndarray | None
     seeds: list[tuple[np.ndarray, np.ndarray]]
+    repeated: list[Path]
 
 
 def curves(records: Sequence[Record], axis: str = "env_steps") -> list[Curve]:
-    """One curve for each config among the records.
+    """One curve for each config among the records, those of an environment after each other.
 
     Args:
-      records: from `folders.read`, of one environment.
+      records: from `folders.read_all`.
       axis: "env_steps", "seconds" or "update".
 
     Raises:
-      ValueError: records of several environments, an unknown axis, a run in which no episode
-        ended.
+      ValueError: an unknown axis, a run in which no episode ended.
     """
     if axis not in AXES:
         raise ValueError(unknown(f"axis {axis!r}", axis, AXES))
-    environments = sorted({_name(record.config["env"]) for record in records})
-    if len(environments) > 1:
-        raise ValueError(
-            f"runs of several environments in one plot: {', '.join(environments)}; their returns "
-            "have no scale in common, plot them one by one"
-        )
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(json.dumps(record.config, sort_keys=True), []).append(record)
-    labels = _labels([group[0].config for group in groups.values()])
-    return [_curve(*pair, axis) for pair in zip(labels, groups.values(), strict=True)]
+    found = []
+    for environment in dict.fromkeys(map(environment_of, records)):
+        groups: dict[str, list[Record]] = {}
+        for record in records:
+            if environment_of(record) == environment:
+                groups.setdefault(json.dumps(record.config, sort_keys=True), []).append(record)
+        labels = _labels([group[0].config for group in groups.values()])
+        for label, group in zip(labels, groups.values(), strict=True):
+            found.append(_curve(environment, label, group, axis))
+    return found
+
+
+def environment_of(record: Record) -> str:
+    """The id or, of an environment object, the description in a record's config."""
+    env = record.config["env"]
+    return env if isinstance(env, str) else str(env.get("custom", env))
+
+
+def algorithm_of(record: Record) -> str:
+    """What a record's config is known as: "PPO", "REINFORCE", …; or the objective's name."""
+    estimator, objective = (
+        part.get("type", part.get("custom")) for part in map(record.config.get, _DECISIVE)
+    )
+    if objective == "ScoreFunction":
+        return "actor-critic" if estimator in _WITH_CRITIC else "REINFORCE"
+    return _ALGORITHMS.get(objective, str(objective))
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
@@ -105,7 +128,20 @@ def thinned(x: np.ndarray, returns: np.ndarray, number: np.ndarray) -> tuple[np.
     return x[ends][some], total[some] / episodes[some]
 
 
-def _curve(label: str, group: list[Record], axis: str) -> Curve:
+def _distinct(group: list[Record]) -> tuple[list[Record], list[Path]]:
+    """The records with different seeds, the longest of each, and the folders of the others."""
+    best: dict[tuple, Record] = {}
+    for record in sorted(group, key=lambda record: -len(record.metrics["update"])):
+        # The seeds of a sweep are numbers of its own.
+        sweep = record.path.resolve() if sweep_folders.is_sweep(record.path) else None
+        best.setdefault((sweep, record.seed), record)
+    kept = [record for record in group if any(record is other for other in best.values())]
+    repeated = [record.path for record in group if all(record is not other for other in kept)]
+    return kept, list(dict.fromkeys(repeated))
+
+
+def _curve(environment: str, label: str, group: list[Record], axis: str) -> Curve:
+    group, repeated = _distinct(group)
     seeds = []
     for record in group:
         columns = record.metrics
@@ -115,34 +151,43 @@ def _curve(label: str, group: list[Record], axis: str) -> Curve:
             raise ValueError(f"{record.path}: no episode has ended in this run")
         seeds.append((x, returns))
     if len(seeds) == 1:
-        return Curve(label, *seeds[0], None, None, seeds)
+        return Curve(environment, label, *seeds[0], None, None, seeds, repeated)
     first, last = max(x[0] for x, _ in seeds), min(x[-1] for x, _ in seeds)
     if first >= last:  # one was over before another began: its last return goes on
         last = max(x[-1] for x, _ in seeds)
     x = np.linspace(first, last, _POINTS)
     values = np.stack([np.interp(x, *seed) for seed in seeds], axis=-1)
-    return Curve(label, x, interquartile_mean(values), *interval(values), seeds)
+    middle = interquartile_mean(values)
+    return Curve(environment, label, x, middle, *interval(values), seeds, repeated)
 
 
 def _labels(configs: list[dict[str, Any]]) -> list[str]:
-    """What differs between configs, in words."""
+    """What differs between configs, in words; no two alike."""
     flat = [dict(_leaves(config)) for config in configs]
     paths = list(dict.fromkeys(path for leaves in flat for path in leaves))
     differing = [p for p in paths if len({json.dumps(leaves.get(p)) for leaves in flat}) > 1]
     # The type of a component says more than its fields, which differ with it.
     differing.sort(key=lambda path: not path.endswith(".type"))
-    shown = differing[:_SHOWN_DIFFERENCES]
-    return [
-        ", ".join(_difference(path, leaves[path]) for path in shown if path in leaves)
-        for leaves in flat
-    ]
+    words = shortened(path.removesuffix(".type") for path in differing)
+    for number in range(_SHOWN_DIFFERENCES, len(differing) + 1):
+        if len(set(labels := _with_differences(flat, differing[:number], words))) == len(flat):
+            return labels
+    return _with_differences(flat, differing, words)
 
 
-def _difference(path: str, value: Any) -> str:
-    if path.endswith(".type"):
-        return str(value)
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return f"{path.split('.', 1)[-1].replace('_', ' ')} {text}"
+def _with_differences(
+    flat: list[dict[str, Any]], paths: list[str], words: dict[str, str]
+) -> list[str]:
+    texts = ([_difference(p, leaves[p], words) for p in paths if p in leaves] for leaves in flat)
+    return list(map(", ".join, texts))
+
+
+def _difference(path: str, value: Any, words: dict[str, str]) -> str:
+    component = path.removesuffix(".type")
+    if component != path and "." not in component:
+        return str(value)  # a class's name says what kind of component it is
+    text = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+    return f"{words[component]} {text}"
 
 
 def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -151,7 +196,3 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{path}.{name}" if path else name)
     else:
         yield path, node
-
-
-def _name(env: Any) -> str:
-    return env if isinstance(env, str) else str(env.get("custom", env))

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -63,10 +64,35 @@ class Canvas:
 
 
 def drawing_of(env: Any) -> Drawing | None:
-    """How to draw the states of an environment object; None: nobody knows."""
-    if hasattr(env, "frame"):
+    """How to draw the states of an environment object or of what a wrapper wraps; None: unknown."""
+    if hasattr(type(env), "frame"):
         return lambda env, state, obs, params: Image.fromarray(np.asarray(env.frame(state, params)))
-    return _DRAWINGS.get(getattr(env, "name", type(env).__name__))
+    inner = getattr(env, "__dict__", {}).get("_env")
+    if inner is None:
+        return _DRAWINGS.get(getattr(env, "name", type(env).__name__))
+    draw = drawing_of(inner)
+    return None if draw is None else _drawing_inside(inner, draw)
+
+
+def _drawing_inside(inner: Any, draw: Drawing) -> Drawing:
+    """The drawing of a wrapped environment, given the wrapper's state and observation."""
+    like, state = jax.eval_shape(inner.reset, jax.random.key(0), inner.default_params)
+    kind = type(state)
+
+    def drawn(env, state, obs, params) -> Image.Image:
+        nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kind))
+        states = [node for node in nodes if isinstance(node, kind)]
+        if not states:
+            raise ValueError(f"the state of {type(env).__name__} holds no {kind.__name__} to draw")
+        return draw(inner, states[0], _reshaped(obs, like), params)
+
+    return drawn
+
+
+def _reshaped(obs: PyTree, like: PyTree) -> PyTree:
+    """An observation that a wrapper has flattened, as it was; another as it is."""
+    size = getattr(like, "size", None)
+    return np.reshape(obs, like.shape) if size == getattr(obs, "size", -1) else obs
 
 
 def names() -> tuple[str, ...]:
@@ -148,6 +174,12 @@ def _channels(env, state, obs, params) -> Image.Image:
     return _enlarged(cells)
 
 
+def _catch(env, state, obs, params) -> Image.Image:
+    ball, paddle = ((state.ball_y, state.ball_x), (state.paddle_y, state.paddle_x))
+    # Where they meet, the paddle has caught the ball.
+    return _marked(np.full((*np.shape(obs), 3), 20), {paddle: _BLUE, ball: _ORANGE})
+
+
 def _four_rooms(env, state, obs, params) -> Image.Image:
     cells = np.where(np.asarray(env.occupied_map, bool)[..., None], 60, 245) * np.ones(3)
     return _marked(cells, {tuple(state.goal): _GREEN, tuple(state.pos): _ORANGE})
@@ -189,11 +221,11 @@ _DRAWINGS: dict[str, Drawing] = {
             "Seaquest-MinAtar",
             "SpaceInvaders-MinAtar",
             "Pong-misc",
-            "Catch-bsuite",
             "DeepSea-bsuite",
         ),
         _channels,
     ),
+    "Catch-bsuite": _catch,
     "FourRooms-misc": _four_rooms,
     "FrozenLake-misc": _frozen_lake,
     "PointRobot-misc": _point_robot,

@@ -73,7 +73,9 @@ def render() -> Parser:
 def plot() -> Parser:
     """Of `pgjax plot`."""
     parser = startup.parser_for("plot")
-    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run folders")
+    parser.add_argument(
+        "runs", metavar="RUN", type=Path, nargs="+", help="run folders, or a sweep's"
+    )
     parser.add_argument(
         "--output",
         type=Path,
@@ -87,7 +89,7 @@ def plot() -> Parser:
         metavar="AXIS",
         help="env_steps, seconds or update (default: env_steps)",
     )
-    parser.add_argument("--title", default="", help="(default: the environment)")
+    parser.add_argument("--title", default="", help="a line above all (default: none)")
     return parser
 
 

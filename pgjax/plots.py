@@ -1,19 +1,22 @@
 """Pictures. Matplotlib is imported when the first one is drawn."""
 
+import math
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pgjax.curves import AXES, Curve, curves
+from pgjax.curves import AXES, Curve, algorithm_of, curves, environment_of
 from pgjax.folders import Record
 
 # Told apart with any colour vision; the first is the package's.
 COLORS = ("#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#666666")
 FORMATS = (".png", ".svg")
 _MARKED_POINTS = 40
+_LEGEND_WIDTH = 48  # characters
 
 
 def check_format(path: Path) -> None:
@@ -27,11 +30,13 @@ def learning_curves(
 ) -> list[Curve]:
     """Mean episode return of runs, those of one config as one curve, as a PNG or SVG.
 
+    Each environment has a panel: returns of several have no scale in common.
+
     Args:
-      records: from `folders.read`.
+      records: from `folders.read_all`.
       path: ends in .png or .svg.
       axis: what to draw against: "env_steps", "seconds" or "update".
-      title: of the picture; by default, the run folder's or the environment's name.
+      title: of the picture; by default, the environment and, if it is one, the algorithm.
 
     Returns:
       The curves that were drawn.
@@ -41,35 +46,57 @@ def learning_curves(
     """
     check_format(Path(path))
     found = curves(records, axis)
-    figure, axes = _figure()
-    for number, curve in enumerate(found):
-        _draw(axes, curve, COLORS[number % len(COLORS)])
-    env = records[0].config["env"]
-    title = title or (records[0].path.name if len(records) == 1 else str(env))
+    panels = list(dict.fromkeys(curve.environment for curve in found))
+    labels = list(dict.fromkeys(curve.label for curve in found))
+    columns = math.ceil(math.sqrt(len(panels)))
+    rows = math.ceil(len(panels) / columns)
+    size = (6.4, 4.0) if len(panels) == 1 else (4.6 * columns, 3.3 * rows)
+    figure, grid = _figure(size, rows, columns)
+    for axes, environment in zip(grid, panels, strict=False):
+        inside = [curve for curve in found if curve.environment == environment]
+        for curve in inside:
+            _draw(axes, curve, COLORS[labels.index(curve.label) % len(COLORS)])
+        axes.set(xlabel=AXES[axis], ylabel="mean episode return")
+        axes.set_title(_panel_title(records, environment), fontsize=10)
+        if len(inside) > 1:
+            axes.legend(frameon=False, fontsize=8)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
     several = any(len(curve.seeds) > 1 for curve in found)
-    middle = "interquartile mean over seeds, 95 % interval" if several else "mean episode return"
-    axes.set(xlabel=AXES[axis], ylabel="mean episode return")
-    axes.set_title(f"{title}: {middle}" if several else title, fontsize=11)
-    if len(found) > 1:
-        axes.legend(frameon=False, fontsize=8)
+    said = [title] * bool(title) + ["interquartile mean over seeds, 95 % interval"] * several
+    figure.suptitle(": ".join(said), fontsize=10)
     figure.savefig(path)
     return found
 
 
+def _panel_title(records: Sequence[Record], environment: str) -> str:
+    inside = [record for record in records if environment_of(record) == environment]
+    algorithms = {algorithm_of(record) for record in inside}
+    return ", ".join((environment, *algorithms)) if len(algorithms) == 1 else environment
+
+
 def heat_map(
-    values: np.ndarray, names: Sequence[str], ticks: Sequence[Sequence[Any]], path: Path, title: str
+    values: np.ndarray,
+    names: Sequence[str],
+    ticks: Sequence[Sequence[Any]],
+    path: Path,
+    title: str,
+    quantity: str = "mean return",
 ) -> None:
-    """A grid of numbers, each written in its cell.
+    """A grid of numbers, each written in its cell, with a bar of their colours.
 
     Args:
       values: float[rows, columns].
       names, ticks: of the rows, then of the columns.
       path: ends in .png or .svg.
+      title: of the picture.
+      quantity: what the numbers are, for the bar.
     """
     check_format(path)
-    size = (1.8 + 0.9 * values.shape[1], 1.6 + 0.5 * values.shape[0])
-    figure, axes = _figure(size=(max(size[0], 4.5), size[1]))
+    size = (3.0 + 0.9 * values.shape[1], 1.6 + 0.5 * values.shape[0])
+    figure, (axes,) = _figure((max(size[0], 5.5), max(size[1], 2.6)))
     image = axes.imshow(values, cmap="viridis", aspect="auto")
+    figure.colorbar(image, label=quantity).outline.set_visible(False)
     for place, value in np.ndenumerate(values):
         dark = image.norm(value) < 0.6 if np.isfinite(value) else False
         color = "white" if dark else "black"
@@ -90,20 +117,24 @@ def _draw(axes: Any, curve: Curve, color: str) -> None:
             axes.plot(x, returns, color=color, alpha=0.25, linewidth=0.6)
     few = len(curve.seeds) == 1 and len(curve.x) < _MARKED_POINTS
     number = f" ({len(curve.seeds)} seeds)" if len(curve.seeds) > 1 else ""
-    label = (curve.label + number).strip() or "all"
+    label = textwrap.fill((curve.label + number).strip() or "all", _LEGEND_WIDTH)
     marker = {"marker": "o" if few else None, "markersize": 3.5}
     axes.plot(curve.x, curve.middle, color=color, linewidth=1.8, label=label, **marker)
 
 
-def _figure(size: tuple[float, float] = (6.4, 4.0)) -> tuple[Any, Any]:
+def _figure(
+    size: tuple[float, float], rows: int = 1, columns: int = 1
+) -> tuple[Any, Sequence[Any]]:
+    """A figure and its axes, row by row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
 
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.grid(alpha=0.25, linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.grid(alpha=0.25, linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, grid

@@ -19,6 +19,7 @@ from pgjax.training import ACTING, check_state
 from pgjax.types import Array, PyTree, Remembered, TrainState
 
 _LEAST_MILLISECONDS = 20  # shorter frames are shown at 100 ms by most viewers
+_PAUSE_MILLISECONDS = 1500  # on the last frame, before it begins again
 _MOST_FRAMES = 300
 _HEADER = 16
 _GAP = 8
@@ -195,6 +196,7 @@ def _write(path: Any, frames: list[Image.Image], name: str, found: Episode) -> N
     length = int(found.running.any(axis=1).sum())
     step = 1000 * _SECONDS_PER_STEP.get(name, _OTHERS)
     milliseconds = max(_LEAST_MILLISECONDS, round(step * length / len(frames) / 10) * 10)
+    durations = [milliseconds] * (len(frames) - 1) + [_PAUSE_MILLISECONDS]
     frames[0].save(
-        path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, optimize=False
+        path, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=False
     )

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pgjax import checkpoints, evaluation, plots, runs
 from pgjax.config import Config
 from pgjax.curves import interquartile_mean, interval
+from pgjax.names import shortened
 from pgjax.sweeps import Sweep
 from pgjax.types import TrainState
 
 _LINES_WITHOUT_TERMINAL = 10
 _WIDTH = 80
+_NAME_WIDTH = 22
 # Far from the small numbers that `jax.random.split` of the same seed's key is made of.
 _EVALUATION = 0x5EED
 
@@ -115,7 +118,7 @@ def print_table(header: list[str], rows: list[list[Any]]) -> None:
     """Columns of equal width; paths lose their first parts where the line would be too long."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     if sum(max(map(len, column)) + 2 for column in zip(*cells, strict=True)) > _WIDTH:
-        cells[0] = [name.rpartition(".")[-1].replace("_", " ") for name in cells[0]]
+        cells[0] = list(shortened(cells[0]).values())
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         line = "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
@@ -123,9 +126,13 @@ def print_table(header: list[str], rows: list[list[Any]]) -> None:
 
 
 def print_rows(rows: dict[str, str]) -> None:
-    """Names in one column, values in another."""
+    """Names in one column, values in another; a name that is too long has a line of its own."""
     for name, text in rows.items():
-        print(f"  {name:22s}{text}")
+        if len(name) > _NAME_WIDTH - 2:
+            for line in textwrap.wrap(name, _WIDTH - 2):
+                print(f"  {line}")
+            name = ""
+        print(f"  {name:{_NAME_WIDTH}s}{text}")
 
 
 @contextmanager

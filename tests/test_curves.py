@@ -1,3 +1,8 @@
+import dataclasses
+import shutil
+
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 
@@ -39,6 +44,72 @@ def test_seeds_of_one_config_are_one_curve_and_configs_are_told_apart(runs):
     assert first.middle[-1] == pytest.approx((a + b) / 2)
 
 
+def test_each_environment_has_a_panel(runs, tmp_path):
+    found = plots.learning_curves(records(runs, "a0", "other", "b0"), tmp_path / "p.svg")
+    environments = ["Catch-bsuite", "Catch-bsuite", "SimpleBandit-bsuite"]
+    assert [curve.environment for curve in found] == environments
+    text = (tmp_path / "p.svg").read_text()
+    assert all(f"<!-- {name}, REINFORCE -->" in text for name in environments)
+
+
+def test_the_same_seed_counts_once_and_is_named(runs, tmp_path):
+    shutil.copytree(runs / "a0", tmp_path / "copy")
+    again = [*records(runs, "a0", "a1", "a0"), folders.read(tmp_path / "copy")]
+    (curve,) = curves.curves(again)
+    assert len(curve.seeds) == 2
+    assert curve.repeated == [runs / "a0", tmp_path / "copy"]
+    (single,) = curves.curves(records(runs, "a0", "a0"))
+    assert single.low is None
+
+
+@hypothesis.given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "env": st.just("Catch-bsuite"),
+                "optimizer": st.fixed_dictionaries({"learning_rate": st.floats(0, 1)}),
+                "critic": st.fixed_dictionaries(
+                    {"type": st.sampled_from("AB"), "learning_rate": st.floats(0, 1)}
+                ),
+                "network": st.fixed_dictionaries({n: st.integers(0, 1) for n in "abcdef"}),
+            }
+        ),
+        min_size=2,
+        unique_by=str,
+    )
+)
+def test_no_two_labels_are_alike(configs):
+    assert len(set(curves._labels(configs))) == len(configs)
+
+
+def test_settings_of_one_name_are_told_apart_and_no_digit_is_lost():
+    rates = [(0.1, 0.5), (0.5, 0.1), (0.1234567, 0.1), (0.1234568, 0.1)]
+    configs = [
+        {"optimizer": {"learning_rate": a}, "critic": {"learning_rate": b}} for a, b in rates
+    ]
+    assert curves._labels(configs) == [
+        "optimizer learning rate 0.1, critic learning rate 0.5",
+        "optimizer learning rate 0.5, critic learning rate 0.1",
+        "optimizer learning rate 0.1234567, critic learning rate 0.1",
+        "optimizer learning rate 0.1234568, critic learning rate 0.1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (pgjax.reinforce, "REINFORCE"),
+        (pgjax.actor_critic, "actor-critic"),
+        (pgjax.ppo, "PPO"),
+        (pgjax.natural_policy_gradient, "natural policy gradient"),
+    ],
+)
+def test_a_curves_title_says_environment_and_algorithm(runs, make, name):
+    config = pgjax.serialization.to_dict(make("Catch-bsuite"))
+    record = dataclasses.replace(folders.read(runs / "a0"), config=config)
+    assert plots._panel_title([record], "Catch-bsuite") == f"Catch-bsuite, {name}"
+
+
 @pytest.mark.parametrize("axis", curves.AXES)
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_pictures_are_drawn_against_any_axis(runs, tmp_path, axis, kind):
@@ -49,8 +120,6 @@ def test_pictures_are_drawn_against_any_axis(runs, tmp_path, axis, kind):
 
 
 def test_what_cannot_be_drawn_is_said(runs, tmp_path):
-    with pytest.raises(ValueError, match="several environments in one plot: Catch-bsuite, Simple"):
-        curves.curves(records(runs, "a0", "other"))
     with pytest.raises(ValueError, match=r"unknown axis 'step'.*'env_steps'"):
         curves.curves(records(runs, "a0"), "step")
     with pytest.raises(ValueError, match=r"must end in .png or .svg, got 'x.pdf'"):

@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 from environments_for_tests import Counter
+from gymnax.wrappers import purerl
 from PIL import Image
 
 import pgjax
@@ -10,11 +11,13 @@ from pgjax import drawing
 
 def frames(path):
     with Image.open(path) as image:
-        found = []
+        found, durations = [], []
         for number in range(image.n_frames):
             image.seek(number)
             found.append(np.asarray(image.convert("RGB")))
-        return found, image.info["duration"]
+            durations.append(image.info["duration"])
+        assert durations[-1] >= 1000  # a pause before it begins again
+        return found, durations[0]
 
 
 @pytest.mark.parametrize("env", drawing.names())
@@ -79,3 +82,26 @@ def test_what_cannot_be_drawn_is_said(tmp_path):
     with pytest.raises(ValueError, match=r"must end in .gif, got 'a.mp4'"):
         pgjax.render(jax.random.key(1), state, catch, tmp_path / "a.mp4")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "Breakout-MinAtar"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda env: purerl.LogWrapper(purerl.FlattenObservationWrapper(env)),
+        lambda env: purerl.StickyActionWrapper(env, 0.5),
+    ],
+)
+def test_a_wrapped_environment_is_drawn_like_the_one_inside(env, wrap, tmp_path):
+    config = pgjax.Config(env=wrap(pgjax.environments.make(env)), time_aware=True)
+    state = pgjax.init(jax.random.key(0), config)
+    pgjax.render(jax.random.key(1), state, config, tmp_path / "a.gif", max_steps=5)
+    found, _ = frames(tmp_path / "a.gif")
+    assert any(np.any(frame[30:] != found[0][30:]) for frame in found[1:])
+
+
+def test_catchs_ball_and_paddle_have_two_colours():
+    env = pgjax.environments.make("Catch-bsuite")
+    obs, state = jax.device_get(env.reset(jax.random.key(0), env.default_params))
+    picture = np.asarray(drawing.drawing_of(env)(env, state, obs, env.default_params))
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 3
