@@ -189,9 +189,9 @@ def plot(arguments: list[str]) -> int:
     for curve in found:
         for path in curve.repeated:
             print(f"{path}: the config and the seed of another of these runs, counted once")
-        last = f"return at the end {curve.middle[-1]:.5g}"
+        last = f"at the end {curve.middle[-1]:.5g}"
         if curve.low is not None:
-            last += f"  (95 % interval {curve.low[-1]:.5g} to {curve.high[-1]:.5g})"
+            last += f" (95 %: {curve.low[-1]:.5g} to {curve.high[-1]:.5g})"
         seeds = f"{len(curve.seeds)} seed{'s' * (len(curve.seeds) > 1)}"
         name = ", ".join(filter(None, (several * curve.environment, curve.label))) or "runs"
         reports.print_rows({name: f"{seeds}, {last}"})

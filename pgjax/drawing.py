@@ -175,7 +175,10 @@ def _channels(env, state, obs, params) -> Image.Image:
 
 
 def _catch(env, state, obs, params) -> Image.Image:
-    ball, paddle = ((state.ball_y, state.ball_x), (state.paddle_y, state.paddle_x))
+    ball, paddle = (
+        (int(state.ball_y), int(state.ball_x)),
+        (int(state.paddle_y), int(state.paddle_x)),
+    )
     # Where they meet, the paddle has caught the ball.
     return _marked(np.full((*np.shape(obs), 3), 20), {paddle: _BLUE, ball: _ORANGE})
 

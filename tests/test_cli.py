@@ -49,7 +49,8 @@ def test_runs_are_plotted_rendered_and_resumed(tmp_path, capsys, monkeypatch):
     assert len(list((tmp_path / "runs/a0/tensorboard").iterdir())) == 1
     code, out, err = run(capsys, "plot", *folders, "--x", "update", "--output", "p.svg")
     assert (code, err) == (0, "")
-    assert re.search(r"runs +2 seeds, return at the end -?[\d.]+ +\(95 % interval", out)
+    assert re.search(r"runs +2 seeds, at the end -?[\d.]+ \(95 %: ", out)
+    assert max(map(len, out.splitlines())) <= 80
     assert (tmp_path / "p.svg").read_text().startswith("<?xml")
     code, out, err = run(capsys, "render", folders[0], "--episodes", "2", "--deterministic")
     assert (code, err) == (0, "")
