@@ -119,3 +119,12 @@ def bits(tree):
         return np.array(jax.random.key_data(leaf) if typed else leaf)
 
     return jax.tree.map(one, tree)
+
+
+def test_what_the_tools_find_in_jax_itself_is_as_troubleshooting_shows():
+    keys = jax.random.split(jax.random.key(0), (2, 3))
+    with jax.debug_key_reuse(True), pytest.raises(KeyReuseError):
+        jax.jit(lambda keys: jax.random.uniform(keys.T[0, 0]))(keys)
+    closing = lambda x: jax.custom_batching.sequential_vmap(lambda y: x + y)(1.0)
+    with jax.checking_leaks(), pytest.raises(Exception, match="Leaked trace"):
+        jax.eval_shape(closing, 1.0)
