@@ -16,7 +16,11 @@ import numpy as np
 
 from pgjax import serialization, training
 from pgjax.config import Config, checked
+from pgjax.critics import Critic
+from pgjax.estimators import GAE
 from pgjax.keys import keys_again, numbers
+from pgjax.objectives import ScoreFunction
+from pgjax.optimizers import SGD
 from pgjax.types import TrainState
 
 FORMAT = 2
@@ -85,6 +89,38 @@ def load(path: str | os.PathLike, config: Config | None = None) -> tuple[TrainSt
       ValueError: nothing there, a file missing, truncated or changed, another format, a config
         that does not fit. Nothing is loaded half.
     """
+    path, manifest = _whole(path)
+    config = _config(path, config, manifest["config"])
+    return _restore(path, manifest, _like(config, manifest)), config
+
+
+def load_policy(path: str | os.PathLike, config: Config | None = None) -> tuple[TrainState, Config]:
+    """What acting needs of a checkpoint: no optimizer, objective, estimator or critic.
+
+    Where one of these is the user's own, the config has another in its place.
+
+    Args, Raises: as for `load`.
+
+    Returns:
+      The state without what only learning needs, and the config.
+    """
+    path, manifest = _whole(path)
+    config = _config(path, config, {**manifest["config"], **_instead(manifest["config"])})
+    like = _like(config, manifest).replace(opt_state=(), critic=(), streams=())
+    return _restore(path, manifest, like, (".opt_state", ".critic", ".streams")), config
+
+
+def _instead(config: dict[str, Any]) -> dict[str, Any]:
+    """Plain components where those of a config that acting does not need are the user's own."""
+    plain = serialization.to_dict(
+        Config("", optimizer=SGD(), objective=ScoreFunction(), estimator=GAE(), critic=Critic())
+    )
+    names = ("optimizer", "objective", "estimator", "critic")
+    return {name: plain[name] for name in names if serialization.is_custom(config.get(name))}
+
+
+def _whole(path: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
+    """The folder of a checkpoint and its manifest, once all files are as it says."""
     path = _find(Path(path))
     manifest = _read_manifest(path)
     arrays = manifest["arrays"]
@@ -93,14 +129,21 @@ def load(path: str | os.PathLike, config: Config | None = None) -> tuple[TrainSt
         if found.get(name) != digest:
             problem = "is damaged" if name in found else "is missing"
             raise ValueError(f"checkpoint {path}: {arrays}/{name} {problem}")
-    if config is None:
-        try:
-            config = serialization.from_dict(manifest["config"])
-        except ValueError as error:
-            raise ValueError(f"checkpoint {path}: {error}; pass config=…") from error
-    else:
-        _check_same_function(path, config, manifest["config"])
-    return _restore(path, arrays, config, manifest["key_impl"]), config
+    return path, manifest
+
+
+def _config(path: Path, given: Config | None, saved: dict[str, Any]) -> Config:
+    if given is not None:
+        _check_same_function(path, given, saved)
+        return given
+    try:
+        return serialization.from_dict(saved)
+    except ValueError as error:
+        raise ValueError(f"checkpoint {path}: {error}; pass config=…") from error
+
+
+def _like(config: Config, manifest: dict[str, Any]) -> TrainState:
+    return jax.eval_shape(training.init, jax.random.key(0, impl=manifest["key_impl"]), config)
 
 
 def notes(path: str | os.PathLike) -> dict[str, Any]:
@@ -196,29 +239,32 @@ def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
         raise OSError(f"{path.parent}: the arrays cannot be written ({error})") from error
 
 
-def _restore(path: Path, arrays_folder: str, config: Config, key_impl: str) -> TrainState:
+def _restore(
+    path: Path, manifest: dict[str, Any], like: TrainState, left_out: tuple[str, ...] = ()
+) -> TrainState:
+    """The stored state, but for the parts that are left out."""
     import orbax.checkpoint as ocp
 
-    state = jax.eval_shape(training.init, jax.random.key(0, impl=key_impl), config)
-    target = jax.eval_shape(_to_arrays, state)
-    arguments = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray), target)
+    folder, target = path / manifest["arrays"], jax.eval_shape(_to_arrays, like)
     try:
         with _checkpointer() as checkpointer:
-            stored = checkpointer.metadata(path / arrays_folder).item_metadata
+            stored = checkpointer.metadata(folder).item_metadata
             # The parameters first: what differs there explains the rest.
             names = sorted(target, key=lambda name: not name.startswith(".params"))
             expected = {name: training.aval(target[name]) for name in names}
-            given = {name: training.aval(x) for name, x in stored.items()}
+            wanted = {name: x for name, x in stored.items() if not name.startswith(left_out)}
+            given = {name: training.aval(x) for name, x in wanted.items()}
             problem = training.difference(given, expected)
             if problem is not None:
                 raise ValueError(problem)
+            arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in stored}
             arrays = checkpointer.restore(
-                path / arrays_folder, args=ocp.args.PyTreeRestore(target, restore_args=arguments)
+                folder, args=ocp.args.PyTreeRestore(restore_args=arguments)
             )
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
         problem = str(error).splitlines()[0]
         raise ValueError(f"checkpoint {path} does not fit its config: {problem}") from error
-    return _from_arrays(arrays, state)
+    return _from_arrays(arrays, like)
 
 
 def _check_same_function(path: Path, config: Config, saved: dict[str, Any]) -> None:

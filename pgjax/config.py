@@ -72,9 +72,7 @@ class Config(Component):
     num_updates: int = option(50, low=1)
 
     def __post_init__(self) -> None:
-        factory = callable(self.optimizer) and not isinstance(self.optimizer, type)
-        if factory and not isinstance(self.optimizer, Component):
-            object.__setattr__(self, "optimizer", Custom(self.optimizer))
+        object.__setattr__(self, "optimizer", _optimizer(self.optimizer))
 
     def replace(self, **changes: Any):
         """A copy with the given fields changed; dotted paths reach into what they are made of.
@@ -89,6 +87,8 @@ class Config(Component):
         if self.env_params is None and any(path.startswith("env_params.") for path in changes):
             defaults = environments.default_params(changes.get("env", self.env))
             config = dataclasses.replace(self, env_params=defaults)
+        if "optimizer" in changes:
+            changes["optimizer"] = _optimizer(changes["optimizer"])
         return super(Config, config).replace(**changes)
 
     def build(self) -> tuple[Environment, Policy]:
@@ -124,6 +124,12 @@ class Config(Component):
         if limit is not None and dataclasses.is_dataclass(fields["env_params"]):
             fields["env_params"] = fields["env_params"].replace(max_steps_in_episode=limit)
         return cls(**fields)
+
+
+def _optimizer(given: Any) -> Any:
+    """What makes an Optax transformation from a learning rate becomes a component."""
+    factory = callable(given) and not isinstance(given, (type, Component))
+    return Custom(given) if factory else given
 
 
 _COMPONENTS = ("sampler", "estimator", "critic", "objective", "optimizer")

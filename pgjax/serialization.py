@@ -97,6 +97,11 @@ def from_dict(data: dict[str, Any]) -> Config:
         raise ValueError(f"the config is not one of this version's: {error}") from error
 
 
+def is_custom(part: dict[str, Any] | None) -> bool:
+    """Whether a part of what `to_dict` wrote holds something of the user's own."""
+    return any(_custom("", {"": part}))
+
+
 def columns(metrics: Metrics) -> dict[str, Any]:
     """The arrays of metrics by name, those in `extra` by theirs."""
     names = [field.name for field in dataclasses.fields(metrics) if field.name != "extra"]
