@@ -1,8 +1,11 @@
 """Saving and loading: arrays by Orbax, the config as JSON, a manifest that vouches for both."""
 
+import contextlib
+import errno
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import re
 import shutil
@@ -25,6 +28,8 @@ from pgjax.types import TrainState
 
 FORMAT = 2
 IN_RUN = "checkpoint"  # its name in a run folder
+_STORE_BYTES = 2**16  # of Orbax, beside the arrays
+_LONGEST_TEXT = 200  # of a message that is not ours
 _MANIFEST, _ARRAYS, _SEAL = "pgjax.json", "arrays-", "seal"
 _PACKAGES = ("pgjax", "jax", "jaxlib", "flax", "optax", "gymnax", "orbax-checkpoint")
 
@@ -230,13 +235,35 @@ def _remove_others(path: Path, arrays: str) -> None:
 
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    # The store writes twice, in files of whole blocks. Where that fails its threads go on for a
+    # while, and print what happens to them.
+    needed = 2 * sum(array.nbytes for array in arrays.values()) + _STORE_BYTES
+    if shutil.disk_usage(path.parent).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path.parent))
     try:
-        with _checkpointer() as checkpointer:
+        with _quiet(), _checkpointer() as checkpointer:
             checkpointer.save(path, arrays)
     except OSError:
         raise
     except Exception as error:  # the store's own, of many types
-        raise OSError(f"{path.parent}: the arrays cannot be written ({error})") from error
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is not None:
+            number = int(code[1])
+            raise OSError(number, os.strerror(number), str(path.parent)) from error
+        text = " ".join(str(error).split())[:_LONGEST_TEXT]
+        raise OSError(f"{path.parent}: the arrays cannot be written ({text})") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the store from logging what it raises, a hundred lines of it."""
+    logger = logging.getLogger("absl")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _restore(

@@ -3,6 +3,8 @@
 import argparse
 import contextlib
 import math
+import secrets
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -107,21 +109,29 @@ def _followed(
         print(f"pgjax: {ended}", file=sys.stderr)
     with _observers(config, options, directory) as on_block, warnings.catch_warnings():
         warnings.simplefilter("ignore", runs.EndedSchedule)  # said above, in one line
-        result = run(on_block)
+        try:
+            result = run(on_block)
+        except KeyboardInterrupt:  # while compiling
+            if not directory.exists():
+                raise
+            print(_interrupted(directory), file=sys.stderr)
+            return 128 + signal.SIGINT
     rows = reports.run_rows(result, config)
     if not result.interrupted:
         found = reports.evaluation_rows(result.state, config, seed, options.eval_episodes)
         rows = found | rows
     reports.print_rows(rows)
     if result.interrupted:
-        print(
-            f"interrupted: saved what was done; pgjax resume {directory} goes on", file=sys.stderr
-        )
+        print(_interrupted(directory), file=sys.stderr)
         return 128 + result.interrupted
     if result.bad_update is not None:
         print(f"pgjax: {runs.not_finite(result.bad_update)}", file=sys.stderr)
     stopped = result.bad_update is not None and options.nan == "stop"
     return NOT_FINITE if stopped else 0
+
+
+def _interrupted(directory: Path) -> str:
+    return f"interrupted: saved what was done; pgjax resume {directory} goes on"
 
 
 @contextmanager
@@ -266,8 +276,16 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _new_directory(kind: str, env: str, options: argparse.Namespace) -> Path:
-    name = options.name or f"{env}-{options.seed}-{datetime.now():%Y%m%d-%H%M%S}"
-    return Path(kind) / name
+    if options.name is None:
+        # With some random digits: many jobs start in the same second.
+        time = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        return Path(kind) / f"{env.replace('/', '-')}-{options.seed}-{time}"
+    if options.name in ("", ".", "..") or set(options.name) & set("/\\\0"):
+        raise ValueError(
+            f"--name must be the name of a folder in {kind}/, got {options.name!r}; --directory "
+            "takes any path"
+        )
+    return Path(kind) / options.name
 
 
 def _space(space) -> str:

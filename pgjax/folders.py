@@ -8,14 +8,13 @@ import csv
 import dataclasses
 import json
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pgjax import checkpoints, serialization, sweep_folders
+from pgjax import checkpoints, disk, serialization, sweep_folders
 from pgjax.config import Config
 from pgjax.types import Metrics, TrainState
 
@@ -86,14 +85,13 @@ def create(
       ValueError: it exists.
     """
     check_free(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        unfinished.mkdir(parents=True)
-        write_config(unfinished, config, facts)
-        Writer(unfinished).checkpoint(state, config, notes)
-        unfinished.rename(path)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        with disk.appearing(path) as unfinished:
+            write_config(unfinished, config, facts)
+            Writer(unfinished).checkpoint(state, config, notes)
+    except FileExistsError:
+        check_free(path)
+        raise
 
 
 def check_free(path: Path) -> None:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from pgjax import checkpoints, distributed, folders, memory, plots, schedules, training
+from pgjax import checkpoints, disk, distributed, folders, memory, plots, schedules, training
 from pgjax.components import check_int, check_seed, unknown
 from pgjax.config import Config, checked
 from pgjax.parallel import check_mesh, divided, local, replicated
@@ -164,9 +164,23 @@ def run(
         facts = {"seed": seed, "stop_at_return": target, "metrics_every": metrics_every}
         folders.create(Path(directory), config, facts, state, _notes(start))
         writer = folders.Writer(Path(directory), metrics_every)
-    return _run(config, arrays, start, settings, writer, directory)
+    with disk.held(Path(directory)) if writes else contextlib.nullcontext():
+        return _run(config, arrays, start, settings, writer, directory)
 
 
+def _alone(function: Callable[..., Run]) -> Callable[..., Run]:
+    """The function, while no other process goes on with the run folder that it is given first."""
+
+    @functools.wraps(function)
+    def alone(directory: str | os.PathLike, *args, **kwargs) -> Run:
+        folders.read_facts(Path(directory))
+        with disk.held(Path(directory)) if distributed.is_first() else contextlib.nullcontext():
+            return function(directory, *args, **kwargs)
+
+    return alone
+
+
+@_alone
 def resume(
     directory: str | os.PathLike,
     on_block: Callable[[Progress], Any] | None = None,
@@ -190,7 +204,8 @@ def resume(
         are stretched, so that a rate which had fallen to 0 is above it again.
 
     Raises:
-      ValueError: no run folder; nothing is left to do; as for `load`.
+      ValueError: no run folder; another process goes on with it; nothing is left to do; as for
+        `load`.
     """
     path = Path(directory)
     facts = folders.read_facts(path)

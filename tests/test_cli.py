@@ -7,11 +7,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 
 import pytest
 
 import pgjax
-from pgjax import curves, flag_names, flags, parsers, presets, startup
+from pgjax import commands, curves, flag_names, flags, parsers, presets, startup
 from pgjax.cli import main
 
 SMALL = ["--num-updates", "3", "--sampler.num-trajectories", "8", "--network.hidden-sizes", "8"]
@@ -277,6 +278,14 @@ BAD = [
     (["train", "CartPole-v1", "--metrics-every", "0"], "--metrics-every must be at least 1"),
     (["train", "CartPole-v1", "--checkpoint-seconds", "-1"], "must be at least 0, got -1"),
     (["train", "CartPole-v1", "--name", "a", "--directory", "b"], "not allowed with"),
+    (
+        ["train", "CartPole-v1", "--name", "a/../../b"],
+        "a folder in runs/, got 'a/../../b'; --direc",
+    ),
+    (
+        ["sweep", "Catch-bsuite", "--grid", "estimator.discount=1", "--name", ".."],
+        "in sweeps/, got",
+    ),
     (["resume", "nowhere"], "nowhere does not exist"),
     (["resume", "."], "is no run folder (no config.json)"),
     (["render", "nowhere"], "nowhere does not exist"),
@@ -337,6 +346,25 @@ def test_ctrl_c_saves_and_leaves_cleanly(tmp_path):
     rows = metrics.read_text().count("\n") - 1
     assert main(["evaluate", str(folder), "--eval-episodes", "2"]) == 0
     assert f"updates               {rows} of 1000000" in out
+
+
+def test_ctrl_c_while_compiling_names_the_folder(tmp_path, capsys, monkeypatch):
+    def compile_long(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pgjax.runs._compiled", compile_long)
+    folder = tmp_path / "run"
+    assert run(capsys, "train", "Catch-bsuite", *SMALL, "--directory", str(folder))[0] == 130
+    monkeypatch.undo()
+    code, _, err = run(capsys, "resume", str(folder), "--eval-episodes", "2")
+    assert (code, err) == (0, "")
+
+
+def test_names_of_runs_of_one_second_differ(monkeypatch):
+    options = types.SimpleNamespace(name=None, seed=0)
+    names = {commands._new_directory("runs", "a/b", options) for _ in range(100)}
+    assert len(names) == 100
+    assert {name.parent.name for name in names} == {"runs"}
 
 
 def test_import_is_light():

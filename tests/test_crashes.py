@@ -106,7 +106,7 @@ def test_processes_killed_at_random_lose_nothing_but_the_last_updates(tmp_path):
     assert "6 of 6 kills survived" in found.stdout
 
 
-def test_a_full_disk_is_said_and_the_checkpoint_before_is_intact(tmp_path, states):
+def test_a_full_disk_is_said_and_the_checkpoint_before_is_intact(tmp_path, states, capfd):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -122,8 +122,12 @@ def test_a_full_disk_is_said_and_the_checkpoint_before_is_intact(tmp_path, state
         with pytest.raises(OSError, match=r"[Nn]o space|cannot be written"):
             pgjax.save(path, states[1], CONFIG)
         assert int(pgjax.load(path)[0].num_updates) == 0
-        with pytest.raises(OSError, match=r"[Nn]o space|cannot be written"):
-            pgjax.run(CONFIG, 0, disk / "run")
+        for left in (0, 8, 32, 64):  # KiB
+            os.truncate(disk / "full", free - 1024 * left)
+            with pytest.raises(OSError, match=f"No space left on device: '{disk}/run'$"):
+                pgjax.run(CONFIG, 0, disk / "run")
+            assert sorted(p.name for p in disk.iterdir()) == ["checkpoint", "full"]
+        assert capfd.readouterr().err == ""
         (disk / "full").unlink()
         pgjax.save(path, states[1], CONFIG)
         assert int(pgjax.load(path)[0].num_updates) == 1

@@ -128,6 +128,20 @@ def test_a_longer_run_goes_on_where_the_shorter_one_ended(tmp_path):
     assert record.config["num_updates"] == 9
 
 
+def test_one_process_at_a_time_goes_on_with_a_run(tmp_path):
+    config, refused = CASES["reinforce"], []
+
+    def resume_too(progress):
+        with pytest.raises(ValueError, match=f"in use by process {os.getpid()} on ") as error:
+            pgjax.resume(tmp_path / "run")
+        refused.append(str(error.value))
+
+    pgjax.run(config, 0, tmp_path / "run", resume_too)
+    pgjax.resume(tmp_path / "run", resume_too, num_updates=7)
+    assert len(refused) >= 2
+    assert not list((tmp_path / "run").glob(".*"))
+
+
 def test_objects_of_the_users_own_are_given_again(tmp_path):
     config = CASES["reinforce"].replace(optimizer=optax.rmsprop)
     pgjax.run(config, 0, tmp_path / "run", _interrupt_after(1))
