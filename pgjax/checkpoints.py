@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import jax
 import numpy as np
 
-from pgjax import serialization, training
+from pgjax import schema, serialization, training
 from pgjax.config import Config, checked
 from pgjax.critics import Critic
 from pgjax.estimators import GAE
@@ -26,11 +26,21 @@ from pgjax.objectives import ScoreFunction
 from pgjax.optimizers import SGD
 from pgjax.types import TrainState
 
-FORMAT = 2
+FORMAT = 3
 IN_RUN = "checkpoint"  # its name in a run folder
 _STORE_BYTES = 2**16  # of Orbax, beside the arrays
 _LONGEST_TEXT = 200  # of a message that is not ours
 _MANIFEST, _ARRAYS, _SEAL = "pgjax.json", "arrays-", "seal"
+_SCHEMA = {
+    "format": int,
+    "versions": dict[str, str],
+    "key_impl": str,
+    "config": dict,
+    "notes": dict,
+    "arrays": re.compile(f"{_ARRAYS}[0-9a-f]{{32}}"),
+    "sha256": dict[str, schema.HEX],
+    _SEAL: schema.HEX,
+}
 _PACKAGES = ("pgjax", "jax", "jaxlib", "flax", "optax", "gymnax", "orbax-checkpoint")
 
 
@@ -67,8 +77,8 @@ def save(
             "format": FORMAT,
             "versions": versions(),
             "key_impl": str(jax.random.key_impl(state.key)),
-            "config": serialization.to_dict(config),
-            "notes": notes or {},
+            "config": schema.printable(serialization.to_dict(config)),
+            "notes": schema.printable(notes or {}),
             "arrays": arrays,
             "sha256": _digests(path / arrays),
         }
@@ -129,10 +139,11 @@ def _whole(path: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
     path = _find(Path(path))
     manifest = _read_manifest(path)
     arrays = manifest["arrays"]
-    found = _digests(path / arrays)
-    for name, digest in manifest["sha256"].items():
-        if found.get(name) != digest:
+    found, expected = _digests(path / arrays), manifest["sha256"]
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
             problem = "is damaged" if name in found else "is missing"
+            problem = problem if name in expected else "does not belong there"
             raise ValueError(f"checkpoint {path}: {arrays}/{name} {problem}")
     return path, manifest
 
@@ -154,6 +165,11 @@ def _like(config: Config, manifest: dict[str, Any]) -> TrainState:
 def notes(path: str | os.PathLike) -> dict[str, Any]:
     """The notes that were saved with a checkpoint; as for `load`."""
     return _read_manifest(_find(Path(path)))["notes"]
+
+
+def saved_config(path: str | os.PathLike) -> dict[str, Any]:
+    """The config that was saved with a checkpoint, as JSON types; as for `load`."""
+    return _read_manifest(_find(Path(path)))["config"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -189,25 +205,32 @@ def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
 
 def _find(path: Path) -> Path:
     for candidate in (path, path / IN_RUN):
-        if (candidate / _MANIFEST).is_file():
+        if os.path.lexists(candidate / _MANIFEST):
             return candidate.absolute()
     what = "does not exist" if not path.exists() else f"holds no checkpoint ({_MANIFEST})"
     raise ValueError(f"{path} {what}")
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads((path / _MANIFEST).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"checkpoint {path}: {_MANIFEST} cannot be read ({error})") from error
-    given = manifest.get("format") if isinstance(manifest, dict) else None
+    manifest = schema.read(path / _MANIFEST)
+    given = manifest.get("format")
     if given != FORMAT:
         raise ValueError(
-            f"checkpoint {path} has format {given!r}; this version of pgjax reads format {FORMAT}"
+            f"checkpoint {path} has format {given!r}; this version of pgjax reads format {FORMAT}: "
+            f"load it with the version that wrote it ({_writer(manifest)}), or train anew"
         )
+    schema.check(path / _MANIFEST, manifest, _SCHEMA)
+    if not manifest["sha256"]:
+        raise ValueError(f"{path / _MANIFEST} cannot be read (field sha256 names no file)")
     if manifest != sealed(manifest):
         raise ValueError(f"checkpoint {path}: {_MANIFEST} is damaged or was edited")
     return manifest
+
+
+def _writer(manifest: dict[str, Any]) -> str:
+    versions = manifest.get("versions")
+    version = versions.get("pgjax") if isinstance(versions, dict) else None
+    return f"pgjax {version}" if isinstance(version, str) else "it does not say which"
 
 
 def sealed(contents: dict[str, Any]) -> dict[str, Any]:
@@ -347,6 +370,6 @@ def _from_arrays(arrays: dict[str, Any], like: TrainState) -> TrainState:
 def _digests(folder: Path) -> dict[str, str]:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {
-        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in files
     }

@@ -4,7 +4,7 @@ import os
 import sys
 
 import pgjax
-from pgjax import flag_names, parsers, startup
+from pgjax import flag_names, parsers, schema, startup
 from pgjax.names import unknown
 
 
@@ -42,7 +42,7 @@ def _check_words(command: str, *arguments: str) -> None:
     if command not in startup.COMMANDS:
         raise ValueError(unknown(f"command {command!r}", command, startup.COMMANDS))
     options = startup.flags_of(parsers.of_command(command))
-    if command in parsers.CONFIGURED:
+    if command in (*parsers.CONFIGURED, "resume"):
         options += flag_names.config_flags()
     flag_names.check(command, arguments, options)
 
@@ -77,7 +77,8 @@ def _run(command: str, *arguments: str) -> int:
 def _fail(message: str, code: int) -> int:
     from pgjax import distributed
 
-    print(f"pgjax: {message}", file=sys.stderr, flush=True)
+    # What a file or an object says of itself must not steer the terminal.
+    print(f"pgjax: {schema.printable(message)}", file=sys.stderr, flush=True)
     distributed.leave(code)
     return code
 

@@ -71,24 +71,27 @@ def train(arguments: list[str]) -> int:
 
 def resume(arguments: list[str]) -> int:
     """Goes on with a run from its latest checkpoint."""
-    options = parsers.resume().parse(arguments)
-    _check_options(options)
+    options, change = flags.read_changes(arguments, parsers.resume())
+    if options.metrics_every is not None:
+        check_int("--metrics-every", options.metrics_every, 1)
     facts = folders.read_facts(options.run)
-    options.metrics_every = facts["metrics_every"]  # of the events, too
+    options.metrics_every = options.metrics_every or facts["metrics_every"]  # of the events, too
+    _check_options(options)
     state, config = checkpoints.load(options.run)
-    made = int(state.num_updates)
+    config, made = change(config), int(state.num_updates)
     mesh = startup.mesh(options, config.sampler)
-    if options.num_updates is not None:
-        config = config.replace(num_updates=options.num_updates)
 
     def run(on_block):
         return runs.resume(
             options.run,
             on_block,
             mesh,
-            num_updates=options.num_updates,
+            config=config,
+            stop_at_return=options.stop_at_return,
+            metrics_every=options.metrics_every,
             checkpoint_seconds=options.checkpoint_seconds,
             nan=options.nan,
+            discard_metrics=options.discard_metrics,
         )
 
     if distributed.is_first() and made < config.num_updates:

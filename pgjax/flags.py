@@ -46,6 +46,27 @@ def read(arguments: list[str], parser: Parser) -> tuple[argparse.Namespace, Call
     return argparse.Namespace(**options), make_config
 
 
+def read_changes(
+    arguments: list[str], parser: Parser
+) -> tuple[argparse.Namespace, Callable[[Config], Config]]:
+    """The parser's own options, and a function that sets what flags say of a given config.
+
+    Raises:
+      ValueError: as for `read`.
+    """
+    arguments, env_params = _take_env_params(arguments)
+    add_settings(parser)
+    options = vars(parser.parse(arguments))
+    changes = {name.strip("/"): options.pop(name) for name in list(options) if "/" in name}
+
+    def change(config: Config) -> Config:
+        given = _env_params(config.env, env_params) if env_params else None
+        params = {f"env_params.{name}": getattr(given, name) for name in env_params}
+        return config.replace(**changes, **params)
+
+    return argparse.Namespace(**options), change
+
+
 def grid(texts: list[str], config: Config) -> dict[str, list[Any]]:
     """Settings and their values: `["optimizer.learning_rate=1e-3,1e-2", "estimator=GAE"]`.
 
@@ -129,6 +150,12 @@ def add_flags(parser: Parser) -> None:
             parser.add_argument(
                 f"--{field}", dest=f"/{field}", metavar="NAME", help=text, default=argparse.SUPPRESS
             )
+    add_settings(parser)
+
+
+def add_settings(parser: Parser) -> None:
+    """Adds a flag for every path of a config, without those that choose a component."""
+    default = Config(env="")
     seen = set()
     for path, hint, value, metadata, text in _leaves(default):
         if path not in seen:

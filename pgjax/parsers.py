@@ -32,10 +32,24 @@ def resume() -> Parser:
     """Of `pgjax resume`."""
     parser = startup.parser_for("resume")
     _add_run(parser, "a run folder")
-    parser.add_argument(
-        "--num-updates", type=integer, metavar="N", help="in all (default: as the run was to have)"
+    parser.epilog = (
+        "Flags of the config's numbers, --num-updates among them, change the run from here on; "
+        "config.json keeps what changed, and when. Without them all is as the run has it, whatever "
+        "the defaults above."
     )
+    _add_target(parser, None, "; inf: none (default: as the run has it)")
     _add_loop_options(parser)
+    parser.add_argument(
+        "--metrics-every",
+        type=integer,
+        metavar="N",
+        help="write every N-th update's metrics (default: as the run has it)",
+    )
+    parser.add_argument(
+        "--discard-metrics",
+        action="store_true",
+        help="set a damaged metrics.csv aside and begin another",
+    )
     _add_eval_episodes(parser)
     startup.add_options(parser)
     return parser
@@ -152,6 +166,8 @@ def everything() -> argparse.ArgumentParser:
         parser = of_command(name)
         if name in CONFIGURED:
             flags.add_flags(parser)
+        if name == "resume":
+            flags.add_settings(parser)
         for action in parser._actions:
             if action.dest == "env":
                 action.choices = environments.ids()
@@ -175,13 +191,13 @@ def _add_folder(parser: Parser, kind: str) -> None:
     group.add_argument("--name", help=f"the folder is {kind}/NAME")
 
 
-def _add_target(parser: Parser) -> None:
+def _add_target(parser: Parser, default: float | None = math.inf, text: str = "") -> None:
     parser.add_argument(
         "--stop-at-return",
         type=float,
-        default=math.inf,
+        default=default,
         metavar="R",
-        help="end when the mean return of an update's episodes reaches it",
+        help="end when the mean return of an update's episodes reaches it" + text,
     )
 
 

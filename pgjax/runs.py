@@ -149,6 +149,7 @@ def run(
     """
     seed = check_seed("seed", seed)
     check_int("metrics_every", metrics_every, 1)
+    training.check_target(stop_at_return)
     settings = _Settings(on_block, mesh, stop_at_return, checkpoint_seconds, nan)
     arrays = _checked(config, settings)
     writes = directory is not None and distributed.is_first()
@@ -160,10 +161,8 @@ def run(
     start = Progress(0, 0, None, None, time.perf_counter() - started, 0.0, state)
     writer = None
     if writes:
-        target = None if math.isinf(stop_at_return) else stop_at_return
-        facts = {"seed": seed, "stop_at_return": target, "metrics_every": metrics_every}
-        folders.create(Path(directory), config, facts, state, _notes(start))
-        writer = folders.Writer(Path(directory), metrics_every)
+        facts = {"seed": seed, **_facts(stop_at_return, metrics_every)}
+        writer = folders.create(Path(directory), config, facts, state, _notes(start))
     with disk.held(Path(directory)) if writes else contextlib.nullcontext():
         return _run(config, arrays, start, settings, writer, directory)
 
@@ -188,8 +187,11 @@ def resume(
     *,
     config: Config | None = None,
     num_updates: int | None = None,
+    stop_at_return: float | None = None,
+    metrics_every: int | None = None,
     checkpoint_seconds: float = 60.0,
     nan: str = "stop",
+    discard_metrics: bool = False,
 ) -> Run:
     """Goes on with a run from its latest checkpoint, to the same bits as without interruption.
 
@@ -199,35 +201,51 @@ def resume(
     Args:
       directory: a run folder, from `run`.
       on_block, mesh, checkpoint_seconds, nan: as for `run`.
-      config: as for `load`, where the run's holds objects of the user's own.
+      config: to go on with: the run's own, where that holds objects of the user's own (see `load`),
+        or one with other numbers. config.json then holds the new one, and in its history from which
+        update on what has changed.
       num_updates: in all, in place of the config's; schedules whose lengths are a `Share` of it
         are stretched, so that a rate which had fallen to 0 is above it again.
+      stop_at_return, metrics_every: in place of the run's.
+      discard_metrics: sets metrics.csv aside and begins another, where that file is damaged.
 
     Raises:
-      ValueError: no run folder; another process goes on with it; nothing is left to do; as for
-        `load`.
+      ValueError: no run folder; another process goes on with it; nothing is left to do; another
+        environment, or a network that makes another function of the same parameters; metrics.csv is
+        not what the checkpoint vouches for; as for `load`.
     """
     path = Path(directory)
-    facts = folders.read_facts(path)
+    notes, old = folders.read_notes(path), checkpoints.saved_config(path)
     state, config = checkpoints.load(path, config)
     if num_updates is not None:
         config = config.replace(num_updates=num_updates)
-    made = int(state.num_updates)
-    settings = _Settings(on_block, mesh, facts["stop_at_return"], checkpoint_seconds, nan)
+    facts = _changed(notes["facts"], stop_at_return, metrics_every)
+    settings = _Settings(on_block, mesh, _target(facts), checkpoint_seconds, nan)
     arrays = _checked(config, settings)
+    made = int(state.num_updates)
     if made >= config.num_updates:
         raise ValueError(
             f"{path} has made its {made} updates; to go on, give num_updates above {made}"
         )
     _warn_of_ended(config)
-    start = Progress(made, _state=state, metrics=None, seconds=None, **checkpoints.notes(path))
+    changes = folders.changes(old, config, notes["facts"], facts)
+    _check_changes(path, changes)
+    if discard_metrics:
+        changes["metrics.csv"] = ["set aside", "begun anew"]
+    if changes:
+        entry = {"from_update": made, "changed": changes}
+        facts = {**facts, "history": [*facts["history"], entry]}
+    times = {name: notes[name] for name in ("env_steps", "compile_seconds", "run_seconds")}
+    start = Progress(made, _state=state, metrics=None, seconds=None, **times)
     writer = None
+    distributed.agreed(0)  # all have read before the first writes
     if distributed.is_first():
-        writer = folders.Writer(path, facts["metrics_every"])
-        writer.keep(made)
-        if num_updates is not None:
-            target = None if math.isinf(facts["stop_at_return"]) else facts["stop_at_return"]
-            folders.write_config(path, config, {**facts, "stop_at_return": target})
+        writer = folders.Writer(path, facts)
+        writer.go_on(notes, discard_metrics)
+        if changes:
+            writer.checkpoint(state, config, times)
+        # What a kill left between those two is made good, too.
+        folders.write_config(path, config, facts)
     return _run(config, arrays, start, settings, writer, path)
 
 
@@ -239,6 +257,36 @@ def _warn_of_ended(config: Config) -> None:
     text = schedules.ended_text(config)
     if text:
         warnings.warn(text, EndedSchedule, stacklevel=3)
+
+
+def _facts(stop_at_return: float, metrics_every: int) -> dict[str, Any]:
+    """As JSON types."""
+    target = None if math.isinf(stop_at_return) else float(stop_at_return)
+    return {"stop_at_return": target, "metrics_every": int(metrics_every)}
+
+
+def _target(facts: dict[str, Any]) -> float:
+    return math.inf if facts["stop_at_return"] is None else facts["stop_at_return"]
+
+
+def _changed(
+    facts: dict[str, Any], stop_at_return: float | None, metrics_every: int | None
+) -> dict[str, Any]:
+    """A run's facts with those in their place that are given."""
+    target = _target(facts) if stop_at_return is None else stop_at_return
+    every = facts["metrics_every"] if metrics_every is None else metrics_every
+    training.check_target(target)
+    check_int("metrics_every", every, 1)
+    return {**facts, **_facts(target, every)}
+
+
+def _check_changes(path: Path, changes: dict[str, list]) -> None:
+    for name, (old, new) in changes.items():
+        if name == "env" or name.startswith("env."):
+            raise ValueError(
+                f"{path}: the environment of a run cannot change, from {old!r} to {new!r}; start a "
+                "new run"
+            )
 
 
 def _checked(config: Config, settings: _Settings) -> Config:

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import flax.linen as nn
@@ -142,6 +143,19 @@ def largest_array_file(path):
     return max(files, key=lambda p: p.stat().st_size)
 
 
+def replaced(file, make):
+    file.unlink()
+    make(file)
+
+
+def fifo(file):
+    os.mkfifo(file)
+
+
+def zeros(file):
+    file.symlink_to("/dev/zero")
+
+
 def truncate(path):
     file = largest_array_file(path)
     file.write_bytes(file.read_bytes()[:-7])
@@ -158,8 +172,24 @@ DAMAGE = [
     (lambda p: shutil.rmtree(p), "does not exist"),
     (lambda p: (p / "pgjax.json").unlink(), "holds no checkpoint"),
     (lambda p: (p / "pgjax.json").write_text("{"), "pgjax.json cannot be read"),
-    (lambda p: (p / "pgjax.json").write_text("[]"), "has format None"),
-    (lambda p: edit_manifest(p, format=99), "has format 99; this version of pgjax reads format 2"),
+    (lambda p: (p / "pgjax.json").write_text("[]"), "must be an object, got \\[\\]"),
+    (lambda p: (p / "pgjax.json").write_text("{}"), "has format None"),
+    (lambda p: (p / "pgjax.json").write_text("[" * 10**5), "pgjax.json cannot be read"),
+    (lambda p: edit_manifest(p, sha256={}), "field sha256 names no file"),
+    (lambda p: edit_manifest(p, sha256={"d/0": ""}), r"field sha256.d/0 must be like \[0-9a-f\]"),
+    (lambda p: edit_manifest(p, sha256=None), "field sha256 must be an object, got None"),
+    (lambda p: edit_manifest(p, sha256={"a": "0" * 64}), "does not belong there"),
+    (lambda p: edit_manifest(p, arrays="../elsewhere"), "field arrays must be like arrays-"),
+    (lambda p: edit_manifest(p, notes=[]), "field notes must be"),
+    (lambda p: edit_manifest(p, spare=1), "field spare is unknown"),
+    (lambda p: edit_manifest(p, versions={"jax": "\x1b[31m"}), "holds control characters"),
+    (lambda p: replaced(p / "pgjax.json", fifo), "pgjax.json cannot be read .*not a regular file"),
+    (lambda p: replaced(p / "pgjax.json", zeros), "pgjax.json cannot be read .*not a regular file"),
+    (lambda p: replaced(largest_array_file(p), zeros), "is missing"),
+    (
+        lambda p: edit_manifest(p, format=99),
+        "has format 99; this version of pgjax reads format 3: load it with",
+    ),
     (edit_learning_rate, "pgjax.json is damaged or was edited"),
     (lambda p: largest_array_file(p).unlink(), "is missing"),
     (truncate, "is damaged"),

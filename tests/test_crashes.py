@@ -165,6 +165,10 @@ def test_a_run_folder_runs_no_code(tmp_path, states):
     for folder in (path, *path.glob("arrays-*")):
         for name in ("state.pkl", "treedef", "a.npy", "sitecustomize.py"):
             (folder / name).write_bytes(bomb)
+    with pytest.raises(ValueError, match=r"arrays-.*/a.npy does not belong there"):
+        pgjax.load(path)
+    for stray in ("state.pkl", "treedef", "a.npy", "sitecustomize.py"):
+        next(path.glob("arrays-*")).joinpath(stray).unlink()
     pgjax.load(path)
     target = max((f for f in path.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
     target.write_bytes(bomb)

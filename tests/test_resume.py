@@ -1,5 +1,6 @@
 """A run that was interrupted and taken up again is the run that was not: every bit."""
 
+import json
 import os
 import signal
 import subprocess
@@ -184,7 +185,8 @@ def test_a_folder_that_cannot_be_resumed_is_named(tmp_path, what):
     if what == "config":
         (path / "config.json").write_text("{")
     if what == "checkpoint":
-        (path / "config.json").write_text('{"config": {}, "seed": 0, "stop_at_return": null}')
+        pgjax.run(CASES["reinforce"].replace(num_updates=1), 0, path / "whole")
+        (path / "whole" / "config.json").rename(path / "config.json")
     message = {
         "nowhere": "does not exist",
         "empty": r"is no run folder \(no config.json\)",
@@ -205,3 +207,67 @@ def test_resuming_on_two_devices_gives_the_same_but_for_the_order_of_sums(tmp_pa
         whole.state.params,
         parts.state.params,
     )
+
+
+def history(path):
+    return json.loads((path / "config.json").read_text())["history"]
+
+
+def test_what_changes_with_a_resumption_is_written_down(tmp_path):
+    run, config = tmp_path / "run", CASES["reinforce"]
+    pgjax.run(config, 1, run, lambda now: False)
+    slower = config.replace(**{"optimizer.learning_rate": 1e-4})
+    pgjax.resume(run, lambda now: False, config=slower, num_updates=6, metrics_every=2)
+    first = {
+        "optimizer.learning_rate": [0.01, 1e-4],
+        "num_updates": [5, 6],
+        "metrics_every": [1, 2],
+    }
+    assert history(run) == [{"from_update": 1, "changed": first}]
+    pgjax.resume(run, lambda now: False)
+    assert len(history(run)) == 1
+    state, found = pgjax.load(run)
+    assert found == slower.replace(num_updates=6)
+    record = folders.read(run)
+    assert record.config["optimizer"]["learning_rate"] == 1e-4
+    assert record.config == checkpoints.saved_config(run)
+    flags = ["--optimizer.learning-rate", "0.5", "--stop-at-return", "3", "--num-updates", "8"]
+    assert main(["resume", str(run), *flags, "--metrics-every", "1", "--eval-episodes", "2"]) == 0
+    assert history(run)[1]["changed"] == {
+        "optimizer.learning_rate": [1e-4, 0.5],
+        "num_updates": [6, 8],
+        "stop_at_return": [None, 3.0],
+        "metrics_every": [2, 1],
+    }
+    # The same as by hand, from the state where it was changed.
+    while state.num_updates < 8:
+        state, _ = pgjax.update(state, found.replace(**{"optimizer.learning_rate": 0.5}))
+    assert int(pgjax.load(run)[0].num_updates) == 8
+
+
+def test_a_resumption_killed_before_config_json_is_written_makes_it_good(tmp_path, monkeypatch):
+    run, config = tmp_path / "run", CASES["reinforce"]
+    pgjax.run(config, 1, run, lambda now: False)
+    before = (run / "config.json").read_text()
+    slower = config.replace(**{"optimizer.learning_rate": 1e-4})
+    pgjax.resume(run, lambda now: False, config=slower)
+    (run / "config.json").write_text(before)
+    pgjax.resume(run, lambda now: False)
+    assert history(run)[0]["changed"] == {"optimizer.learning_rate": [0.01, 1e-4]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"env": "CartPole-v1"}, "env|params"),
+        ({"env": "BernoulliBandit-misc"}, "env|params"),
+        ({"network.activation": "relu"}, r"network.activation is 'relu', 'tanh' was saved"),
+    ],
+)
+def test_what_may_not_change_is_refused_and_nothing_is_written(tmp_path, changes, message):
+    run, config = tmp_path / "run", CASES["reinforce"]
+    pgjax.run(config, 1, run, lambda now: False)
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    with pytest.raises(ValueError, match=message):
+        pgjax.resume(run, config=config.replace(**changes))
+    assert before == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
