@@ -221,3 +221,11 @@ def _integer_meant(value: Any) -> str:
         return ""
     meant = isinstance(value, (float, str, np.floating)) and number.is_integer()
     return f"; write {int(number)}" if meant else ""
+
+
+def number_meant(value: Any) -> str:
+    """What to write for "500", to be added to an error's message; or nothing."""
+    try:
+        return f"; write {float(value):g}" if isinstance(value, str) else ""
+    except ValueError:
+        return ""

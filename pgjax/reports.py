@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pgjax import checkpoints, evaluation, plots, runs
+from pgjax import checkpoints, evaluation, plots, runs, schema
 from pgjax.config import Config
 from pgjax.curves import interquartile_mean, interval
 from pgjax.names import shortened
@@ -127,7 +127,7 @@ def print_table(header: list[str], rows: list[list[Any]]) -> None:
 
 def print_rows(rows: dict[str, str]) -> None:
     """Names in one column, values in another; a name that is too long has a line of its own."""
-    for name, text in rows.items():
+    for name, text in schema.printable(rows).items():
         if len(name) > _NAME_WIDTH - 2:
             for line in textwrap.wrap(name, _WIDTH - 2):
                 print(f"  {line}")

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from pgjax import gradients, schedules, values
 from pgjax.batching import any_in_batch
+from pgjax.components import number_meant
 from pgjax.config import Config, check_key, checked, initial_variables
 from pgjax.improvement import improve
 from pgjax.parallel import check_mesh, divided
@@ -301,7 +302,8 @@ def check_target(stop_at_return: float) -> None:
     """Raises unless a return can be compared with `stop_at_return`; infinite: none reaches it."""
     kind = np.asarray(stop_at_return)
     if kind.ndim or kind.dtype.kind not in "iuf":
-        raise TypeError(f"stop_at_return must be a number, got {stop_at_return!r}")
+        hint = number_meant(stop_at_return)
+        raise TypeError(f"stop_at_return must be a number, got {stop_at_return!r}{hint}")
     if np.isnan(kind):
         raise ValueError(
             "stop_at_return must be a return to reach, got nan, which none does; to go on to the "

@@ -226,8 +226,7 @@ def test_what_changes_with_a_resumption_is_written_down(tmp_path):
     assert history(run) == [{"from_update": 1, "changed": first}]
     pgjax.resume(run, lambda now: False)
     assert len(history(run)) == 1
-    state, found = pgjax.load(run)
-    assert found == slower.replace(num_updates=6)
+    assert pgjax.load(run)[1] == slower.replace(num_updates=6)
     record = folders.read(run)
     assert record.config["optimizer"]["learning_rate"] == 1e-4
     assert record.config == checkpoints.saved_config(run)
@@ -239,9 +238,6 @@ def test_what_changes_with_a_resumption_is_written_down(tmp_path):
         "stop_at_return": [None, 3.0],
         "metrics_every": [2, 1],
     }
-    # The same as by hand, from the state where it was changed.
-    while state.num_updates < 8:
-        state, _ = pgjax.update(state, found.replace(**{"optimizer.learning_rate": 0.5}))
     assert int(pgjax.load(run)[0].num_updates) == 8
 
 

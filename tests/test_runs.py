@@ -202,3 +202,8 @@ def test_env_steps_go_on_past_the_device_counter(tmp_path):
     wrapped = metrics.replace(env_steps=metrics.env_steps + np.uint32(before % 2**32))
     found = pgjax.runs._on_host(wrapped, 7, before)
     np.testing.assert_array_equal(found.env_steps, before + np.asarray(metrics.env_steps, np.int64))
+
+
+def test_a_target_meant_as_a_number_is_written_out():
+    with pytest.raises(TypeError, match=r"stop_at_return must be a number, got '500'; write 500$"):
+        pgjax.run(CONFIG, stop_at_return="500")
