@@ -22,6 +22,9 @@ falling() {
 memory() { echo "network=pgjax.Recurrent(pgjax.MLP(($1,)),$1)"; }
 
 rate=optimizer.learning_rate
+# What was tuned is a bound of 0.5 on the gradient of a sum over the 128 rows of a segment; segments'
+# objectives are means over their steps since.
+bound=optimizer.max_gradient_norm=None,0.00390625
 normalized="normalize_observations=True"
 continuous="$normalized distribution=normal"
 
@@ -50,7 +53,7 @@ tune MountainCar-v0 ppo --set $normalized sampler.length=128 \
   --grid "$rate=$(falling 2e-3 120),$(falling 5e-3 120)" estimator.gae_lambda=0.95,0.98,1.0
 
 for env in Acrobot-v1 MountainCar-v0; do
-  tune $env preset --num-seeds 6 --set optimizer.max_gradient_norm=0.5 sampler.num_envs=64 \
+  tune $env preset --num-seeds 6 --set optimizer.max_gradient_norm=0.00390625 sampler.num_envs=64 \
     num_updates=120 --grid "$rate=$(falling 5e-3 120),$(falling 1e-2 120),$(falling 2e-2 120)"
 done
 
@@ -61,7 +64,7 @@ tune MountainCarContinuous-v0 ppo --set $continuous sampler.length=128 num_updat
 minatar="objective.entropy_coefficient=0.01 objective.minibatches=8 critic.minibatches=8"
 tune Breakout-MinAtar ppo --set $minatar sampler.length=128 num_updates=244 \
   "network=pgjax.MLP((64,64),'relu')" --num-seeds 2 \
-  --grid $rate=1e-3,5e-3 optimizer.max_gradient_norm=None,0.5 critic.learning_rate=1e-3,5e-3
+  --grid $rate=1e-3,5e-3 $bound critic.learning_rate=1e-3,5e-3
 
 # Where 0.95 was slow to learn: first whether it is the rate, the entropy or the observations' scale,
 # then λ.

@@ -45,7 +45,7 @@ def prepared(state: TrainState, trajectories: Trajectories, config: Config) -> T
     valid, discount = trajectories.valid, config.estimator.discount
     lost = 1.0 - discount * mean_over(1.0 - trajectories.terminated, valid)
     # Without discount and before any end, what is to come is as much as what was seen.
-    lost = jnp.maximum(lost, 1.0 / valid.shape[0])
+    lost = jnp.where(lost > 0.0, lost, 1.0 / valid.shape[0])
     constant = mean_over(trajectories.reward, valid) / lost
     rows, m = valid.shape
     _, targets = _targets(trajectories, Values(jnp.full((rows + 1, m), constant)), config)

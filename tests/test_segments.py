@@ -140,3 +140,37 @@ def test_env_params_reach_the_streams():
     state = pgjax.init(jax.random.key(0), config)
     tau = pgjax.sample_trajectories(jax.random.key(1), state, config)
     np.testing.assert_array_equal(tau.valid[:, 0], [True, True, False] * 2)
+
+
+def objective_of(length, **changes):
+    """Metrics of one batch of 2048 rows from segments of a length."""
+    random = np.random.default_rng(3)
+    transition = random.dirichlet(np.ones(3), (3, 2))
+    mdp = pgjax.FiniteMDP(transition, random.normal(size=(3, 2)), [0.5, 0.3, 0.2], horizon=300)
+    config = pgjax.Config(
+        mdp,
+        network=pgjax.MLP(()),
+        sampler=pgjax.Segments(2048 // length, length),
+        estimator=pgjax.GAE(gae_lambda=0.5, standardize=True),
+    ).replace(**changes)
+    state = pgjax.init(jax.random.key(0), config)
+    return pgjax.policy_gradient(jax.random.key(1), state, config)[1]
+
+
+def test_the_norm_of_a_gradient_does_not_grow_with_the_segments_length():
+    norms = [float(objective_of(length).gradient_norm) for length in (16, 64, 256)]
+    assert max(norms) < 1.5 * min(norms)
+
+
+def test_the_objective_is_the_mean_over_valid_steps():
+    # Standardised weights have mean 0, so that the entropy is left.
+    objective = pgjax.ClippedRatio(entropy_coefficient=1.0)
+    for length in (16, 128):
+        metrics = objective_of(length, objective=objective)
+        assert float(metrics.objective) == pytest.approx(float(metrics.entropy), abs=1e-5)
+
+
+def test_a_minibatch_has_the_scale_of_the_whole():
+    valid = jnp.ones((4, 3), bool).at[0, 0].set(False)
+    assert int(pgjax.Segments(3, 16).divisor(valid, 0.25)) == 11
+    assert pgjax.Episodes(3).divisor(valid, 0.25) == 0.75

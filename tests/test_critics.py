@@ -1,0 +1,88 @@
+"""What a critic makes of the scale and the offset of rewards."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pgjax
+from pgjax import values
+from pgjax.config import checked
+
+# Rewards of the worse arm, and by how much the other one is better.
+_OFFSETS = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 10.0, -10.0])
+_SCALES = np.array([1e-9, 1e-6, 1.0, 1e6, 1e9, 1.0, 1.0])
+
+
+def bandit(horizon=10):
+    return pgjax.FiniteMDP([[[1.0], [1.0]]], [[0.0, 1.0]], [1.0], horizon=horizon)
+
+
+@pytest.mark.parametrize("algorithm", [pgjax.ppo, pgjax.actor_critic])
+def test_a_bandit_is_learned_at_every_scale_and_offset_of_rewards(algorithm):
+    config = algorithm(bandit(), network=pgjax.MLP((16,)), num_updates=60).replace(
+        **{"sampler.num_envs": 32, "sampler.length": 32}
+    )
+    params = config.env.default_params
+    rewards = jnp.asarray(np.stack([_OFFSETS, _OFFSETS + _SCALES], -1)[:, None])
+    keys = jax.random.split(jax.random.key(0), 3)
+
+    def trained(reward, key):
+        return pgjax.train(key, config.replace(env_params=params.replace(reward=reward))).state
+
+    states = jax.jit(jax.vmap(jax.vmap(trained, (None, 0)), (0, None)))(rewards, keys)
+    policy = config.build()[1]
+
+    def probability(variables):
+        return policy.apply(variables, jnp.ones(1)).probabilities()[1]
+
+    good = jax.vmap(jax.vmap(probability))(states.policy_variables)
+    assert np.all(good >= 0.95), np.round(good, 3)
+
+
+def prepared(estimator, rewards, terminated, td_lambda=0.95):
+    """The critic, and what it says of trajectories, [T, m], before it has learned anything."""
+    sampler = pgjax.Episodes(rewards.shape[1]) if estimator.needs_whole_episodes else None
+    config = pgjax.Config(bandit(), estimator=estimator, sampler=sampler or pgjax.Segments(3, 4))
+    config = checked(config.replace(**{"critic.td_lambda": td_lambda}))
+    state = pgjax.init(jax.random.key(0), config)
+    trajectories = pgjax.sample_trajectories(jax.random.key(1), state, config)
+    rows = len(rewards)
+    trajectories = jax.tree.map(lambda x: x[:rows], trajectories.replace(final_obs=None)).replace(
+        reward=rewards,
+        terminated=terminated,
+        truncated=jnp.zeros_like(terminated),
+        valid=jnp.ones_like(terminated),
+        final_obs=trajectories.final_obs,
+    )
+    state = values.prepared(state, trajectories, config)
+    return state.critic, values.evaluate(state, trajectories, config).state
+
+
+def test_a_constant_reward_has_its_value_before_anything_was_learned():
+    critic, value = prepared(
+        pgjax.GAE(discount=0.9), jnp.full((4, 3), 5.0), jnp.zeros((4, 3), bool)
+    )
+    assert float(critic.centre) == pytest.approx(50.0, rel=1e-5)
+    assert float(critic.unit) == pytest.approx(0.5, rel=1e-4)
+    np.testing.assert_allclose(value, 50.0, atol=2.0)
+
+
+def test_without_discount_the_value_is_the_mean_return_of_an_episode():
+    terminated = jnp.zeros((4, 3), bool).at[1].set(True).at[3].set(True)
+    critic, _ = prepared(pgjax.GAE(discount=1.0), jnp.ones((4, 3)), terminated, td_lambda=0.0)
+    # One-step targets: 1 at an end, 1 + 2 elsewhere.
+    assert float(critic.centre) == pytest.approx(2.0)
+    assert float(critic.scale) == pytest.approx(1.0)
+
+
+def test_without_discount_and_before_any_end_the_value_is_finite():
+    critic, _ = prepared(pgjax.GAE(discount=1.0), -jnp.ones((4, 3)), jnp.zeros((4, 3), bool))
+    assert -8.0 < float(critic.centre) < -3.9
+
+
+def test_a_monte_carlo_baseline_knows_nothing_of_the_first_trajectories():
+    estimator = pgjax.RewardToGo(baseline="value")
+    critic, value = prepared(estimator, jnp.full((4, 3), 5.0), jnp.zeros((4, 3), bool))
+    assert float(critic.scale) == float(critic.centre) == 0.0
+    np.testing.assert_array_equal(value, 0.0)
