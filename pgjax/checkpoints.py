@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import jax
 import numpy as np
 
-from pgjax import schema, serialization, training
+from pgjax import environments, schema, serialization, training
 from pgjax.config import Config, checked
 from pgjax.critics import Critic
 from pgjax.estimators import GAE
@@ -89,13 +89,17 @@ def save(
     _remove_others(path, arrays)
 
 
-def load(path: str | os.PathLike, config: Config | None = None) -> tuple[TrainState, Config]:
+def load(
+    path: str | os.PathLike, config: Config | None = None, env: str | None = None
+) -> tuple[TrainState, Config]:
     """Reads what `save` wrote.
 
     Args:
       path: a checkpoint, or a run folder that holds one.
       config: needed only where the saved one holds objects of the user's own: an environment
         object, a Flax module, an optimizer factory.
+      env: `module:factory`, to import for an environment of the user's own; with it `config` is
+        needed for other objects only.
 
     Returns:
       The state, equal in every bit, and the config.
@@ -104,12 +108,14 @@ def load(path: str | os.PathLike, config: Config | None = None) -> tuple[TrainSt
       ValueError: nothing there, a file missing, truncated or changed, another format, a config
         that does not fit. Nothing is loaded half.
     """
-    path, manifest = _whole(path)
+    path, manifest = _whole(path, env)
     config = _config(path, config, manifest["config"])
     return _restore(path, manifest, _like(config, manifest)), config
 
 
-def load_policy(path: str | os.PathLike, config: Config | None = None) -> tuple[TrainState, Config]:
+def load_policy(
+    path: str | os.PathLike, config: Config | None = None, env: str | None = None
+) -> tuple[TrainState, Config]:
     """What acting needs of a checkpoint: no optimizer, objective, estimator or critic.
 
     Where one of these is the user's own, the config has another in its place.
@@ -119,7 +125,7 @@ def load_policy(path: str | os.PathLike, config: Config | None = None) -> tuple[
     Returns:
       The state without what only learning needs, and the config.
     """
-    path, manifest = _whole(path)
+    path, manifest = _whole(path, env)
     config = _config(path, config, {**manifest["config"], **_instead(manifest["config"])})
     like = _like(config, manifest).replace(opt_state=(), critic=(), streams=())
     return _restore(path, manifest, like, (".opt_state", ".critic", ".streams")), config
@@ -134,8 +140,12 @@ def _instead(config: dict[str, Any]) -> dict[str, Any]:
     return {name: plain[name] for name in names if serialization.is_custom(config.get(name))}
 
 
-def _whole(path: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
-    """The folder of a checkpoint and its manifest, once all files are as it says."""
+def _whole(path: str | os.PathLike, env: str | None) -> tuple[Path, dict[str, Any]]:
+    """The folder of a checkpoint and its manifest, once all files are as it says.
+
+    Args:
+      env: as for `load`; stands for the saved one in what is returned.
+    """
     path = _find(Path(path))
     manifest = _read_manifest(path)
     arrays = manifest["arrays"]
@@ -145,6 +155,8 @@ def _whole(path: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
             problem = "is damaged" if name in found else "is missing"
             problem = problem if name in expected else "does not belong there"
             raise ValueError(f"checkpoint {path}: {arrays}/{name} {problem}")
+    if env is not None:
+        manifest["config"]["env"] = _named_env(path, manifest["config"]["env"], env)
     return path, manifest
 
 
@@ -155,11 +167,28 @@ def _config(path: Path, given: Config | None, saved: dict[str, Any]) -> Config:
     try:
         return serialization.from_dict(saved)
     except ValueError as error:
-        raise ValueError(f"checkpoint {path}: {error}; pass config=…") from error
+        raise ValueError(
+            f"checkpoint {path}: {error}; pass config=…, or env='module:factory' "
+            "(--env) for an environment"
+        ) from error
 
 
 def _like(config: Config, manifest: dict[str, Any]) -> TrainState:
     return jax.eval_shape(training.init, jax.random.key(0, impl=manifest["key_impl"]), config)
+
+
+def _named_env(path: Path, saved: Any, name: str) -> str:
+    """The name of an environment that the user names for the saved one, imported."""
+    if isinstance(saved, str) and saved != name:
+        raise ValueError(f"checkpoint {path} is of the environment {saved!r}, not of {name!r}")
+    if not isinstance(saved, str) or ":" in saved:
+        environments.import_environment(name)
+    if not isinstance(saved, str):
+        kind = type(environments.make(name)).__qualname__
+        named = re.fullmatch(r"[\w.<>]+\.(\w+)(\W.*)?", saved["custom"], re.DOTALL)
+        if named and named[1] != kind.rpartition(".")[2]:
+            raise ValueError(f"checkpoint {path} is of {saved['custom']}; {name} makes a {kind}")
+    return name
 
 
 def notes(path: str | os.PathLike) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def resume(arguments: list[str]) -> int:
     facts = folders.read_facts(options.run)
     options.metrics_every = options.metrics_every or facts["metrics_every"]  # of the events, too
     _check_options(options)
-    state, config = checkpoints.load(options.run)
+    state, config = checkpoints.load(options.run, env=options.env)
     config, made = change(config), int(state.num_updates)
     mesh = startup.mesh(options, config.sampler)
 
@@ -159,7 +159,7 @@ def evaluate(arguments: list[str]) -> int:
     """Evaluates the policy of a run folder or checkpoint."""
     options = parsers.evaluate().parse(arguments)
     _check_options(options)
-    state, config = checkpoints.load_policy(options.run)
+    state, config = checkpoints.load_policy(options.run, env=options.env)
     print(f"{config.env}, {int(state.num_updates)} updates, on {diagnosis.device_line()}")
     rows = reports.evaluation_rows(state, config, options.seed, options.eval_episodes)
     reports.print_rows(rows)
@@ -172,7 +172,7 @@ def render(arguments: list[str]) -> int:
     check_seed("--seed", options.seed)
     check_int("--episodes", options.episodes, 1)
     check_int("--max-steps", options.max_steps, 1)
-    state, config = checkpoints.load_policy(options.run)
+    state, config = checkpoints.load_policy(options.run, env=options.env)
     output = options.output or options.run / "episodes.gif"
     returns = rendering.render(
         reports.evaluation_key(options.seed),

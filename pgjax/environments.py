@@ -5,6 +5,9 @@ functions, and what must be known about the problem before compilation.
 """
 
 import functools
+import importlib
+import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -31,6 +34,7 @@ __all__ = [
     "check",
     "default_params",
     "ids",
+    "import_environment",
     "is_whole",
     "make",
     "no_bound",
@@ -84,13 +88,61 @@ def ids() -> list[str]:
     return list(gymnax.registered_envs)
 
 
-@functools.lru_cache
-def make(env_id: str) -> GymnaxEnvironment:
-    """The gymnax environment of an id; one object per id, so that it compiles once.
+# The users' own that were imported by name in this process.
+_IMPORTED: dict[str, Any] = {}
+
+
+def import_environment(name: str) -> str:
+    """Imports an environment of the user's own and lets its name stand for it from here on.
+
+    Nothing else imports what a config names: a folder that says `module:factory` runs no code.
+
+    Args:
+      name: `module:attribute`, an environment object or a function without arguments that makes
+        one; the working folder is searched for the module, too.
+
+    Returns:
+      The name, for `Config(env=…)`.
+
+    Raises:
+      ValueError: no such module or attribute, or no environment.
+    """
+    module, _, attribute = name.partition(":")
+    if not (module and attribute):
+        raise ValueError(f"an environment of your own is named module:factory, got {name!r}")
+    if name in _IMPORTED:
+        return name
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        made = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+        made = made() if callable(made) and not hasattr(made, "default_params") else made
+        made = made() if isinstance(made, type) else made
+        _IMPORTED[name] = _resolve(made)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(f"environment {name!r} cannot be imported: {error}") from error
+    return name
+
+
+def make(env_id: str) -> Any:
+    """The environment of an id, or of the name of an imported one; one object for each.
 
     Raises:
       ValueError: an unknown id (the message names the nearest), or one that cannot be made.
     """
+    if ":" not in env_id:
+        return _make(env_id)
+    if env_id not in _IMPORTED:
+        raise ValueError(
+            f"environment {env_id!r} is somebody's own code, imported only if you name it: "
+            f"--env {env_id}, or pgjax.environments.import_environment({env_id!r}) in Python"
+        )
+    return _IMPORTED[env_id]
+
+
+@functools.lru_cache
+def _make(env_id: str) -> GymnaxEnvironment:
+    """One object per id, so that it compiles once."""
     if env_id not in gymnax.registered_envs:
         raise ValueError(unknown(f"environment {env_id!r}", env_id, ids(), "`pgjax envs`"))
     try:

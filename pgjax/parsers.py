@@ -176,11 +176,21 @@ def everything() -> argparse.ArgumentParser:
 
 
 def _add_env(parser: Parser) -> None:
-    parser.add_argument("env", metavar="ENV", help="a gymnax id; `pgjax envs` lists them")
+    parser.add_argument(
+        "env",
+        metavar="ENV",
+        help="a gymnax id (`pgjax envs` lists them), or MODULE:FACTORY of your own",
+    )
 
 
 def _add_run(parser: Parser, text: str) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help=text)
+    parser.add_argument(
+        "--env",
+        metavar="MODULE:FACTORY",
+        help="import this for the run's environment, where that is your own; without it no code "
+        "that a folder names is run",
+    )
 
 
 def _add_folder(parser: Parser, kind: str) -> None:

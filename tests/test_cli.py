@@ -113,6 +113,47 @@ def test_a_sweep_leaves_its_tables_a_heat_map_and_the_best_policy(tmp_path, caps
     assert run(capsys, "evaluate", "sweeps/s", "--eval-episodes", "4")[0] == 0
 
 
+OWN = """
+import pathlib
+import pgjax
+pgjax.environments.ids()
+import gymnax.environments.bsuite.catch as catch
+class Mine(catch.Catch):
+    pass
+def make():
+    pathlib.Path("imported").touch()
+    return Mine()
+"""
+
+
+def test_a_custom_environment_is_imported_only_when_it_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(pgjax.environments, "_IMPORTED", {})
+    (tmp_path / "own_module.py").write_text(OWN)
+    assert run(capsys, "train", "own_module:make", *SMALL, "--name", "a")[::2] == (0, "")
+    monkeypatch.setattr(pgjax.environments, "_IMPORTED", {})
+    (tmp_path / "imported").unlink()
+    few = ["--eval-episodes", "2"]
+    for command in (["evaluate", *few], ["render"], ["resume", "--num-updates", "4", *few]):
+        name, *options = command
+        code, _, err = run(capsys, name, "runs/a", *options)
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert "--env own_module:make" in err
+        assert not (tmp_path / "imported").exists()
+    for wrong in ("own_module:nothing", "no_module:make"):
+        assert run(capsys, "evaluate", "runs/a", "--env", wrong)[0] == 2
+    named = ["--env", "own_module:make"]
+    assert run(capsys, "evaluate", "runs/a", *named, *few)[::2] == (0, "")
+    assert run(capsys, "resume", "runs/a", "--num-updates", "4", *named, *few)[0] == 0
+    # One that Python trained as an object.
+    config = pgjax.load("runs/a")[1].replace(env=pgjax.environments.make("own_module:make"))
+    pgjax.run(config, 0, "runs/b")
+    assert "(--env) for an environment" in run(capsys, "evaluate", "runs/b", *few)[2]
+    assert run(capsys, "evaluate", "runs/b", *named, *few)[::2] == (0, "")
+    assert run(capsys, "resume", "runs/b", "--num-updates", "4", *named, *few)[::2] == (0, "")
+
+
 def test_completion_knows_commands_flags_and_environments(capsys):
     code, out, _ = run(capsys, "completion", "bash")
     assert code == 0

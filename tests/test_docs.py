@@ -66,7 +66,7 @@ def commands():
         for block in [*blocks(page, "sh"), *re.findall(r"`([^`\n]+)`", text)]:
             for line in block.replace("\\\n", " ").splitlines():
                 found = re.match(r"\s*(?:\w+=\S+ )*pgjax train (.*)", line.partition(" # ")[0])
-                if found and not re.search(r"\bENV\b|…", found[1]):
+                if found and not re.search(r"\bENV\b|…|my_module", found[1]):
                     yield page, found[1]
 
 
