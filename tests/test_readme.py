@@ -6,11 +6,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
-import optax
-from environments_for_tests import Counter
 
 import pgjax
 
@@ -31,15 +27,7 @@ def run_block(block, monkeypatch):
 
     monkeypatch.setattr(pgjax, "Config", small)
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=dict, log=lambda *_, **__: None))
-    names = {
-        "config": small(env="Catch-bsuite"),
-        "jax": jax,
-        "jnp": jnp,
-        "nn": nn,
-        "optax": optax,
-        "pgjax": pgjax,
-        "MyEnvironment": Counter,
-    }
+    names = {"__name__": "pasted"}  # nothing else: a block imports what it uses
     exec(block, names)
     return names
 
