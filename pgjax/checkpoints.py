@@ -177,18 +177,21 @@ def _like(config: Config, manifest: dict[str, Any]) -> TrainState:
     return jax.eval_shape(training.init, jax.random.key(0, impl=manifest["key_impl"]), config)
 
 
-def _named_env(path: Path, saved: Any, name: str) -> str:
-    """The name of an environment that the user names for the saved one, imported."""
-    if isinstance(saved, str) and saved != name:
-        raise ValueError(f"checkpoint {path} is of the environment {saved!r}, not of {name!r}")
-    if not isinstance(saved, str) or ":" in saved:
-        environments.import_environment(name)
-    if not isinstance(saved, str):
-        kind = type(environments.make(name)).__qualname__
-        named = re.fullmatch(r"[\w.<>]+\.(\w+)(\W.*)?", saved["custom"], re.DOTALL)
-        if named and named[1] != kind.rpartition(".")[2]:
-            raise ValueError(f"checkpoint {path} is of {saved['custom']}; {name} makes a {kind}")
-    return name
+def _named_env(path: Path, saved: Any, name: str) -> Any:
+    """The environment that the user names for the saved one, imported: its name where a name was
+    saved, else the object.
+    """
+    if isinstance(saved, str):
+        if saved != name:
+            raise ValueError(f"checkpoint {path} is of the environment {saved!r}, not of {name!r}")
+        return environments.import_environment(name) if ":" in name else name
+    env = environments.make(environments.import_environment(name))
+    kind = type(env).__qualname__
+    # Without a module, which is another one in a script than in an import of it.
+    described = re.fullmatch(r"[\w.<>]+\.(\w+)(\W.*)?", saved["custom"], re.DOTALL)
+    if described and described[1] != kind.rpartition(".")[2]:
+        raise ValueError(f"checkpoint {path} is of {saved['custom']}; {name} makes a {kind}")
+    return env
 
 
 def notes(path: str | os.PathLike) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def test_a_custom_environment_is_imported_only_when_it_is_named(tmp_path, capsys
     pgjax.run(config, 0, "runs/b")
     assert "(--env) for an environment" in run(capsys, "evaluate", "runs/b", *few)[2]
     assert run(capsys, "evaluate", "runs/b", *named, *few)[::2] == (0, "")
-    assert run(capsys, "resume", "runs/b", "--num-updates", "4", *named, *few)[::2] == (0, "")
+    assert run(capsys, "resume", "runs/b", "--num-updates", "5", *named, *few)[::2] == (0, "")
 
 
 def test_completion_knows_commands_flags_and_environments(capsys):
