@@ -12,8 +12,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-      The exit code: 0; 2 for bad input, 3 for a lost process, 4 where a number was not finite, 130
-      after Ctrl-C, 143 after SIGTERM.
+      The exit code: 0; 2 for bad input, 3 for a process that is lost, missing or counts
+      differently, 4 where a number was not finite, 130 after Ctrl-C, 143 after SIGTERM.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments in (["--version"], ["-V"], ["version"]):
@@ -62,6 +62,8 @@ def _run(command: str, *arguments: str) -> int:
         # The reader, `head` for instance, has seen enough; nothing must be flushed to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (TimeoutError, ConnectionError) as error:
+        return _fail(str(error), 3)
     except (ValueError, TypeError, OSError, jax.errors.JaxRuntimeError) as error:
         if distributed.is_loss(error):
             return _fail(f"{distributed.lost()} ({str(error).splitlines()[0]})", 3)

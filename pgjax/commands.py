@@ -23,6 +23,7 @@ from pgjax import (
     events,
     flags,
     folders,
+    memory,
     parallel,
     parsers,
     plots,
@@ -46,7 +47,7 @@ def train(arguments: list[str]) -> int:
     options, make_config = flags.read(arguments, parsers.train())
     _check_options(options)
     config = make_config()
-    checked(config)
+    memory.check_episodes("--eval-episodes", checked(config), options.eval_episodes)
     mesh = startup.mesh(options, config.sampler)
     directory = options.directory or _new_directory("runs", config.env, options)
     folders.check_free(directory)
@@ -79,6 +80,7 @@ def resume(arguments: list[str]) -> int:
     _check_options(options)
     state, config = checkpoints.load(options.run, env=options.env)
     config, made = change(config), int(state.num_updates)
+    memory.check_episodes("--eval-episodes", checked(config), options.eval_episodes)
     mesh = startup.mesh(options, config.sampler)
 
     def run(on_block):
@@ -170,7 +172,7 @@ def render(arguments: list[str]) -> int:
     """Draws episodes of a run's policy as a GIF."""
     options = parsers.render().parse(arguments)
     check_seed("--seed", options.seed)
-    check_int("--episodes", options.episodes, 1)
+    check_int("--episodes", options.episodes, 1, rendering.MAX_EPISODES)
     check_int("--max-steps", options.max_steps, 1)
     state, config = checkpoints.load_policy(options.run, env=options.env)
     output = options.output or options.run / "episodes.gif"

@@ -17,6 +17,8 @@ import numpy as np
 
 from pgjax.names import nearest, unknown
 
+MAX_INT = 2**31 - 1  # what an int32 holds
+
 
 def option(default: Any, *, low: float | None = None, high: float | None = None, choices=None):
     """A component's field with its default and the values it may take (bounds inclusive)."""
@@ -153,7 +155,7 @@ def check_seed(path: str, seed: Any) -> int:
       TypeError, ValueError: not an integer in [0, 2³²): `jax.random.key` takes the lowest 32 bits
         of a longer one, so that two seeds would be one.
     """
-    check_int(path, seed, 0)
+    check_int(path, seed, 0, None)
     if seed >= 2**32:
         raise ValueError(
             f"{path} must be below 2**32, as a key has 32 bits of it, got {seed}; "
@@ -204,13 +206,15 @@ def _check_float(path: str, value: Any, low: float | None, high: float | None) -
         raise ValueError(f"{path} must be a finite number in {bounds}, got {number}")
 
 
-def check_int(path: str, value: Any, low: int | None) -> None:
-    """Raises unless `value` is a Python or NumPy integer ≥ low."""
+def check_int(path: str, value: Any, low: int | None, high: int | None = MAX_INT) -> None:
+    """Raises unless `value` is a Python or NumPy integer in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         hint = _integer_meant(value)
         raise TypeError(f"{path} must be an integer known before compilation, got {value!r}{hint}")
     if low is not None and value < low:
         raise ValueError(f"{path} must be at least {low}, got {value}")
+    if high is not None and value > high:
+        raise ValueError(f"{path} must be at most {high}, got {value}")
 
 
 def _integer_meant(value: Any) -> str:

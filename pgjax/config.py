@@ -183,12 +183,25 @@ def _traced_variables(structure: Any, shapes: tuple) -> PyTree:
                 f"sampler.{sampler.width_field} × {sampler.rows_field} must be below 2³¹ in one "
                 f"update, got {transitions:,}"
             )
+        _check_minibatches(config, transitions)
         _check_all_actions(config, environment)
         variables = policy.init(jax.random.key(0))
         config.optimizer.check_step(variables["params"])
         return variables
 
     return jax.eval_shape(trace, jax.tree.unflatten(structure, shapes))
+
+
+def _check_minibatches(config: Config, transitions: int) -> None:
+    learners = {"objective": config.objective}
+    if config.estimator_critic is not None:
+        learners["critic"] = config.critic
+    for name, learner in learners.items():
+        if isinstance(learner, (ClippedRatio, Critic)) and learner.minibatches > transitions:
+            raise ValueError(
+                f"{name}.minibatches must be at most {transitions}, the steps that one update "
+                f"learns from, got {learner.minibatches}"
+            )
 
 
 def _check_all_actions(config: Config, environment: Environment) -> None:

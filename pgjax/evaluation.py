@@ -5,8 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from pgjax import rollout, schedules
-from pgjax.components import check_int
+from pgjax import memory, rollout, schedules
 from pgjax.config import Config, check_key, checked
 from pgjax.training import ACTING, check_state
 from pgjax.types import Array, Evaluation, TrainState
@@ -44,9 +43,9 @@ def evaluate(
     (16,)
     """
     check_key(key)
-    check_int("num_episodes", num_episodes, 1)
     config = checked(config)
     check_state(state, config, ACTING)
+    memory.check_episodes("num_episodes", config, num_episodes)
     return _evaluate(key, state, config, int(num_episodes), jnp.bool_(deterministic))
 
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgjax import environments, schedules
-from pgjax.components import check_int, unknown
+from pgjax import environments, memory, schedules
+from pgjax.components import unknown
 from pgjax.config import Config, check_key, checked
 from pgjax.evaluation import bootstrap_interval
 from pgjax.training import ACTING, check_state
@@ -43,9 +43,9 @@ def evaluate_in_gymnasium(
     (4,)
     """
     check_key(key)
-    check_int("num_episodes", num_episodes, 1)
     config = checked(config)
     check_state(state, config, ACTING)
+    memory.check_episodes("num_episodes", config, num_episodes)
     config = schedules.at(config, state.num_updates)
     play_key, bootstrap_key = jax.random.split(key)
     envs = [_make(env_id, config) for _ in range(num_episodes)]

@@ -10,7 +10,7 @@ import jax
 from pgjax import gradients, schedules, training
 from pgjax.components import check_int
 from pgjax.config import Config, checked
-from pgjax.types import PyTree
+from pgjax.types import Array, PyTree
 
 # Arrays [T, m] beside the stored trajectories while weights are computed: the weights, the returns,
 # the baselines, and what their sums need.
@@ -18,6 +18,8 @@ _WORKING_ARRAYS = 4
 # Of the state, which holds the parameters three times: before and after, and in between the
 # gradient, its sum over chunks, and Optax's updates.
 _STATE_COPIES = 3
+# Of an episode that is played: before, during and after a step; its sums and resampled indices.
+_EPISODE_COPIES, _EPISODE_BYTES = 3, 64
 _SHARE_OF_AVAILABLE = 0.5
 
 
@@ -101,6 +103,30 @@ def seeds_that_fit(config: Config, limit: int | None = None) -> int:
         f"{_readable(needed.trajectories)}, metrics {_readable(needed.metrics)}; allowed are "
         f"{_readable(limit)}, available {available_text}; {width}, {advice}"
     )
+
+
+def check_episodes(what: str, config: Config, number: int) -> None:
+    """Raises ValueError unless so many episodes can be played side by side, as `evaluate` does.
+
+    Args:
+      what: the number's name in the message.
+      config: checked.
+    """
+    check_int(what, number, 1)
+    carried = jax.eval_shape(_one_episode, jax.random.key(0), config)
+    each = _EPISODE_COPIES * _bytes(carried) + _EPISODE_BYTES
+    available = available_bytes()
+    if number * each > available:
+        raise ValueError(
+            f"{what} {number:,} need about {_readable(number * each)}, available "
+            f"{_readable(available)}; {int(_SHARE_OF_AVAILABLE * available / each):,} would fit"
+        )
+
+
+def _one_episode(key: Array, config: Config) -> PyTree:
+    environment, policy = config.build()
+    obs, env_state = environment.reset(key)
+    return policy.begin(obs), env_state
 
 
 def available_bytes() -> int:

@@ -22,6 +22,7 @@ _LEAST_MILLISECONDS = 20  # shorter frames are shown at 100 ms by most viewers
 _PAUSE_MILLISECONDS = 1500  # on the last frame, before it begins again
 _MOST_FRAMES = 300
 _HEADER = 16
+MAX_EPISODES = 256
 _GAP = 8
 _COLORS = 64
 _SECONDS_PER_STEP = {
@@ -65,7 +66,7 @@ def render(
       state: what to show.
       config: environment, network and horizon.
       path: ends in .gif.
-      num_episodes: n ≥ 1.
+      num_episodes: n, from 1 to 256.
       deterministic: take each distribution's mode instead of a sample.
       max_steps: of an episode that are shown, ≥ 1.
 
@@ -83,7 +84,7 @@ def render(
     (1,)
     """
     check_key(key)
-    check_int("num_episodes", num_episodes, 1)
+    check_int("num_episodes", num_episodes, 1, MAX_EPISODES)
     check_int("max_steps", max_steps, 1)
     env, draw = drawing_for(config)
     if Path(path).suffix.lower() != ".gif":

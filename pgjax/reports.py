@@ -2,7 +2,10 @@
 
 import csv
 import itertools
+import queue
 import textwrap
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +14,14 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from pgjax import checkpoints, evaluation, plots, runs, schema
 from pgjax.config import Config
@@ -21,6 +31,7 @@ from pgjax.sweeps import Sweep
 from pgjax.types import TrainState
 
 _LINES_WITHOUT_TERMINAL = 10
+_PATIENCE_SECONDS = 30.0
 _WIDTH = 80
 _NAME_WIDTH = 22
 # Far from the small numbers that `jax.random.split` of the same seed's key is made of.
@@ -140,9 +151,12 @@ def progress(total: int) -> Iterator[Callable[[runs.Progress], None]]:
     """What to call after each block: a live bar on a terminal, a few plain lines elsewhere."""
     console = Console()
     if not console.is_terminal:
-        yield _plain_lines(total)
+        with _patience() as seen:
+            show = _plain_lines(total)
+            yield lambda block: (seen(block), show(block))
         return
     columns = (
+        SpinnerColumn(),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("return {task.fields[value]:>9}  {task.fields[speed]:>7} steps/s"),
@@ -153,6 +167,29 @@ def progress(total: int) -> Iterator[Callable[[runs.Progress], None]]:
         yield lambda block: bar.update(
             task, completed=block.num_updates, value=_last_return(block), speed=_speed(block)
         )
+
+
+@contextmanager
+def _patience() -> Iterator[Callable[[runs.Progress], None]]:
+    """Says in a line, each time that no block has ended for a while, that the run goes on."""
+    ended, news, started = threading.Event(), queue.Queue(), time.monotonic()
+
+    def watch():
+        doing = "compiling, or in the first update"
+        while not ended.is_set():
+            try:
+                doing = f"update {news.get(timeout=_PATIENCE_SECONDS) + 1} takes long"
+            except queue.Empty:
+                print(f"  {doing}: {time.monotonic() - started:.0f} s since the start", flush=True)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield lambda block: news.put(block.num_updates)
+    finally:
+        ended.set()
+        news.put(0)
+        watcher.join()
 
 
 def _plain_lines(total: int) -> Callable[[runs.Progress], None]:

@@ -31,6 +31,8 @@ COMMANDS = {
     "completion": "print a script that completes commands and options in a shell",
 }
 _ON_DEVICES = ("train", "resume", "sweep")
+# Of one process; and a month.
+_MOST_DEVICES, _MOST_SECONDS = 4096, 31 * 24 * 3600
 
 
 class Parser(argparse.ArgumentParser):
@@ -119,9 +121,11 @@ def prepare(command: str, arguments: list[str]) -> None:
 
     Raises:
       ValueError: options that do not make sense.
-      TimeoutError: a process that did not appear.
+      TimeoutError, ConnectionError: a process that did not appear or counts differently, a port in
+        use.
     """
     from pgjax import distributed, parallel
+    from pgjax.components import check_int
 
     parser = Parser(add_help=False, allow_abbrev=False)
     add_options(parser)
@@ -129,10 +133,9 @@ def prepare(command: str, arguments: list[str]) -> None:
     _use_cache(options.compilation_cache)
     if command not in _ON_DEVICES or {"-h", "--help"} & set(arguments):
         return
-    if options.devices is not None and options.devices < 1:
-        raise ValueError(f"--devices must be at least 1, got {options.devices}")
-    if options.timeout < 1:
-        raise ValueError(f"--timeout must be at least 1 second, got {options.timeout}")
+    if options.devices is not None:
+        check_int("--devices", options.devices, 1, _MOST_DEVICES)
+    check_int("--timeout", options.timeout, 1, _MOST_SECONDS)
     several = (options.coordinator, options.num_processes, options.process_id)
     if options.distributed:
         # The processes on one machine share its cores: one device each, unless told.

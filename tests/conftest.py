@@ -17,6 +17,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 # For the tests of several devices, virtual where the machine has fewer cores; all others use one.
 jax.config.update("jax_num_cpu_devices", 8)
+jax.devices()  # before a command that a test runs says how many
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -86,6 +86,22 @@ CASES = [
     (lambda: bad(sampler__horizon=0), ValueError, "horizon must be at least 1, got 0"),
     (lambda: bad(sampler__horizon=501), ValueError, "at most 500, the time limit of CartPole-v1"),
     (lambda: bad(num_updates=0), ValueError, "num_updates must be at least 1, got 0"),
+    (lambda: bad(num_updates=2**31), ValueError, "num_updates must be at most 2147483647"),
+    (
+        lambda: pgjax.ppo("CartPole-v1", **{"objective.minibatches": 10**20}),
+        ValueError,
+        "objective.minibatches must be at most 2147483647, got 100000000000000000000",
+    ),
+    (
+        lambda: pgjax.ppo("CartPole-v1", **{"objective.minibatches": 10**6}),
+        ValueError,
+        "objective.minibatches must be at most 4096, the steps that one update learns from",
+    ),
+    (
+        lambda: pgjax.ppo("CartPole-v1", **{"critic.minibatches": 4097}),
+        ValueError,
+        "critic.minibatches must be at most 4096",
+    ),
     (lambda: bad(num_updates=True), TypeError, "num_updates must be an integer"),
     (lambda: bad(estimator__discount=1.01), ValueError, r"\[0.0, 1.0\], got 1.01"),
     (lambda: bad(estimator__discount=-0.1), ValueError, "estimator.discount must be a finite"),
@@ -224,6 +240,10 @@ def test_counts_of_samples_and_episodes_are_checked():
         pgjax.gradient_statistics(jax.random.key(0), state, CONFIG, 1)
     with pytest.raises(ValueError, match="num_episodes must be at least 1, got 0"):
         pgjax.evaluate(jax.random.key(0), state, CONFIG, 0)
+    with pytest.raises(ValueError, match=r"num_episodes 2,147,483,647 need about .*would fit"):
+        pgjax.evaluate(jax.random.key(0), state, CONFIG, 2**31 - 1)
+    with pytest.raises(ValueError, match="num_episodes must be at most 256, got 257"):
+        pgjax.render(jax.random.key(0), state, CONFIG, "x.gif", 257)
     with pytest.raises(ValueError, match=r"reference must be like state.params"):
         pgjax.gradient_statistics(jax.random.key(0), state, CONFIG, 4, reference={})
 

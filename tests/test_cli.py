@@ -12,7 +12,7 @@ import types
 import pytest
 
 import pgjax
-from pgjax import commands, curves, flag_names, flags, parsers, presets, startup
+from pgjax import commands, curves, flag_names, flags, parsers, presets, reports, startup
 from pgjax.cli import main
 
 SMALL = ["--num-updates", "3", "--sampler.num-trajectories", "8", "--network.hidden-sizes", "8"]
@@ -465,3 +465,40 @@ def test_a_cache_folder_that_others_could_have_written_is_not_used(tmp_path, mon
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     folder.symlink_to(tmp_path / "elsewhere")
     assert startup.cache_folder() is None
+
+
+def integer_flags():
+    parser = parsers.train()
+    flags.add_flags(parser)
+    tuples = {"--network.hidden-sizes", "--network.channels"}
+    return [
+        action.option_strings[0]
+        for action in parser._actions
+        if "INT" in str(action.metavar) or action.type is int or tuples & set(action.option_strings)
+    ]
+
+
+@pytest.mark.parametrize("flag", integer_flags())
+def test_a_number_beyond_all_bounds_is_one_line(flag, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "train", "Catch-bsuite", "--algorithm", "ppo", flag, "9" * 20)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_episodes_than_fit_are_refused_before_training(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "train", "Catch-bsuite", "--eval-episodes", "2147483647")
+    assert (code, out) == (2, "")
+    assert re.search(r"--eval-episodes 2,147,483,647 need about .* GiB, .* would fit$", err)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_shows_nothing_for_long_says_that_it_goes_on(capsys, monkeypatch):
+    monkeypatch.setattr(reports, "_PATIENCE_SECONDS", 0.02)
+    with reports.progress(10):
+        time.sleep(0.2)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    assert all(re.match("  compiling, or in the first update: 0 s since", line) for line in lines)

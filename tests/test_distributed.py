@@ -8,11 +8,13 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import pgjax
+from pgjax import distributed
 from pgjax.cli import main
 
 TRAIN = [sys.executable, "-u", "-m", "pgjax.cli", "train", "CartPole-v1"]
@@ -89,7 +91,7 @@ def test_a_coordinator_that_is_not_there(capsys):
     port = free_port()
     several = ["--distributed", "--num-processes", "2", "--process-id", "1", "--timeout", "1"]
     address = f"127.0.0.1:{port}"
-    assert main(["train", "CartPole-v1", *several, "--coordinator", address]) == 2
+    assert main(["train", "CartPole-v1", *several, "--coordinator", address]) == 3
     error = capsys.readouterr().err
     assert f"no coordinator at {address} after 1 s" in error
     assert len(error.splitlines()) == 1
@@ -114,7 +116,7 @@ def test_a_coordinator_that_is_not_there(capsys):
             ],
             "got 2 of 2",
         ),
-        (["--distributed", "--timeout", "0"], "at least 1 second"),
+        (["--distributed", "--timeout", "0"], "--timeout must be at least 1, got 0"),
         (["--devices", "0"], "at least 1"),
         (["--devices", "two"], "invalid int value"),
         (["--devices", "9"], "9 devices asked for"),
@@ -141,3 +143,68 @@ def test_nothing_to_detect():
     assert done.returncode == 2
     assert "no SLURM, Open MPI, Kubernetes or TPU job detected" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def meet(*processes, timeout=5):
+    """What each of the processes (id, number counted) gets from a roll call; None: all is well."""
+    coordinator = f"127.0.0.1:{free_port()}"
+
+    def one(process):
+        process_id, counted = process
+        try:
+            return distributed._roll_call(coordinator, counted, process_id, timeout)
+        except (TimeoutError, ConnectionError) as error:
+            return error
+
+    with ThreadPoolExecutor(len(processes)) as pool:
+        return list(pool.map(one, processes))
+
+
+def test_processes_that_are_all_there_meet_in_any_order():
+    assert meet((2, 3), (0, 3), (1, 3)) == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("processes", "kind", "message"),
+    [
+        ([(0, 3), (1, 3)], TimeoutError, "1 of 3 processes had not joined .* missing id 2"),
+        ([(0, 2), (1, 3)], ConnectionError, "process 0 counts 2 processes, process 1 counts 3"),
+        ([(0, 3), (1, 2)], ConnectionError, "process 0 counts 3 processes, process 1 counts 2"),
+        ([(0, 3), (1, 3), (1, 3)], ConnectionError, "two processes have the id 1 of 3"),
+    ],
+)
+def test_every_process_is_told_who_is_missing_or_counts_differently(processes, kind, message):
+    for error in meet(*processes, timeout=2):
+        assert isinstance(error, kind)
+        assert re.search(message, str(error))
+        assert len(str(error).splitlines()) == 1
+
+
+def test_a_port_in_use_and_a_service_that_answers_otherwise(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        several = ["--distributed", "--coordinator", address, "--num-processes", "2"]
+        assert main(["train", "CartPole-v1", *several, "--process-id", "0"]) == 3
+        error = capsys.readouterr().err
+        assert re.search(f"cannot listen at {address} .*another port", error)
+        assert len(error.splitlines()) == 1
+
+        def refuse():
+            with other.accept()[0] as link:
+                link.sendall(b"HTTP/1.1 400 Bad Request\n")
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(refuse)
+            with pytest.raises(ConnectionError, match="does not wait for process 1 of 2"):
+                distributed._roll_call(address, 2, 1, 2)
+
+
+def test_a_stranger_at_the_port_is_sent_away():
+    coordinator = f"127.0.0.1:{free_port()}"
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(distributed._roll_call, coordinator, 2, 0, 5)
+        with distributed._connected(coordinator, time.monotonic() + 5, 5) as stranger:
+            stranger.sendall(b"GET / HTTP/1.1\r\n")
+            assert stranger.recv(1) == b""
+        assert pool.submit(distributed._roll_call, coordinator, 2, 1, 5).result() is None
+        assert first.result() is None
