@@ -6,7 +6,7 @@ default; they truncate, and only what ends an episode for another reason termina
 
 import functools
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -54,8 +54,8 @@ class Adapted(GymnaxEnvironment):
         name: str,
         reset: Callable[[Array], tuple[PyTree, PyTree]],
         step: Callable[[Array, PyTree, Array], tuple[PyTree, PyTree, Array, Array]],
-        observation_space: spaces.Space,
-        action_space: spaces.Space,
+        observation_space: Any,
+        action_space: Any,
         limit: int,
     ) -> None:
         self._name, self._reset, self._step, self._limit = name, reset, step, limit
@@ -84,11 +84,11 @@ class Adapted(GymnaxEnvironment):
         after = AdaptedState(time=state.time + 1, inner=_leaves(inner))
         return obs, after, jnp.asarray(reward, float), jnp.asarray(terminated, bool), {}
 
-    def observation_space(self, params: EnvParams | None = None) -> spaces.Space:
+    def observation_space(self, params: EnvParams | None = None) -> Any:
         """Of one observation."""
         return self._observation_space
 
-    def action_space(self, params: EnvParams | None = None) -> spaces.Space:
+    def action_space(self, params: EnvParams | None = None) -> Any:
         """Of one action."""
         return self._action_space
 
@@ -120,8 +120,9 @@ def from_brax(name: str, limit: int = 1000) -> Adapted:
         return after.obs, after, after.reward, after.done > 0
 
     obs = jax.eval_shape(reset, jax.random.key(0))[0]
-    seen = spaces.Box(-jnp.inf, jnp.inf, obs.shape)
-    return Adapted(name, reset, step, seen, spaces.Box(-1.0, 1.0, (env.action_size,)), limit)
+    return Adapted(
+        name, reset, step, _unbounded(obs), spaces.Box(-1.0, 1.0, (env.action_size,)), limit
+    )
 
 
 @functools.lru_cache
@@ -186,6 +187,13 @@ def from_craftax(name: str, limit: int = 10_000) -> Adapted:
     seen = spaces.Box(space.low, space.high, space.shape, space.dtype)
     actions = spaces.Discrete(env.action_space(params).n)
     return Adapted(name, lambda key: env.reset_env(key, params), step, seen, actions, limit)
+
+
+def _unbounded(obs: PyTree) -> Any:
+    """The space of an array, or of a dict of them."""
+    if isinstance(obs, Mapping):
+        return spaces.Dict({name: _unbounded(entry) for name, entry in obs.items()})
+    return spaces.Box(-jnp.inf, jnp.inf, obs.shape)
 
 
 def _leaves(tree: PyTree) -> tuple[Array, ...]:

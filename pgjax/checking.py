@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from pgjax import environments, faults, trials
+from pgjax import env_params as parameters
+from pgjax import environments, faults, spaces, trials
 from pgjax.components import check_int, check_seed
-from pgjax.environments import spaces
 from pgjax.faults import Fault
 from pgjax.trials import Run, Subject
 from pgjax.types import PyTree
@@ -27,6 +27,7 @@ _INTERFACE = {
 }
 _RESET = ("obs", "state")
 _STEP_ENV = ("obs", "state", "reward", "terminated", "info")
+_LIMITS = 4  # ends by time that are looked at
 _MANY = 20  # later episodes, all shorter than all first ones: by chance once in 10 000
 # Of gymnax 1.0.1, these leave the bounds they declare, which no policy here relies on.
 _NARROW_SPACES = ("MemoryChain-bsuite", "MetaMaze-misc", "GaussianBandit-misc")
@@ -102,21 +103,22 @@ def _params_are_numbers(subject: Subject) -> Iterator[Fault]:
 
 
 def _limit_is_a_whole_number(subject: Subject) -> Iterator[Fault]:
-    limit = subject.limit
-    if limit is not None and (np.ndim(limit) != 0 or limit != int(limit) or limit < 1):
-        yield Fault("params.max_steps_in_episode", f"{limit!r}", "a whole number of steps, ≥ 1")
+    try:
+        parameters.limit_of(subject.params)
+    except ValueError:
+        yield Fault("params.max_steps_in_episode", f"{subject.limit!r}", parameters.WHOLE)
 
 
 def _actions_have_a_policy_head(subject: Subject) -> Iterator[Fault]:
     try:
-        space = subject.action_space
+        space = subject.env.action_space(subject.params)
     except Exception as error:
         yield faults.raised("action_space", error, "Discrete or Box")
         return
-    if isinstance(space, (spaces.Discrete, spaces.Box)):
-        yield from faults.empty_space("action_space", space)
-    else:
+    if isinstance(space, spaces.DICT + spaces.TUPLE):
         yield Fault("action_space", f"{space!r}", "Discrete or Box")
+    else:
+        yield from faults.unusable_space("action_space", space)
 
 
 def _observations_can_be_encoded(subject: Subject) -> Iterator[Fault]:
@@ -125,7 +127,7 @@ def _observations_can_be_encoded(subject: Subject) -> Iterator[Fault]:
     except Exception as error:
         yield faults.raised("observation_space", error, "Box, Discrete, Dict or Tuple")
     else:
-        yield from faults.unknown_space("observation_space", space)
+        yield from faults.unusable_space("observation_space", space)
 
 
 # What tracing shows.
@@ -141,7 +143,7 @@ def _reset_gives_two_values(subject: Subject) -> Iterator[Fault]:
 
 
 def _reset_fits_its_space(subject: Subject) -> Iterator[Fault]:
-    space = subject.env.observation_space(subject.params)
+    space = subject.observation_space(subject.params)
     yield from faults.misfits("reset: obs", subject.start[0], space)
 
 
@@ -203,6 +205,13 @@ def _nothing_traced_is_kept(subject: Subject) -> Iterator[Fault]:
             yield Fault(path, "a traced value, kept after a call", "nothing kept between calls")
 
 
+def _training_takes_it(subject: Subject) -> Iterator[Fault]:
+    try:
+        environments.check(environments.bind(subject.env, subject.given))
+    except (TypeError, ValueError) as error:
+        yield faults.refused("env", error, "one that training takes")
+
+
 # What running shows.
 
 
@@ -259,7 +268,7 @@ def _observations_stay_in_their_space(subject: Subject) -> Iterator[Fault]:
     if subject.name in _NARROW_SPACES:
         return
     for params, run in subject.runs:
-        space, ended = subject.env.observation_space(params), trials.ended(run)
+        space, ended = subject.observation_space(params), trials.ended(run)
         final = jax.tree.map(operator.itemgetter(ended), run.final)
         yield from faults.outside("reset: obs", run.first, space)
         yield from faults.outside("step: obs", run.obs, space)
@@ -268,16 +277,36 @@ def _observations_stay_in_their_space(subject: Subject) -> Iterator[Fault]:
 
 def _limits_end_episodes(subject: Subject) -> Iterator[Fault]:
     for params, run in subject.runs:
-        limit = getattr(params, "max_steps_in_episode", None)
+        limit = parameters.limit_of(params)
         if limit is not None and np.any((trials.ages(run) >= limit) & ~trials.ended(run)):
             found = f"no end at step {limit:g} of an episode, with max_steps_in_episode={limit:g}"
             yield Fault("step: truncated", found, "True there")
 
 
+def _limits_only_truncate(subject: Subject) -> Iterator[Fault]:
+    """Before gymnax 1.0, `step_env` said that the episode was over also where its time was."""
+    usual = parameters.limit_of(subject.params)
+    longest = subject.num_steps // trials.NUM_EPISODES
+    short = longest if usual is None else min(usual, longest)
+    found = []
+    for limit in (short, short + 1):
+        params = parameters.with_limit(subject.params, limit)
+        if usual is None or params is None:
+            return
+        run = subject.run(params)
+        found.append(run.terminated[trials.ages(run) == limit])
+        if len(found[-1]) < _LIMITS or not found[-1].all():
+            return
+    part = "step_env: terminated" if subject.has_step_env else "step: terminated"
+    both = f"limits of {short} and {short + 1} steps"
+    told = f"True at all {len(found[0])} and {len(found[1])} ends by time, with {both}"
+    yield Fault(part, told, "what ends an episode but for time; a time limit is `truncated` alone")
+
+
 def _episodes_start_afresh(subject: Subject) -> Iterator[Fault]:
     for params, run in subject.runs:
         yield from _stopped_clocks(run)
-        yield from _early_truncation(run, getattr(params, "max_steps_in_episode", None))
+        yield from _early_truncation(run, parameters.limit_of(params))
         yield from _shorter_episodes(run)
 
 
@@ -364,12 +393,14 @@ _STAGES: tuple[tuple[Callable[[Subject], Iterator[Fault]], ...], ...] = (
         _own_step_fits,
         _nothing_traced_is_kept,
     ),
+    (_training_takes_it,),
     (_calls_leave_no_trace, _inputs_are_left_alone, _compiled_programs_repeat),
     (_jit_and_vmap_change_nothing,),
     (
         _rewards_are_finite,
         _observations_stay_in_their_space,
         _limits_end_episodes,
+        _limits_only_truncate,
         _episodes_start_afresh,
         _step_and_step_env_agree,
         _step_and_is_truncated_agree,

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgjax import env_params as parameters
 from pgjax import environments, networks, policies, schedules
-from pgjax.components import Component, check_int, is_traced, option
+from pgjax.components import Component, check_int, option
 from pgjax.critics import Critic
 from pgjax.environments import Environment, spaces
 from pgjax.estimators import Estimator, RewardToGo
@@ -109,21 +110,21 @@ class Config(Component):
 
     def tree_flatten_with_keys(self):
         """Leaves: the floats. The rest, and the time limit among env_params, is static."""
-        params, limit = _split_limit(self.env_params)
+        params = parameters.split(self.env_params)
         values = {name: getattr(self, name) for name in _COMPONENTS} | {"env_params": params}
         children = [(jax.tree_util.GetAttrKey(name), values[name]) for name in _TRACED]
         # A program says −∞ in place of NaN where it must: so that none is taken for another.
         tools = jax.config.jax_debug_nans
-        return children, (tools, limit, *(getattr(self, name) for name in _STATIC))
+        version = environments.version(self.env)
+        return children, (tools, version, *(getattr(self, name) for name in _STATIC))
 
     @classmethod
     def tree_unflatten(cls, static, children):
         """The inverse of `tree_flatten_with_keys`, for any leaves."""
-        _, limit, *static = static
-        fields = dict(zip(_TRACED, children, strict=True)) | dict(zip(_STATIC, static, strict=True))
-        if limit is not None and dataclasses.is_dataclass(fields["env_params"]):
-            fields["env_params"] = fields["env_params"].replace(max_steps_in_episode=limit)
-        return cls(**fields)
+        _, _, *static = static
+        params, *components = children
+        values = (parameters.joined(params), *components, *static)
+        return cls(**dict(zip((*_TRACED, *_STATIC), values, strict=True)))
 
 
 def _optimizer(given: Any) -> Any:
@@ -148,8 +149,12 @@ def checked(config: Config) -> Config:
     if not isinstance(config, Config):
         raise TypeError(f"config must be a pgjax.Config, got {config!r}")
     _check_fields(config)
-    config = jax.tree_util.tree_map_with_path(_array, config)
-    initial_variables(config)
+    config, given = jax.tree_util.tree_map_with_path(_array, config), config.env_params
+    try:
+        initial_variables(config)
+    except TypeError as error:
+        _check_sizes(config, given, error)
+        raise
     return config
 
 
@@ -259,10 +264,7 @@ def _check_fields(config: Config) -> None:
         raise TypeError(
             f"env_params must be a {type(defaults).__name__}, got {config.env_params!r}"
         )
-    params = schedules.at(config, 0).env_params
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if not is_traced(leaf) and not np.all(np.isfinite(leaf)):
-            raise ValueError(f"env_params{jax.tree_util.keystr(path)} must be finite, got {leaf}")
+    parameters.check(schedules.at(config, 0).env_params)
     # Looked at while they are numbers: later they are traced.
     environments.action_bounds(config.env, config.env_params)
 
@@ -281,16 +283,34 @@ def _check_numbers(config: Config) -> None:
             raise ValueError(f"{error}{where}") from None
 
 
-def _split_limit(env_params: PyTree) -> tuple[PyTree, int | float | None]:
-    """env_params without its time limit, and the limit, a Python number."""
-    limit = getattr(env_params, "max_steps_in_episode", None)
-    if limit is None or not dataclasses.is_dataclass(env_params):
-        return env_params, None
-    if is_traced(limit):
-        raise TypeError(
-            "env_params.max_steps_in_episode sizes the arrays: it must be a number, not traced"
-        )
-    return env_params.replace(max_steps_in_episode=None), np.asarray(limit).item()
+def _check_sizes(config: Config, given: PyTree, error: Exception) -> None:
+    """Raises TypeError if an environment failed since a whole number was given to it as traced."""
+
+    def works(known: tuple[int, ...]) -> bool:
+        def check(traced: list[Array]) -> None:
+            mixed = [leaves[i][1] if i in known else leaf for i, leaf in enumerate(traced)]
+            params = parameters.joined(jax.tree.unflatten(structure, mixed))
+            environments.check(environments.bind(config.env, params))
+
+        try:
+            jax.eval_shape(check, [leaf for _, leaf in leaves])
+        except TypeError:
+            return False
+        return True
+
+    constants = parameters.constants(parameters.split(given))
+    leaves, structure = jax.tree_util.tree_flatten_with_path(constants)
+    whole = tuple(i for i, (_, leaf) in enumerate(leaves) if isinstance(leaf, np.integer))
+    if not whole or not works(whole):
+        return
+    # One that is enough alone; else all that may be.
+    culprits = next(((i,) for i in whole if works((i,))), whole)
+    told = ", ".join(f"env_params{jax.tree_util.keystr(leaves[i][0])}" for i in culprits)
+    raise TypeError(
+        f"{told} is used as a Python number, to size or to branch, and cannot be traced: mark the "
+        "field as static, flax.struct.field(pytree_node=False), or make it an argument of the "
+        f"environment ({type(error).__name__})"
+    ) from error
 
 
 def _array(path: tuple, leaf: Any) -> Array:

@@ -1,4 +1,4 @@
-"""Environments: one interface over gymnax; the only file that imports it.
+"""Environments: one interface over gymnax; the only file that imports it, but for its spaces.
 
 `bind` turns an id or a gymnax object, with its parameters, into an `Environment`: two pure
 functions, and what must be known about the problem before compilation.
@@ -8,17 +8,18 @@ import functools
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import spaces
 from gymnax.environments.environment import Environment as GymnaxEnvironment
 from gymnax.environments.environment import EnvParams, EnvState
 
+from pgjax import env_params as parameters
+from pgjax import spaces
 from pgjax.components import unknown
 from pgjax.keys import is_key
 from pgjax.types import Array, PyTree
@@ -38,11 +39,16 @@ __all__ = [
     "is_whole",
     "make",
     "no_bound",
+    "overrides",
     "spaces",
+    "version",
     "with_time",
 ]
 
 _INTERFACE = ("default_params", "reset", "step", "action_space", "observation_space")
+_METHODS = (*_INTERFACE, "reset_env", "step_env", "is_truncated", "is_terminated", "get_obs")
+# As they are before anybody replaces one.
+_OWN = {name: getattr(GymnaxEnvironment, name) for name in ("reset", "step", "step_env")}
 
 
 class Step(NamedTuple):
@@ -88,6 +94,33 @@ def ids() -> list[str]:
     return list(gymnax.registered_envs)
 
 
+class _Identity:
+    """Equal to another one of the same object, whatever that object is."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def version(env: str | Any, depth: int = 4) -> tuple:
+    """What tells an environment from itself after a method of it was replaced, or an id's meaning.
+
+    Compiled programs are kept by it: an environment object equals itself whatever changes in it.
+    """
+    if isinstance(env, str):
+        env = _IMPORTED.get(env, _factory(env))
+        return (_Identity(env), *version(env, depth))
+    own = getattr(env, "__dict__", {})
+    methods = [_Identity(own.get(name, getattr(type(env), name, None))) for name in _METHODS]
+    inner = [value for value in own.values() if depth and hasattr(value, "reset")]
+    return (*methods, *(version(value, depth - 1) for value in inner))
+
+
 # The users' own that were imported by name in this process.
 _IMPORTED: dict[str, Any] = {}
 
@@ -131,7 +164,9 @@ def make(env_id: str) -> Any:
       ValueError: an unknown id (the message names the nearest), or one that cannot be made.
     """
     if ":" not in env_id:
-        return _make(env_id)
+        if env_id not in gymnax.registered_envs:
+            raise ValueError(unknown(f"environment {env_id!r}", env_id, ids(), "`pgjax envs`"))
+        return _make(env_id, _factory(env_id))
     if env_id not in _IMPORTED:
         raise ValueError(
             f"environment {env_id!r} is somebody's own code, imported only if you name it: "
@@ -140,11 +175,13 @@ def make(env_id: str) -> Any:
     return _IMPORTED[env_id]
 
 
+def _factory(env_id: str) -> Any:
+    """What makes the environment of an id today; gymnax has no public name for it."""
+    return getattr(gymnax.registration, "_registry", {}).get(env_id)
+
+
 @functools.lru_cache
-def _make(env_id: str) -> GymnaxEnvironment:
-    """One object per id, so that it compiles once."""
-    if env_id not in gymnax.registered_envs:
-        raise ValueError(unknown(f"environment {env_id!r}", env_id, ids(), "`pgjax envs`"))
+def _make(env_id: str, factory: Any) -> GymnaxEnvironment:
     try:
         return gymnax.make(env_id)[0]
     except OSError as error:
@@ -160,7 +197,7 @@ def default_params(env: str | Any) -> PyTree:
       ValueError: an unknown id, or an environment that cannot be made.
       TypeError: an object without the gymnax ≥ 1.0 interface.
     """
-    return _resolve(env).default_params
+    return _defaults(_resolve(env))
 
 
 def bind(env: str | Any, env_params: PyTree = None) -> Environment:
@@ -171,18 +208,18 @@ def bind(env: str | Any, env_params: PyTree = None) -> Environment:
       TypeError: an object without the gymnax ≥ 1.0 interface.
     """
     env = _resolve(env)
-    params = env.default_params if env_params is None else env_params
-    limit = getattr(params, "max_steps_in_episode", None)
-    arrays = jax.tree.map(_strong, params)
+    params = _defaults(env) if env_params is None else parameters.constants(env_params)
+    limit = parameters.limit_of(params)
+    arrays = jax.tree.map(lambda x: x if isinstance(x, np.integer) else _strong(x), params)
     reset, step = (env.reset_env, _plain_step) if _is_plain(env) else (env.reset, _wrapped_step)
     return Environment(
         name=_name(env),
         reset=lambda key: jax.tree.map(_strong, reset(key, arrays)),
         step=lambda key, env_state, action: step(env, key, env_state, action, arrays),
-        observation_space=env.observation_space(params),
-        action_space=env.action_space(params),
+        observation_space=spaces.read("observation_space", env.observation_space(params)),
+        action_space=spaces.read("action_space", env.action_space(params)),
         bounds=action_bounds(env, params),
-        limit=None if limit is None else int(limit),
+        limit=limit,
     )
 
 
@@ -191,10 +228,18 @@ def with_time(environment: Environment, limit: int) -> Environment:
 
     Where a time limit counts, what is best, and what a state is worth, depend on the time left.
 
+    Raises:
+      ValueError: the observation has an entry of that name.
+
     Source: Pardo et al. (2018), Time limits in reinforcement learning, time-awareness.
     """
     space = environment.observation_space
     inner = space.spaces if isinstance(space, spaces.Dict) else {"obs": space}
+    if "time" in inner:
+        raise ValueError(
+            f"time_aware adds an entry 'time' to the observation, and {environment.name} has one "
+            "of that name: rename it, or use time_aware=False"
+        )
 
     def timed(obs: PyTree, time: Array) -> dict[str, PyTree]:
         if not isinstance(space, spaces.Dict):
@@ -234,10 +279,29 @@ def check(environment: Environment) -> None:
             shape = getattr(step, name).shape
             raise ValueError(f"{environment.name}: {name} must be a scalar, got shape {shape}")
     for name, before, after in (("state", env_state, step.env_state), ("obs", obs, step.obs)):
-        if before != after:
+        for path, old, new in _changes(before, after):
             raise TypeError(
-                f"{environment.name}: {name} changes from reset to step: {before} -> {after}"
+                f"{environment.name}: {name} changes from reset to step: {path}{old} -> {new}"
             )
+
+
+def _changes(before: PyTree, after: PyTree) -> Iterator[tuple[str, Any, Any]]:
+    """Where structure, shapes or dtypes differ; by their own names, as objects may not compare."""
+    structures = jax.tree.structure(before), jax.tree.structure(after)
+    if structures[0] != structures[1]:
+        yield "", *structures
+        return
+    pairs = zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
+    for (path, old), new in pairs:
+        if (old.shape, old.dtype) != (new.shape, new.dtype):
+            kinds = (f"{x.dtype}{list(x.shape)}" for x in (old, new))
+            yield f"{jax.tree_util.keystr(path)} ", *kinds
+
+
+def _defaults(env: Any) -> PyTree:
+    # As numbers, also while something else is traced: some are made by `jax.numpy` at every call.
+    with jax.ensure_compile_time_eval():
+        return parameters.constants(env.default_params)
 
 
 def _resolve(env: str | Any) -> Any:
@@ -287,10 +351,15 @@ def _as_step(obs, env_state, reward, terminated, truncated) -> Step:
 
 def _is_plain(env: Any) -> bool:
     """Whether reset and step are gymnax's own, so that `step_env` says all that they do."""
-    own = isinstance(env, GymnaxEnvironment)
-    return own and all(
-        getattr(type(env), name) is getattr(GymnaxEnvironment, name) for name in ("reset", "step")
+    return isinstance(env, GymnaxEnvironment) and not (
+        overrides(env, "reset") or overrides(env, "step")
     )
+
+
+def overrides(env: Any, name: str) -> bool:
+    """Whether an object, or its class, has a reset, step or step_env other than gymnax's own."""
+    replaced = name in getattr(env, "__dict__", {})
+    return replaced or getattr(type(env), name, None) is not _OWN[name]
 
 
 def action_bounds(
@@ -303,12 +372,12 @@ def action_bounds(
     """
     # Which bounds are finite is decided by the default parameters, since others may be traced.
     env = _resolve(env)
-    usual = _bounds_as_numbers(env, env.default_params)
+    usual = _bounds_as_numbers(env, _defaults(env))
     if usual is None or any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(env_params)):
         return usual
     given = usual if env_params is None else _bounds_as_numbers(env, env_params)
     if given is None or not np.array_equal(np.isfinite(usual), np.isfinite(given)):
-        spaces_of = [env.action_space(params) for params in (env.default_params, env_params)]
+        spaces_of = [env.action_space(params) for params in (_defaults(env), env_params)]
         raise ValueError(
             f"{_name(env)}: env_params must leave the bounds of action_space finite or not as they "
             f"are by default, {spaces_of[0]!r}, got {spaces_of[1]!r}"
@@ -319,7 +388,7 @@ def action_bounds(
 def _bounds_as_numbers(env: Any, params: PyTree) -> tuple[np.ndarray, np.ndarray] | None:
     # As numbers, also while something else is traced.
     with jax.ensure_compile_time_eval():
-        space = env.action_space(params)
+        space = spaces.read("action_space", env.action_space(params))
         if not isinstance(space, spaces.Box):
             return None
         bounds = (np.asarray(bound, np.float64) for bound in (space.low, space.high))

@@ -28,24 +28,25 @@ class Fault(NamedTuple):
     expected: str
 
 
-def unknown_space(part: str, space: Any) -> Iterator[Fault]:
+def unusable_space(part: str, space: Any) -> Iterator[Fault]:
     """A space, or one inside it, that a policy cannot take."""
     children = _children(space)
     if children is not None:
         for name, child in children.items():
-            yield from unknown_space(f"{part}[{name!r}]", child)
-    elif isinstance(space, (spaces.Discrete, spaces.Box)):
-        yield from empty_space(part, space)
-    else:
-        yield Fault(part, f"{space!r}", "Box, Discrete, or a Dict or Tuple of them")
-
-
-def empty_space(part: str, space: Any) -> Iterator[Fault]:
-    """A space that holds nothing."""
-    if isinstance(space, spaces.Discrete) and space.n < 1:
-        yield Fault(part, f"{space!r}", "at least one value")
-    elif isinstance(space, spaces.Box) and not np.all(np.less_equal(*bounds(space))):
+            yield from unusable_space(f"{part}[{name!r}]", child)
+        return
+    try:
+        space = spaces.read(part, space)
+    except (TypeError, ValueError) as error:
+        yield refused(part, error, "Box, Discrete, or a Dict or Tuple of them")
+        return
+    if isinstance(space, spaces.Box) and not np.all(np.less_equal(*bounds(space))):
         yield Fault(part, f"low above high in {space!r}", "low ≤ high")
+
+
+def refused(part: str, error: Exception, expected: str) -> Fault:
+    """What training would not take, in its own words."""
+    return Fault(part, str(error).removeprefix(part).strip(": "), expected)
 
 
 def raised(part: str, error: Exception, expected: str) -> Fault:
@@ -141,9 +142,9 @@ def outside(part: str, obs: PyTree, space: Any) -> Iterator[Fault]:
 
 
 def _children(space: Any) -> dict | None:
-    if isinstance(space, spaces.Dict):
+    if isinstance(space, spaces.DICT):
         return dict(space.spaces)
-    return dict(enumerate(space.spaces)) if isinstance(space, spaces.Tuple) else None
+    return dict(enumerate(space.spaces)) if isinstance(space, spaces.TUPLE) else None
 
 
 def _entry(obs: PyTree, name: Any) -> PyTree:
@@ -214,6 +215,6 @@ def differences(ones: list[dict], others: list[dict]) -> Iterator[tuple[str, int
 def same(one: Any, other: Any) -> bool:
     """Whether an attribute is what it was: arrays and plain values by value, others by identity."""
     if isinstance(one, (np.ndarray, jax.Array)) and isinstance(other, (np.ndarray, jax.Array)):
-        return one.shape == other.shape and np.array_equal(_numbers(one), _numbers(other))
+        return one.shape == other.shape and equal(one, other)
     simple = isinstance(one, (int, float, str, bool, type(None)))
     return one == other if simple else one is other

@@ -1,6 +1,5 @@
 """Running an environment with random actions, compiled or not, to see what it does."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgjax import faults
+from pgjax import env_params, environments, faults
 from pgjax.environments import GymnaxEnvironment, is_whole, no_bound, spaces
 from pgjax.keys import is_key
 from pgjax.types import Array, PyTree
@@ -17,7 +16,7 @@ from pgjax.types import Array, PyTree
 STEP = ("obs", "state", "reward", "terminated", "truncated", "info")
 _NUM_STREAMS = 4  # run side by side, each from a key of its own
 NUM_COMPARED = 3  # steps that are also taken without vmap and without jit
-_EPISODES = 8  # that a stream is long enough for when the time limit is shortened
+NUM_EPISODES = 8  # that a stream is long enough for when the time limit is shortened
 
 
 class Run(NamedTuple):
@@ -67,17 +66,19 @@ class Subject:
         return typed(self.params)
 
     @property
-    def limit(self) -> int | float | None:
-        return getattr(self.params, "max_steps_in_episode", None)
+    def limit(self) -> Any:
+        return env_params.given_limit(self.params)
 
     @property
     def own_step(self) -> bool:
         """Whether `step` is more than gymnax's own, which calls `step_env`."""
-        return _overrides(self.env, "step") or not isinstance(self.env, GymnaxEnvironment)
+        own = environments.overrides(self.env, "step")
+        return own or not isinstance(self.env, GymnaxEnvironment)
 
     @property
     def has_step_env(self) -> bool:
-        return isinstance(self.env, GymnaxEnvironment) and _overrides(self.env, "step_env")
+        own = environments.overrides(self.env, "step_env")
+        return own and isinstance(self.env, GymnaxEnvironment)
 
     @functools.cached_property
     def start(self) -> tuple[PyTree, PyTree]:
@@ -91,7 +92,10 @@ class Subject:
 
     @property
     def action_space(self) -> Any:
-        return self.env.action_space(self.params)
+        return spaces.read("action_space", self.env.action_space(self.params))
+
+    def observation_space(self, params: PyTree) -> Any:
+        return spaces.read("observation_space", self.env.observation_space(params))
 
     def traced(self, name: str) -> tuple:
         """What `step` or `step_env` gives, as shapes and dtypes."""
@@ -106,7 +110,7 @@ class Subject:
     @functools.cached_property
     def runs(self) -> list[tuple[PyTree, Run]]:
         """With the params as they are, and with a time limit short enough for several episodes."""
-        short = _shortened(self.params, max(2, self.num_steps // _EPISODES))
+        short = _shortened(self.params, max(2, self.num_steps // NUM_EPISODES))
         both = [self.params] if short is None else [self.params, short]
         return [(params, self.run(params)) for params in both]
 
@@ -187,16 +191,10 @@ def typed(tree: PyTree) -> PyTree:
     return jax.tree.map(one, tree)
 
 
-def _overrides(env: Any, name: str) -> bool:
-    return getattr(type(env), name, None) is not getattr(GymnaxEnvironment, name)
-
-
 def _shortened(params: PyTree, limit: int) -> PyTree | None:
     """The params with so short a time limit, or None where theirs is no longer, or not there."""
-    now = getattr(params, "max_steps_in_episode", None)
-    if now is None or now <= limit or not dataclasses.is_dataclass(params):
-        return None
-    return dataclasses.replace(params, max_steps_in_episode=type(now)(limit))
+    usual = env_params.limit_of(params)
+    return None if usual is not None and usual <= limit else env_params.with_limit(params, limit)
 
 
 def _clocks(state: PyTree) -> dict[str, Array]:

@@ -300,3 +300,19 @@ class CompiledOtherwise(Counter):
 
 class Unfinished(GymnaxEnvironment):
     """Has the methods by inheritance, and none of its own."""
+
+
+class FoldsItsLimit(Counter):
+    """As before gymnax 1.0: its time limit is one of the ways to end an episode."""
+
+    def step_env(self, key, state, action, params):
+        obs, after, reward, done, info = super().step_env(key, state, action, params)
+        return obs, after, reward, done | self.is_truncated(after, params), info
+
+
+class WithTable(Counter):
+    """A sound environment with a NumPy table that has no entry for some numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = np.array([1.0, np.nan])

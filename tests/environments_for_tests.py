@@ -1,6 +1,7 @@
 """Environments with known answers, and broken ones."""
 
-from typing import Any
+import dataclasses
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -142,3 +143,105 @@ class KeyedCounter(Counter):
         own, reward_key = jax.random.split(state.key)
         after = KeyedState(time=after.time, key=own, others=state.others)
         return obs, after, jax.random.uniform(reward_key) + action, done, info
+
+
+class Spaces(Counter):
+    """Its spaces as they are given, or those of `Counter`."""
+
+    def __init__(self, observations: Any = None, actions: Any = None) -> None:
+        super().__init__()
+        self._spaces = observations, actions
+
+    def observation_space(self, params=None):
+        given = self._spaces[0]
+        return super().observation_space(params) if given is None else given
+
+    def action_space(self, params=None):
+        given = self._spaces[1]
+        return super().action_space(params) if given is None else given
+
+
+class TupleParams(NamedTuple):
+    """As those of `Counter`, a NamedTuple."""
+
+    lifetime: int = 2
+    max_steps_in_episode: int = 4
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class PlainParams:
+    """As those of `Counter`, without a method `replace`."""
+
+    lifetime: int = 2
+    max_steps_in_episode: Any = 4
+
+
+class WithParams(Counter):
+    """As `Counter`, with these parameters."""
+
+    def __init__(self, params: Any) -> None:
+        self._params = params
+
+
+@struct.dataclass
+class SizedParams(EnvParams):
+    """A number of arms, which sizes the observation."""
+
+    lifetime: int = 3
+    arms: int = 4
+    max_steps_in_episode: int = 5
+
+
+class Sized(WithParams):
+    """Observes as many zeros as it has arms."""
+
+    def reset_env(self, key, params):
+        return jnp.zeros(params.arms), EnvState(time=0)
+
+    def step_env(self, key, state, action, params):
+        _, *rest = super().step_env(key, state, action, params)
+        return jnp.zeros(params.arms), *rest
+
+    def observation_space(self, params=None):
+        return spaces.Box(0.0, 1.0, (params.arms,))
+
+
+@jax.tree_util.register_pytree_node_class
+class Uncomparable:
+    """A state without `__eq__`."""
+
+    def __init__(self, time: Any) -> None:
+        self.time = time
+
+    def tree_flatten(self):
+        return (self.time,), None
+
+    @classmethod
+    def tree_unflatten(cls, _, children):
+        return cls(*children)
+
+
+class UncomparableState(Counter):
+    """A sound environment with such a state."""
+
+    def reset_env(self, key, params):
+        return jnp.zeros(1), Uncomparable(0)
+
+    def step_env(self, key, state, action, params):
+        obs, after, *rest = super().step_env(key, state, action, params)
+        return obs, Uncomparable(after.time), *rest
+
+
+class ObservesTime(Counter):
+    """Has an observation with an entry called time."""
+
+    def reset_env(self, key, params):
+        return {"time": jnp.zeros(1)}, EnvState(time=0)
+
+    def step_env(self, key, state, action, params):
+        obs, *rest = super().step_env(key, state, action, params)
+        return {"time": obs}, *rest
+
+    def observation_space(self, params=None):
+        return spaces.Dict({"time": spaces.Box(0.0, 100.0, (1,))})

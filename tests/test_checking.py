@@ -1,6 +1,7 @@
 """What `check_environment` finds, and what it lets pass."""
 
 import broken_environments as broken_ones
+import gymnasium.spaces
 import gymnax.wrappers
 import jax.numpy as jnp
 import numpy as np
@@ -13,13 +14,18 @@ from environments_for_tests import (
     Endless,
     FiveValues,
     LegalActionsOnly,
+    PlainParams,
+    Spaces,
+    TupleParams,
     UnboundedActions,
+    UncomparableState,
     Unhashable,
     VectorReward,
+    WithParams,
 )
 
 import pgjax
-from pgjax import environments
+from pgjax import environments, spaces
 from pgjax.checking import check_environment
 
 FAULTS = {
@@ -30,14 +36,17 @@ FAULTS = {
     "params not numbers": (broken_ones.TextParams, "params.lifetime: 'long'; expected a pytree"),
     "half a step": (broken_ones.HalfStep, "max_steps_in_episode: 2.5; expected a whole number"),
     "kind of actions": (DictActions, "action_space: Dict.*; expected Discrete or Box"),
-    "no actions": (broken_ones.NoActions, r"action_space: Discrete\(0.*at least one value"),
+    "no actions": (
+        broken_ones.NoActions,
+        r"action_space: must have at least one value, got Discrete\(0",
+    ),
     "no observations": (
         broken_ones.NothingObserved,
         "observation_space: low above high in Box.*; expected low ≤ high",
     ),
     "kind of observations": (
         broken_ones.UnknownObservations,
-        "observation_space: namespace.*; expected Box, Discrete, or a Dict or Tuple",
+        "observation_space: must be made of Box, .*got namespace.*; expected Box, Discrete, or a D",
     ),
     "unfinished": (broken_ones.Unfinished, "action_space: raises NotImplementedError"),
     "values of reset": (
@@ -161,6 +170,18 @@ FAULTS = {
         lambda: broken_ones.NeverTruncated(lifetime=50),
         "step: truncated: no end at step 5 of an episode, with max_steps_in_episode=5; expected",
     ),
+    "time limit as an end": (
+        lambda: broken_ones.FoldsItsLimit(lifetime=50),
+        "step_env: terminated: True at all .* ends by time, with limits of 5 and 6 steps; expected",
+    ),
+    "empty observation": (
+        lambda: Spaces(spaces.Box(0, 1, (0,))),
+        r"observation_space: must hold at least one number, got the shape \(0,\)",
+    ),
+    "bounds of another shape": (
+        lambda: Spaces(spaces.Box(np.zeros(3), np.ones(3), (1,))),
+        r"observation_space: low must fit the shape \(1,\)",
+    ),
     "state not reset": (
         broken_ones.NeverStartsAgain,
         "step: state.time: 3 after an automatic reset; expected 0, as from reset",
@@ -218,6 +239,15 @@ SOUND = {
     "unbounded actions": UnboundedActions,
     "bounded actions": LegalActionsOnly,
     "no time limit": Endless,
+    "as long as its limit": lambda: Counter(lifetime=5, limit=5),
+    "table with NaN": broken_ones.WithTable,
+    "lists for bounds": lambda: Spaces(spaces.Box([0.0], [100.0], 1)),
+    "Gymnasium's spaces": lambda: Spaces(
+        gymnasium.spaces.Box(0, 100, (1,)), gymnasium.spaces.Discrete(2)
+    ),
+    "named tuple": lambda: WithParams(TupleParams()),
+    "state without ==": UncomparableState,
+    "endless limit": lambda: WithParams(PlainParams(max_steps_in_episode=np.inf)),
     "random start": broken_ones.RandomStart,
     "own step": broken_ones.OwnStep,
     "finite MDP": lambda: pgjax.FiniteMDP(
