@@ -9,7 +9,7 @@ import inspect
 import math
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, dataclass_transform
 
 import jax
@@ -93,25 +93,43 @@ def hints(cls: type) -> dict[str, Any]:
 
 def replace(node: Any, changes: dict[str, Any], path: str = "") -> Any:
     """`dataclasses.replace` with dotted paths, through components, Flax modules and env params."""
-    names = [f.name for f in dataclasses.fields(node) if f.init and f.name not in ("parent",)]
+    values = parts(node)
     direct, nested = {}, {}
     for dotted, value in changes.items():
         name, _, rest = dotted.partition(".")
-        if name not in names:
+        if name not in values:
             raise ValueError(_unknown_field(node, path, dotted))
         if rest:
             nested.setdefault(name, {})[rest] = value
         else:
             direct[name] = value
     for name, inner in nested.items():
-        child = direct.get(name, getattr(node, name))
-        if not dataclasses.is_dataclass(child) or isinstance(child, type):
+        child = direct.get(name, values[name])
+        if not parts(child):
             first = next(iter(inner))
             raise ValueError(
                 f"{path}{name}.{first} cannot be set: {path}{name} is {child!r}, without fields"
             )
         direct[name] = replace(child, inner, f"{path}{name}.")
-    return dataclasses.replace(node, **direct)
+    if isinstance(node, Mapping):
+        return type(node)({**node, **direct})
+    return node._replace(**direct) if _is_named_tuple(node) else dataclasses.replace(node, **direct)
+
+
+def parts(node: Any) -> dict[str, Any]:
+    """What a dataclass, a NamedTuple or a mapping is made of, by name; nothing of anything else."""
+    if isinstance(node, Mapping):
+        return dict(node)
+    if _is_named_tuple(node):
+        return node._asdict()
+    if not dataclasses.is_dataclass(node) or isinstance(node, type):
+        return {}
+    names = [f.name for f in dataclasses.fields(node) if f.init and f.name not in ("parent",)]
+    return {name: getattr(node, name) for name in names}
+
+
+def _is_named_tuple(node: Any) -> bool:
+    return isinstance(node, tuple) and hasattr(node, "_fields")
 
 
 def _unknown_field(node: Any, path: str, given: str) -> str:
@@ -126,12 +144,10 @@ def _unknown_field(node: Any, path: str, given: str) -> str:
 
 def _paths(node: Any, prefix: str = "") -> Iterator[str]:
     """Every path that `replace` takes, those of a node before those inside of it."""
-    fields = [f.name for f in dataclasses.fields(node) if f.init and f.name not in ("parent",)]
-    yield from (prefix + name for name in fields)
-    for name in fields:
-        child = getattr(node, name)
-        if dataclasses.is_dataclass(child) and not isinstance(child, type):
-            yield from _paths(child, f"{prefix}{name}.")
+    values = parts(node)
+    yield from (prefix + str(name) for name in values)
+    for name, child in values.items():
+        yield from _paths(child, f"{prefix}{name}.")
 
 
 def described(cls: type) -> dict[str, str]:

@@ -208,7 +208,7 @@ def bind(env: str | Any, env_params: PyTree = None) -> Environment:
       TypeError: an object without the gymnax ≥ 1.0 interface.
     """
     env = _resolve(env)
-    params = _defaults(env) if env_params is None else parameters.constants(env_params)
+    params = parameters.constants(_defaults(env) if env_params is None else env_params)
     limit = parameters.limit_of(params)
     arrays = jax.tree.map(lambda x: x if isinstance(x, np.integer) else _strong(x), params)
     reset, step = (env.reset_env, _plain_step) if _is_plain(env) else (env.reset, _wrapped_step)
@@ -301,7 +301,7 @@ def _changes(before: PyTree, after: PyTree) -> Iterator[tuple[str, Any, Any]]:
 def _defaults(env: Any) -> PyTree:
     # As numbers, also while something else is traced: some are made by `jax.numpy` at every call.
     with jax.ensure_compile_time_eval():
-        return parameters.constants(env.default_params)
+        return env.default_params
 
 
 def _resolve(env: str | Any) -> Any:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
+import numpy as np
 
 from pgjax import environments, presets, serialization
-from pgjax.components import Component, described, hints
+from pgjax.components import Component, described, hints, parts, replace
 from pgjax.config import Config
 from pgjax.names import unknown
 from pgjax.startup import Parser, integer
@@ -63,7 +64,7 @@ def read_changes(
 
     def change(config: Config) -> Config:
         given = _env_params(config.env, env_params) if env_params else None
-        params = {f"env_params.{name}": getattr(given, name) for name in env_params}
+        params = {f"env_params.{name}": parts(given)[name] for name in env_params}
         return config.replace(**changes, **params)
 
     return argparse.Namespace(**options), change
@@ -93,7 +94,7 @@ def _grid_value(path: str, text: str, known: dict[str, Any], config: Config) -> 
         return _named(path, text, serialization.COMPONENTS[path])()
     if path.startswith("env_params."):
         name = path.removeprefix("env_params.")
-        return getattr(_env_params(config.env, {name: text}), name)
+        return parts(_env_params(config.env, {name: text}))[name]
     if path not in known:
         names = (*serialization.COMPONENTS, *known)
         raise ValueError(unknown(f"setting {path!r}", path, names, "`pgjax sweep --help`"))
@@ -245,20 +246,20 @@ def _take_env_params(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
 
 def _env_params(env: str, given: dict[str, str]) -> Any:
     defaults = environments.default_params(env)
-    names = [f.name for f in dataclasses.fields(defaults)]
+    usual = parts(defaults)
     changes = {}
     for name, text in given.items():
-        if name not in names:
-            raise ValueError(unknown(f"parameter {name!r} of {env}", name, names))
-        changes[name] = _number(name, text, getattr(defaults, name))
-    return defaults.replace(**changes)
+        if name not in usual:
+            raise ValueError(unknown(f"parameter {name!r} of {env}", name, usual))
+        changes[name] = _number(name, text, usual[name])
+    return replace(defaults, changes)
 
 
 def _number(name: str, text: str, default: Any) -> Any:
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False}[text.lower()]
-        if isinstance(default, int):
+        if np.asarray(default).dtype.kind in "iu":
             return int(text)
         return float(text)
     except (ValueError, KeyError):

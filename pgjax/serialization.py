@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from pgjax import environments, identities
-from pgjax.components import Component, unknown
+from pgjax.components import Component, parts, replace, unknown
 from pgjax.config import Config
 from pgjax.critics import Critic
 from pgjax.estimators import GAE, ActionValue, RewardToGo, TotalReturn
@@ -71,8 +71,7 @@ def to_dict(config: Config) -> dict[str, Any]:
     {"custom": its module and name}.
     """
     data = {"env": config.env if isinstance(config.env, str) else _described(config.env)}
-    params = config.env_params
-    data["env_params"] = None if params is None else _fields(params)
+    data["env_params"] = _parameters(config.env_params)
     data |= {field: _named(field, getattr(config, field)) for field in COMPONENTS}
     return data | {name: _plain(getattr(config, name)) for name in PLAIN}
 
@@ -159,16 +158,23 @@ def _maker(field: str, name: str) -> Any:
     return module
 
 
+def _parameters(params: Any) -> dict[str, Any] | None:
+    if params is None or (jax.tree.leaves(params) and not parts(params)):
+        return None if params is None else {"custom": repr(params)}
+    return {name: _plain(value) for name, value in parts(params).items()}
+
+
 def _params(env: str, values: dict[str, Any]) -> Any:
     """An environment's parameters; arrays where its own are."""
     defaults = environments.default_params(env)
+    usual = parts(defaults)
     arrays = {
-        name: np.asarray(value, getattr(defaults, name).dtype)
+        name: np.asarray(value, usual[name].dtype)
         for name, value in values.items()
-        if isinstance(value, list) and hasattr(getattr(defaults, name, None), "dtype")
+        if isinstance(value, list) and hasattr(usual.get(name), "dtype")
     }
     others = {name: _value(value) for name, value in values.items() if name not in arrays}
-    return defaults.replace(**{**others, **arrays})
+    return replace(defaults, {**others, **arrays})
 
 
 def _value(value: Any) -> Any:

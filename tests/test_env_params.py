@@ -20,7 +20,7 @@ from environments_for_tests import (
 )
 
 import pgjax
-from pgjax import env_params, environments, spaces
+from pgjax import env_params, environments, flags, serialization, spaces
 from pgjax.config import checked
 
 LINEAR = {"network": pgjax.MLP(()), "num_updates": 1, "sampler": pgjax.Episodes(2)}
@@ -67,6 +67,18 @@ def test_parameters_of_any_kind_are_trained_with_and_swept(params):
     config = pgjax.Config(WithParams(params), params)
     assert jax.tree.map(lambda x: x, config) == config
     assert env_params.given_limit(env_params.with_limit(params, 9)) == 9
+
+
+@pytest.mark.parametrize("params", [TupleParams(), PlainParams()], ids=lambda p: type(p).__name__)
+def test_parameters_of_any_kind_are_replaced_stored_and_read(params, monkeypatch):
+    monkeypatch.setattr(gymnax, "registered_envs", [*gymnax.registered_envs, "Mine-v1"])
+    monkeypatch.setitem(gymnax.registration._registry, "Mine-v1", lambda: WithParams(params))
+    config = pgjax.Config("Mine-v1").replace(**{"env_params.lifetime": 1})
+    assert config.env_params == type(params)(lifetime=1)
+    assert serialization.from_dict(serialization.to_dict(config)) == config
+    with pytest.raises(ValueError, match=r"did you mean 'env_params\.lifetime'"):
+        config.replace(**{"env_params.lifetme": 1})
+    assert flags.grid(["env_params.lifetime=1,2"], config) == {"env_params.lifetime": [1, 2]}
 
 
 def test_what_is_no_number_is_named():
