@@ -141,10 +141,11 @@ def _kind(space: Any) -> Any:
     if children is not None:
         return [_kind(child) for child in children]
     size = getattr(space, "n", None)
-    return type(space).__name__, tuple(space.shape), None if size is None else int(size)
+    number = None if size is None else (int(size), int(getattr(space, "start", 0)))
+    return type(space).__name__, tuple(space.shape), number
 
 
 def _moved(wanted: Any, given: Any) -> bool:
     """Whether two spaces of one kind have other bounds."""
-    bounds = [(getattr(s, side, 0.0) for side in ("low", "high", "start")) for s in (wanted, given)]
+    bounds = [(getattr(s, side, 0.0) for side in ("low", "high")) for s in (wanted, given)]
     return not all(np.allclose(one, other) for one, other in zip(*bounds, strict=True))

@@ -1,12 +1,18 @@
 """Environments of other projects: the interface, learning, and names that do not exist."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 import pgjax
 from pgjax import adapters
 from pgjax.checking import check_environment
+from pgjax.config import checked
 
 # Brax says that it and JAXopt are no longer developed, and uses what MJX says is deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -93,3 +99,28 @@ def test_a_missing_package_is_named_with_its_extra(package, case, monkeypatch):
     make, wrong, _ = case
     with pytest.raises(ImportError, match=rf"need the extra: pip install 'pgjax\[{package}\]'"):
         make(wrong + "never made before")
+
+
+@struct.dataclass
+class TwoSensors:
+    """What of a Brax environment, and of its state, the adapter needs; it observes a dict."""
+
+    obs: Any = None
+    reward: Any = 0.0
+    done: Any = 0.0
+    action_size = 1
+
+    def reset(self, key):
+        return TwoSensors({"speed": jnp.zeros(2), "place": {"x": jnp.zeros(())}})
+
+    def step(self, state, action):
+        return state
+
+
+def test_a_dict_of_observations_has_a_dict_for_a_space(monkeypatch):
+    envs = SimpleNamespace(_envs={"two": 0}, get_environment=lambda name: TwoSensors())
+    monkeypatch.setattr(adapters, "_imported", lambda module, package: envs)
+    env = adapters.from_brax("two", limit=7)
+    assert env.observation_space().spaces["speed"].shape == (2,)
+    assert env.observation_space().spaces["place"].spaces["x"].shape == ()
+    assert checked(pgjax.Config(env)).env is env

@@ -1,11 +1,15 @@
 """What was learned in gymnax holds in Gymnasium's own code for the same problem."""
 
+from types import SimpleNamespace
+
+import gymnasium
 import jax
 import numpy as np
 import pytest
-from environments_for_tests import Counter
+from environments_for_tests import Counter, Spaces
 
 import pgjax
+from pgjax import gymnasium_bridge, spaces
 from pgjax.gymnasium_bridge import evaluate_in_gymnasium
 
 
@@ -80,3 +84,14 @@ def test_the_number_of_episodes_is_checked():
     state = pgjax.init(jax.random.key(0), config)
     with pytest.raises(ValueError, match="num_episodes must be at least 1, got 0"):
         evaluate_in_gymnasium(jax.random.key(1), state, config, num_episodes=0)
+
+
+@pytest.mark.parametrize("name", ["observation_space", "action_space"])
+def test_a_space_that_starts_elsewhere_is_refused(name):
+    theirs = {part: gymnasium.spaces.Discrete(4) for part in ("observation_space", "action_space")}
+    shifted = SimpleNamespace(spec=SimpleNamespace(id="Shifted-v0"), **theirs)
+    config = pgjax.Config(Spaces(spaces.Discrete(4), spaces.Discrete(4)))
+    assert gymnasium_bridge._check_spaces(shifted, config) is None
+    setattr(shifted, name, gymnasium.spaces.Discrete(4, start=1))
+    with pytest.raises(ValueError, match=rf"{name} of Shifted-v0.*got Discrete\(4, start=1\)"):
+        gymnasium_bridge._check_spaces(shifted, config)
