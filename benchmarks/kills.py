@@ -97,7 +97,7 @@ def ends_the_same(root: Path) -> bool:
     pgjax.run(config.replace(num_updates=total), 0, root / "whole")
     states, metrics = [], []
     for path in (root / "killed", root / "whole"):
-        states.append(checkpoints._to_arrays(pgjax.load(path)[0]))
+        states.append(checkpoints.to_arrays(pgjax.load(path)[0]))
         metrics.append(folders.read(path).metrics)
     same = [np.array_equal(states[0][name], states[1][name]) for name in states[1]]
     names = metrics[1].keys() - {"seconds"}

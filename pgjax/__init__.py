@@ -144,7 +144,7 @@ _MODULES = {
     "runs": ("Progress", "Run", "resume", "run"),
     "schedules": ("Schedule", "Share"),
     "statistics": ("gradient_statistics",),
-    "sweeps": ("Sweep", "sweep"),
+    "sweeps": ("Sweep", "resume_sweep", "sweep"),
     "training": ("init", "policy_gradient", "sample_trajectories", "train", "update"),
     "types": (
         "Evaluation",

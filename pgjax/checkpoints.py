@@ -72,7 +72,7 @@ def save(
     arrays = f"{_ARRAYS}{uuid.uuid4().hex}"
     path.mkdir(parents=True, exist_ok=True)
     try:
-        _write_arrays(path / arrays, jax.tree.map(np.asarray, _to_arrays(state)))
+        _write_arrays(path / arrays, jax.tree.map(np.asarray, to_arrays(state)))
         contents = {
             "format": FORMAT,
             "versions": versions(),
@@ -327,7 +327,7 @@ def _restore(
     """The stored state, but for the parts that are left out."""
     import orbax.checkpoint as ocp
 
-    folder, target = path / manifest["arrays"], jax.eval_shape(_to_arrays, like)
+    folder, target = path / manifest["arrays"], jax.eval_shape(to_arrays, like)
     try:
         with _checkpointer() as checkpointer:
             stored = checkpointer.metadata(folder).item_metadata
@@ -346,7 +346,7 @@ def _restore(
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
         problem = str(error).splitlines()[0]
         raise ValueError(f"checkpoint {path} does not fit its config: {problem}") from error
-    return _from_arrays(arrays, like)
+    return from_arrays(arrays, like)
 
 
 def _check_same_function(path: Path, config: Config, saved: dict[str, Any]) -> None:
@@ -387,13 +387,13 @@ def _checkpointer() -> Any:
     return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
-def _to_arrays(state: TrainState) -> dict[str, jax.Array]:
+def to_arrays(state: TrainState) -> dict[str, jax.Array]:
     """The leaves of a state by their paths; keys as plain integers."""
     leaves = jax.tree_util.tree_leaves_with_path(numbers(state))
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
-def _from_arrays(arrays: dict[str, Any], like: TrainState) -> TrainState:
+def from_arrays(arrays: dict[str, Any], like: TrainState) -> TrainState:
     paths, structure = jax.tree_util.tree_flatten_with_path(like)
     leaves = [jax.numpy.asarray(arrays[jax.tree_util.keystr(path)]) for path, _ in paths]
     return keys_again(jax.tree.unflatten(structure, leaves), like)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import math
 import secrets
 import signal
@@ -33,6 +34,7 @@ from pgjax import (
     runs,
     schedules,
     startup,
+    sweep_folders,
     sweeps,
 )
 from pgjax.components import check_int, check_seed
@@ -40,6 +42,12 @@ from pgjax.config import Config, checked
 from pgjax.environments import Environment, spaces
 
 NOT_FINITE = 4  # exit code
+_RESUMING_SWEEPS = (
+    "--devices",
+    "--checkpoint-seconds",
+    "--compilation-cache",
+    "--no-compilation-cache",
+)
 
 
 def train(arguments: list[str]) -> int:
@@ -73,6 +81,8 @@ def train(arguments: list[str]) -> int:
 def resume(arguments: list[str]) -> int:
     """Goes on with a run from its latest checkpoint."""
     options, change = flags.read_changes(arguments, parsers.resume())
+    if sweep_folders.is_sweep(options.run):
+        return _resume_sweep(options, arguments)
     if options.metrics_every is not None:
         check_int("--metrics-every", options.metrics_every, 1)
     facts = folders.read_facts(options.run)
@@ -222,12 +232,51 @@ def sweep(arguments: list[str]) -> int:
     config = make_config()
     grid = flags.grid(options.grid, config)
     directory = options.directory or _new_directory("sweeps", config.env, options)
-    folders.check_free(directory)
-    mesh = parallel.make_mesh(options.devices)
+    if sweep_folders.is_sweep(directory):
+        devices = options.devices or sweeps.devices(directory)
+    else:
+        folders.check_free(directory)
+        devices = options.devices
+    mesh = parallel.make_mesh(devices)
     number = math.prod(map(len, grid.values())) * options.num_seeds
     print(f"{config.env}, {number} runs, on {diagnosis.device_line(mesh.size)}", flush=True)
-    key = jax.random.key(options.seed)
-    found = sweeps.sweep(key, config, grid, options.num_seeds, mesh, options.stop_at_return)
+    run = functools.partial(
+        sweeps.sweep,
+        jax.random.key(options.seed),
+        config,
+        grid,
+        options.num_seeds,
+        mesh,
+        options.stop_at_return,
+        directory=directory,
+        checkpoint_seconds=options.checkpoint_seconds,
+    )
+    return _swept(run, directory)
+
+
+def _resume_sweep(options: argparse.Namespace, arguments: list[str]) -> int:
+    given = [text.partition("=")[0] for text in arguments if text.startswith("-")]
+    other = [flag for flag in given if flag not in _RESUMING_SWEEPS]
+    if other:
+        raise ValueError(
+            f"{options.run} is a sweep's folder, and {other[0]} cannot change a sweep; "
+            f"{', '.join(_RESUMING_SWEEPS)} can be given"
+        )
+    mesh = parallel.make_mesh(options.devices or sweeps.devices(options.run))
+    print(f"sweep {options.run}, on {diagnosis.device_line(mesh.size)}", flush=True)
+    run = functools.partial(
+        sweeps.resume_sweep, options.run, mesh, checkpoint_seconds=options.checkpoint_seconds
+    )
+    return _swept(run, options.run)
+
+
+def _swept(run: Callable[[], sweeps.Sweep], directory: Path) -> int:
+    """A sweep with its results written and printed."""
+    try:
+        found = run()
+    except sweeps.Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        return 128 + stopped.signal
     header, rows = reports.sweep_table(found)
     reports.write_sweep(directory, found, header, rows)
     reports.print_table(header, rows)

@@ -175,6 +175,10 @@ def read_facts(path: Path) -> dict[str, Any]:
     """
     file = path / _CONFIG
     if not os.path.lexists(file):
+        if sweep_folders.is_sweep(path):
+            raise ValueError(
+                f"{path} is a sweep's folder; pgjax.resume_sweep and `pgjax resume` go on with it"
+            )
         what = f"is no run folder (no {_CONFIG})" if path.exists() else "does not exist"
         raise ValueError(f"{path} {what}")
     facts = schema.read(file, _FACTS)

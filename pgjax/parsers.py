@@ -31,7 +31,7 @@ def train() -> Parser:
 def resume() -> Parser:
     """Of `pgjax resume`."""
     parser = startup.parser_for("resume")
-    _add_run(parser, "a run folder")
+    _add_run(parser, "a run folder, or a sweep's")
     parser.epilog = (
         "Flags of the config's numbers, --num-updates among them, change the run from here on; "
         "config.json keeps what changed, and when. Without them all is as the run has it, whatever "
@@ -127,6 +127,7 @@ def sweep() -> Parser:
     parser.add_argument(
         "--devices", type=integer, metavar="N", help="divide the runs over so many (default: all)"
     )
+    _add_checkpoint_seconds(parser)
     startup.add_cache_option(parser)
     return parser
 
@@ -211,7 +212,7 @@ def _add_target(parser: Parser, default: float | None = math.inf, text: str = ""
     )
 
 
-def _add_loop_options(parser: Parser) -> None:
+def _add_checkpoint_seconds(parser: Parser) -> None:
     parser.add_argument(
         "--checkpoint-seconds",
         type=float,
@@ -219,6 +220,10 @@ def _add_loop_options(parser: Parser) -> None:
         metavar="S",
         help="between two checkpoints (default: 60)",
     )
+
+
+def _add_loop_options(parser: Parser) -> None:
+    _add_checkpoint_seconds(parser)
     parser.add_argument(
         "--nan",
         default="stop",

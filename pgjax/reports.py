@@ -1,6 +1,7 @@
 """What commands print: progress while a run goes on, and rows of results after it."""
 
 import csv
+import io
 import itertools
 import queue
 import textwrap
@@ -88,10 +89,8 @@ def sweep_table(found: Sweep) -> tuple[list[str], list[list[Any]]]:
 
 
 def write_sweep(directory: Path, found: Sweep, header: list[str], rows: list[list[Any]]) -> None:
-    """Makes a folder: summary.csv, returns.csv, heat_map.png, the best seed's checkpoint."""
-    directory.mkdir(parents=True)
-    best, returns = found.best(), found.final_returns()
-    checkpoints.save(directory / checkpoints.IN_RUN, best.state, best.config)
+    """Makes or replaces summary.csv, returns.csv and heat_map.png in a sweep's folder."""
+    returns = found.final_returns()
     _write_csv(directory / "summary.csv", header, rows)
     settings = list(itertools.product(*found.grid.values()))
     seeds = [
@@ -112,8 +111,9 @@ def write_sweep(directory: Path, found: Sweep, header: list[str], rows: list[lis
 
 
 def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
-    with open(path, "w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    checkpoints.write_text(path, text.getvalue())
 
 
 def plain(value: Any) -> str:

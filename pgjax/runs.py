@@ -24,7 +24,7 @@ from pgjax.config import Config, checked
 from pgjax.parallel import check_mesh, divided, local, replicated
 from pgjax.types import Metrics, TrainState
 
-_CAPACITY = 64
+CAPACITY = 64
 _KEPT_UPDATES = 2**20
 _BLOCK_SECONDS = 0.2
 _ON_BAD = ("stop", "skip", "raise")
@@ -295,16 +295,20 @@ def _checked(config: Config, settings: _Settings) -> Config:
     training.check_target(settings.stop_at_return)
     if settings.nan not in _ON_BAD:
         raise ValueError(unknown(f"nan {settings.nan!r}", settings.nan, _ON_BAD))
-    if not settings.checkpoint_seconds >= 0:
-        given = settings.checkpoint_seconds
-        raise ValueError(f"checkpoint_seconds must be at least 0, got {given}")
+    check_seconds(settings.checkpoint_seconds)
     # Of several processes, each holds its share of the trajectories.
     held = config.replace(num_updates=min(config.num_updates, _KEPT_UPDATES))
     memory.seeds_that_fit(held, memory.available_bytes() * jax.process_count())
     return arrays
 
 
-class _Signals:
+def check_seconds(checkpoint_seconds: float) -> None:
+    """Raises ValueError unless it is a time between two checkpoints."""
+    if not checkpoint_seconds >= 0:
+        raise ValueError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds}")
+
+
+class Signals:
     """What asked the run to end: the first signal, 0 for none; whether `on_block` did."""
 
     caught = 0
@@ -344,7 +348,7 @@ def _run(
     directory: str | os.PathLike | None,
 ) -> Run:
     kept, (first, advance) = _Kept(), _compiled(arrays, start, settings)
-    with _signals() as signals:
+    with noted_signals() as signals:
         saved = time.monotonic()
         for now in _blocks(first, advance, config.num_updates, settings, signals):
             kept.add(now.num_updates, now.metrics)
@@ -440,7 +444,7 @@ def _compiled(
     def count(number: int) -> jax.Array:
         return replicated(jnp.int32(number), mesh)
 
-    program = training.update_block.lower(state, config, count(0), until, _CAPACITY, mesh)
+    program = training.update_block.lower(state, config, count(0), until, CAPACITY, mesh)
     block = program.compile()
     seconds = start.compile_seconds + time.perf_counter() - started
     start = dataclasses.replace(start, _state=state, compile_seconds=seconds)
@@ -448,13 +452,13 @@ def _compiled(
 
 
 def _blocks(
-    now: Progress, advance: Callable, total: int, settings: _Settings, signals: _Signals
+    now: Progress, advance: Callable, total: int, settings: _Settings, signals: Signals
 ) -> Iterator[Progress]:
     """Blocks of updates until the last one, the target, a bad one, or a signal."""
     first, before = now.num_updates, now.run_seconds
     while now.num_updates < total:
         made = now.num_updates - first
-        size = _block_size(total - now.num_updates, made, now.run_seconds - before)
+        size = block_size(total - now.num_updates, made, now.run_seconds - before)
         size = distributed.agreed(0 if made and signals.caught else size)
         if size == 0:
             return
@@ -496,10 +500,10 @@ def _notes(now: Progress) -> dict[str, float]:
     return {name: getattr(now, name) for name in names}
 
 
-def _block_size(left: int, made: int, seconds: float) -> int:
+def block_size(left: int, made: int, seconds: float) -> int:
     """Updates for the next block to take about `_BLOCK_SECONDS`; one, to begin with."""
     fitting = int(_BLOCK_SECONDS * made / seconds) if made else 1
-    return max(1, min(fitting, _CAPACITY, left))
+    return max(1, min(fitting, CAPACITY, left))
 
 
 def _on_host(metrics: Metrics, size: int, steps_before: int) -> Metrics:
@@ -512,10 +516,10 @@ def _on_host(metrics: Metrics, size: int, steps_before: int) -> Metrics:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[_Signals]:
+def noted_signals() -> Iterator[Signals]:
     """Notes Ctrl-C and SIGTERM, so that a block in flight is finished and kept. A second one ends
     the process at once."""
-    found = _Signals()
+    found = Signals()
     if threading.current_thread() is not threading.main_thread():
         yield found
         return

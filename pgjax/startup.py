@@ -21,7 +21,7 @@ if typing.TYPE_CHECKING:
 
 COMMANDS = {
     "train": "train a policy, evaluate it, leave a run folder",
-    "resume": "go on with a run from its latest checkpoint",
+    "resume": "go on with a run or a sweep from its latest checkpoint",
     "evaluate": "evaluate the policy of a run folder or checkpoint",
     "render": "draw episodes of a run's policy as a GIF",
     "plot": "draw the learning curves of runs, seeds of one config together",

@@ -6,6 +6,7 @@ their metrics, replaced in one step. Nothing else is needed to go on, or to draw
 
 import hashlib
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,11 +15,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pgjax import checkpoints
+from pgjax import checkpoints, schema
 
 FORMAT = 1
 _SWEEP, _PARTS, _DIGEST = "sweep.json", "parts", "sha256"
 METRICS = "metrics/"  # before the names of a part's metrics, [runs, updates]
+_FACTS = {
+    "format": schema.Number(int, FORMAT, FORMAT),
+    "versions": dict[str, str],
+    "config": dict,
+    "settings": list[dict],
+    "grid": list[list],
+    "num_seeds": schema.Number(int, 1),
+    "key": list[int],
+    "key_impl": str,
+    "stop_at_return": float | None,
+    "block_sizes": list[int],
+    "devices": schema.Number(int, 1),
+    "seal": schema.HEX,
+}
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -40,13 +55,13 @@ class Member(NamedTuple):
 
 def is_sweep(path: Path) -> bool:
     """Whether a folder is a sweep's."""
-    return (path / _SWEEP).is_file()
+    return os.path.lexists(path / _SWEEP)
 
 
 def write_facts(path: Path, facts: dict[str, Any]) -> None:
     """Makes sweep.json."""
-    contents = checkpoints.sealed({"format": FORMAT, **facts})
-    checkpoints.write_text(path / _SWEEP, json.dumps(contents, indent=1) + "\n")
+    contents = {"format": FORMAT, "versions": checkpoints.versions(), **facts}
+    checkpoints.write_text(path / _SWEEP, json.dumps(checkpoints.sealed(contents), indent=1) + "\n")
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -56,17 +71,12 @@ def read_facts(path: Path) -> dict[str, Any]:
       ValueError: no sweep's folder; sweep.json is damaged, or of another format.
     """
     file = path / _SWEEP
-    if not file.is_file():
+    if not os.path.lexists(file):
         what = f"is no sweep's folder (no {_SWEEP})" if path.exists() else "does not exist"
         raise ValueError(f"{path} {what}")
-    try:
-        facts = json.loads(file.read_text())
-        if facts["format"] != FORMAT:
-            raise ValueError(f"format {facts['format']!r}; this version reads format {FORMAT}")
-        if facts != checkpoints.sealed(facts):
-            raise ValueError("damaged or edited")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} cannot be read ({error})") from error
+    facts = schema.read(file, _FACTS)
+    if facts != checkpoints.sealed(facts):
+        raise ValueError(f"{file} was edited or damaged: restore it")
     target = facts["stop_at_return"]
     return {**facts, "stop_at_return": float("inf") if target is None else target}
 
@@ -85,11 +95,12 @@ def read_part(path: Path, name: str) -> dict[str, np.ndarray] | None:
       ValueError: damaged.
     """
     file = path / _PARTS / f"{name}.npz"
-    if not file.exists():
+    if not os.path.lexists(file):
         return None
+    schema.check_regular(file)
     try:
-        with np.load(file, allow_pickle=False) as opened:
-            arrays = {name: opened[name] for name in opened.files}
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
         if str(arrays.pop(_DIGEST)) != _digest(arrays):
             raise ValueError("its digest differs")
     except _UNREADABLE as error:

@@ -1,11 +1,18 @@
-"""Sweeps: many settings and seeds, one compiled program for all that differ only in floats."""
+"""Sweeps: many settings and seeds, one compiled program for all that differ only in floats.
+
+A sweep's runs go block after block, and each block a few updates at a time, so that a sweep with a
+folder is saved as it goes: begun again, it goes on from there.
+"""
 
 import dataclasses
 import functools
 import itertools
+import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from pgjax import memory, training
+from pgjax import checkpoints, disk, memory, runs, serialization, sweep_folders, training
 from pgjax.components import check_int
 from pgjax.config import Config, check_key, checked
-from pgjax.parallel import check_mesh, local, on_shares, replicated
+from pgjax.parallel import check_mesh, divided, local, on_shares, replicated
 from pgjax.types import Array, Metrics, PyTree, TrainResult, TrainState
 
 
@@ -119,6 +126,18 @@ class Sweep:
         return self.at(*map(int, setting), int(np.argmax(returns[setting])))
 
 
+class Interrupted(KeyboardInterrupt):
+    """A sweep with a folder was asked to end, and has saved what was done.
+
+    Attributes:
+      signal: SIGINT or SIGTERM.
+    """
+
+    def __init__(self, path: Path, signal: int) -> None:
+        super().__init__(f"interrupted: saved what was done; pgjax resume {path} goes on")
+        self.signal = signal
+
+
 def sweep(
     key: Array,
     config: Config,
@@ -127,6 +146,9 @@ def sweep(
     mesh: Mesh | None = None,
     stop_at_return: float = math.inf,
     memory_limit: int | None = None,
+    *,
+    directory: str | os.PathLike | None = None,
+    checkpoint_seconds: float = 60.0,
 ) -> Sweep:
     """`train` for every combination of the grid's values, with the same seeds for each.
 
@@ -143,9 +165,15 @@ def sweep(
         metrics repeat. The others go on without waiting for its episodes.
       memory_limit: bytes for the runs at once; None: half of what is available. More of them run
         block after block.
+      directory: a folder to make, for sweep.json, parts/ and the best seed's checkpoint/; None
+        writes nothing. The same call again goes on with what is there, to the same bits on as many
+        devices; a sweep that is done is read.
+      checkpoint_seconds: between two savings of a block, ≥ 0.
 
     Raises:
-      ValueError, TypeError: before compilation, for an empty grid, or a value that cannot be.
+      ValueError, TypeError: before compilation, for an empty grid, or a value that cannot be; a
+        folder of another sweep, or that another process writes in.
+      Interrupted: after Ctrl-C or SIGTERM, where there is a folder.
 
     >>> import jax, pgjax
     >>> config = pgjax.Config(env="Catch-bsuite", num_updates=3)
@@ -156,23 +184,243 @@ def sweep(
     check_key(key)
     check_int("num_seeds", num_seeds, 1)
     training.check_target(stop_at_return)
-    grid = _checked_grid(grid)
+    runs.check_seconds(checkpoint_seconds)
+    plan = _Plan(key, config, _checked_grid(grid), num_seeds, float(stop_at_return), mesh)
     check_mesh(mesh, "the mesh's size", 0)
-    settings = itertools.product(*grid.values())
-    configs = [checked(config.replace(**dict(zip(grid, s, strict=True)))) for s in settings]
-    keys, results = jax.random.split(key, num_seeds), {}
-    seconds = np.zeros(2)
-    programs = _programs(configs)
-    sizes = [memory.seeds_that_fit(configs[members[0]], memory_limit) for members in programs]
-    for members, most in zip(programs, sizes, strict=True):
-        group = _Group([configs[member] for member in members], keys, mesh)
-        found, spent = group.run(stop_at_return, most)
+    if directory is None:
+        return _swept(plan, plan.block_sizes(memory_limit), None)
+    path = Path(directory)
+    if not path.exists():
+        with disk.appearing(path) as unfinished:
+            sizes = plan.block_sizes(memory_limit)
+            number = 1 if mesh is None else mesh.size
+            facts = {**plan.facts(), "block_sizes": sizes, "devices": number}
+            sweep_folders.write_facts(unfinished, facts)
+    facts = sweep_folders.read_facts(path)
+    _check_same(path, facts, plan)
+    for size in facts["block_sizes"]:
+        check_mesh(mesh, f"{path} was begun in blocks of runs, whose number", size)
+    with disk.held(path), runs.noted_signals() as signals:
+        keeper = _Keeper(path, checkpoint_seconds, signals)
+        result = _swept(plan, facts["block_sizes"], keeper)
+        best = result.best()
+        checkpoints.save(path / checkpoints.IN_RUN, best.state, best.config)
+    return result
+
+
+def resume_sweep(
+    directory: str | os.PathLike, mesh: Mesh | None = None, *, checkpoint_seconds: float = 60.0
+) -> Sweep:
+    """Goes on with a sweep, from its folder alone, to the same bits as without interruption.
+
+    Args:
+      directory: from `sweep`.
+      mesh, checkpoint_seconds: as for `sweep`.
+
+    Raises:
+      ValueError: no sweep's folder; one whose configs hold objects of the user's own: call `sweep`
+        again as it was called, which goes on.
+    """
+    path = Path(directory)
+    facts = sweep_folders.read_facts(path)
+    try:
+        base, *settings = map(serialization.from_dict, (facts["config"], *facts["settings"]))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; the sweep begun as before goes on") from error
+    lengths, grid = [length for _, length in facts["grid"]], {}
+    for axis, (name, length) in enumerate(facts["grid"]):
+        stride = math.prod(lengths[axis + 1 :])
+        grid[name] = [_at_path(settings[i * stride], name) for i in range(length)]
+    key = jax.random.wrap_key_data(np.array(facts["key"], np.uint32), impl=facts["key_impl"])
+    return sweep(
+        key,
+        base,
+        grid,
+        facts["num_seeds"],
+        mesh,
+        facts["stop_at_return"],
+        directory=path,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+
+
+def devices(directory: str | os.PathLike) -> int:
+    """On how many devices a sweep with a folder can go on: as many as before, if they are here."""
+    facts = sweep_folders.read_facts(Path(directory))
+    most = min(facts["devices"], jax.device_count())
+    sizes = facts["block_sizes"]
+    return next(n for n in range(most, 0, -1) if all(size % n == 0 for size in sizes))
+
+
+def _at_path(config: Config, path: str) -> Any:
+    return functools.reduce(getattr, path.split("."), config)
+
+
+class _Plan:
+    """What a sweep is to do."""
+
+    def __init__(self, key, config, grid, num_seeds, target, mesh) -> None:
+        self.key, self.config, self.grid, self.num_seeds = key, config, grid, num_seeds
+        self.target, self.mesh = target, mesh
+        values = itertools.product(*grid.values())
+        self.settings = [config.replace(**dict(zip(grid, v, strict=True))) for v in values]
+        self.configs = [checked(setting) for setting in self.settings]
+        self.programs = _programs(self.configs)
+
+    def groups(self) -> list["_Group"]:
+        """The runs of each program."""
+        keys = jax.random.split(self.key, self.num_seeds)
+        return [
+            _Group([self.configs[member] for member in members], keys, self.mesh)
+            for members in self.programs
+        ]
+
+    def block_sizes(self, memory_limit: int | None) -> list[int]:
+        """How many runs of each program go side by side."""
+        firsts = [self.configs[members[0]] for members in self.programs]
+        most = [memory.seeds_that_fit(config, memory_limit) for config in firsts]
+        return [g.block_size(number) for g, number in zip(self.groups(), most, strict=True)]
+
+    def facts(self) -> dict[str, Any]:
+        """What makes it this sweep and no other, as JSON types."""
+        facts = {
+            "config": serialization.to_dict(self.config),
+            "grid": [[path, len(values)] for path, values in self.grid.items()],
+            "num_seeds": self.num_seeds,
+            "key": np.asarray(jax.random.key_data(self.key)).tolist(),
+            "key_impl": str(jax.random.key_impl(self.key)),
+            "stop_at_return": None if math.isinf(self.target) else self.target,
+            "settings": [serialization.to_dict(setting) for setting in self.settings],
+        }
+        return json.loads(json.dumps(facts))
+
+
+def _check_same(path: Path, facts: dict[str, Any], plan: _Plan) -> None:
+    given = plan.facts() | {"stop_at_return": plan.target}
+    for name, value in given.items():
+        if facts[name] != value:
+            raise ValueError(
+                f"{path} is the folder of another sweep: its {name.replace('_', ' ')} differs; "
+                "give another folder, or go on with that one by `pgjax resume`"
+            )
+
+
+class _Block(NamedTuple):
+    """Runs that are trained side by side, n of them, after some updates.
+
+    Attributes:
+      state: their states.
+      made: updates made.
+      metrics: NumPy arrays by name, [n, num_updates], filled up to `made`; of runs that had ended
+        with any numbers.
+      seconds: float[num_updates], filled up to `made`; of running, at the end of each update.
+      ended: bool[n]; whether they reached the target.
+      compile_seconds: so far.
+    """
+
+    state: TrainState
+    made: int
+    metrics: dict[str, np.ndarray]
+    seconds: np.ndarray
+    ended: np.ndarray
+    compile_seconds: float
+
+    @property
+    def done(self) -> bool:
+        return bool(self.ended.all()) or self.made >= len(self.seconds)
+
+    @property
+    def run_seconds(self) -> float:
+        return float(self.seconds[self.made - 1]) if self.made else 0.0
+
+
+class _Keeper:
+    """Saves blocks in a sweep's folder, and ends the sweep when a signal says so."""
+
+    def __init__(self, path: Path, every: float, signals: runs.Signals) -> None:
+        self.path, self.every, self.signals = path, every, signals
+        self.saved = time.monotonic()
+
+    def load(self, name: str, like: TrainState, total: int) -> _Block | None:
+        """A block as it was saved; of a state like this, and so many updates in all."""
+        arrays = sweep_folders.read_part(self.path, name)
+        if arrays is None:
+            return None
+        groups = {"state": {}, "metrics": {}}
+        for key, array in arrays.items():
+            kind, slash, rest = key.partition("/")
+            if slash:
+                groups[kind][rest] = array
+        try:
+            state = _restored(groups["state"], like)
+        except ValueError as error:
+            raise ValueError(f"{self.path}, part {name}: {error}") from error
+        return _Block(
+            state=state,
+            made=len(arrays["seconds"]),
+            metrics={key: _lengthened(array, total) for key, array in groups["metrics"].items()},
+            seconds=_lengthened(arrays["seconds"], total),
+            ended=arrays["ended"],
+            compile_seconds=float(arrays["compile_seconds"]),
+        )
+
+    def keep(self, name: str, numbers: np.ndarray, block: _Block) -> None:
+        """Saves a block where it is time to; `numbers` are those of its runs."""
+        caught = self.signals.caught
+        if block.done or caught or time.monotonic() - self.saved >= self.every:
+            state = local(block.state)
+            arrays = {
+                "runs": numbers,
+                "num_updates": np.asarray(state.num_updates),
+                "ended": block.ended,
+                "seconds": block.seconds[: block.made],
+                "compile_seconds": np.float64(block.compile_seconds),
+            }
+            leaves = checkpoints.to_arrays(state).items()
+            arrays |= {f"state/{path}": np.asarray(leaf) for path, leaf in leaves}
+            made = {name: x[:, : block.made] for name, x in block.metrics.items()}
+            arrays |= {sweep_folders.METRICS + name: x for name, x in made.items()}
+            sweep_folders.write_part(self.path, name, arrays)
+            self.saved = time.monotonic()
+        if caught:
+            raise Interrupted(self.path, caught)
+
+
+def _restored(arrays: dict[str, np.ndarray], like: TrainState) -> TrainState:
+    target = jax.eval_shape(checkpoints.to_arrays, like)
+    # NumPy's files do not know dtypes that are not its own, such as bfloat16.
+    arrays = {
+        name: array.view(target[name].dtype)
+        if array.dtype.kind == "V" and name in target
+        else array
+        for name, array in arrays.items()
+    }
+    given, expected = ({n: training.aval(x) for n, x in t.items()} for t in (arrays, target))
+    problem = training.difference(given, expected)
+    if problem is not None:
+        raise ValueError(problem)
+    return checkpoints.from_arrays(arrays, like)
+
+
+def _lengthened(array: np.ndarray, total: int) -> np.ndarray:
+    longer = np.zeros((*array.shape[:-1], total), array.dtype)
+    longer[..., : array.shape[-1]] = array
+    return longer
+
+
+def _swept(plan: _Plan, sizes: list[int], keeper: _Keeper | None) -> Sweep:
+    results, seconds = {}, np.zeros(2)
+    for number, (members, group) in enumerate(zip(plan.programs, plan.groups(), strict=True)):
+        numbers = np.add.outer(np.array(members) * plan.num_seeds, np.arange(plan.num_seeds))
+        found, spent = group.run(plan.target, sizes[number], keeper, number, numbers.ravel())
         results |= dict(zip(members, found, strict=True))
         seconds += spent
-    states, metrics = zip(*(results[number] for number in range(len(configs))), strict=True)
-    shape = (*map(len, grid.values()), num_seeds, config.num_updates)
+    states, metrics = zip(*(results[number] for number in range(len(plan.configs))), strict=True)
+    shape = (*map(len, plan.grid.values()), plan.num_seeds, plan.config.num_updates)
     metrics = jax.tree.map(lambda *rows: np.stack(rows).reshape(shape), *metrics)
-    return Sweep(config, grid, num_seeds, metrics, *map(float, seconds), len(programs), states)
+    spent = map(float, seconds)
+    numbers = (*spent, len(plan.programs))
+    return Sweep(plan.config, plan.grid, plan.num_seeds, metrics, *numbers, states)
 
 
 def _checked_grid(grid: Mapping[str, Sequence[Any]]) -> dict[str, tuple]:
@@ -205,6 +453,7 @@ class _Group:
         self.num_seeds, self.mesh = keys.shape[0], mesh
         self.number = len(configs) * self.num_seeds
         self.keys = jnp.tile(keys, len(configs))
+        self.total = configs[0].num_updates
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *configs)
         # What is the same in all runs is not batched: it need not be read for each.
         self.varies = tuple(bool(np.any(leaf != leaf[:1])) for leaf in jax.tree.leaves(stacked))
@@ -212,37 +461,110 @@ class _Group:
             lambda leaf, varies: np.repeat(leaf, self.num_seeds, axis=0) if varies else leaf[0],
             stacked,
         )
+        self.program = None
 
-    def run(self, target: float, most: int) -> tuple[list[TrainResult], np.ndarray]:
-        """State and NumPy metrics of each config, [num_seeds, …]; seconds to compile and to run."""
-        size = self._block_size(most)
-        compiled, seconds, blocks = None, np.zeros(2), []
+    def run(
+        self, target: float, size: int, keeper: _Keeper | None, number: int, numbers: np.ndarray
+    ) -> tuple[list[TrainResult], np.ndarray]:
+        """State and NumPy metrics of each config, [num_seeds, …]; seconds to compile and to run.
+
+        Args:
+          target: of the return.
+          size: runs at once.
+          keeper: saves them; None: nobody does.
+          number: of this group among the sweep's.
+          numbers: int[runs]; of its runs among the sweep's.
+        """
+        seconds, results = np.zeros(2), []
         for first in range(0, self.number, size):
-            inputs = (*self._members(first, size), jnp.asarray(target, float))
-            inputs = replicated(inputs, self.mesh)
-            started = time.perf_counter()
-            if compiled is None:
-                compiled = _train_members.lower(*inputs, self.varies, self.mesh).compile()
-                seconds[0] = time.perf_counter() - started
-                started = time.perf_counter()
-            blocks.append(local(jax.block_until_ready(compiled(*inputs))))
-            seconds[1] += time.perf_counter() - started
-        state, metrics = jax.tree.map(lambda *parts: jnp.concatenate(parts), *blocks)
-        everything = TrainResult(state, jax.tree.map(np.asarray, metrics))
+            index = np.minimum(np.arange(first, first + size), self.number - 1)
+            name = f"{number:04d}-{first // size:04d}"
+            config, start = self._start(index, keeper, name)
+            for block in self._updates(start, config, target):
+                if keeper is not None:
+                    keeper.keep(name, numbers[index], block)
+            seconds += block.compile_seconds, block.run_seconds
+            results.append(TrainResult(local(block.state), self._metrics(block)))
+        state, metrics = zip(*results, strict=True)
+        state = jax.tree.map(lambda *parts: jnp.concatenate(parts), *state)
+        metrics = jax.tree.map(lambda *parts: np.concatenate(parts), *metrics)
         firsts = range(0, self.number, self.num_seeds)
-        return [_rows(everything, first, self.num_seeds) for first in firsts], seconds
+        rows = [_rows(TrainResult(state, metrics), first, self.num_seeds) for first in firsts]
+        return rows, seconds
 
-    def _members(self, first: int, size: int) -> tuple[Array, Config]:
-        """`size` runs from `first` on; after the last, the last again."""
-        index = np.minimum(np.arange(first, first + size), self.number - 1)
+    def _start(self, index: np.ndarray, keeper: _Keeper | None, name: str) -> tuple[Config, _Block]:
+        """The configs of some runs, and the runs before their first update, or as saved."""
         config = self._per_leaf(lambda leaf, varies: leaf[index] if varies else leaf, self.config)
-        return self.keys[index], config
+        keys, config = replicated((self.keys[index], config), self.mesh)
+        init = functools.partial(_init_members, varies=self.varies, mesh=self.mesh)
+        if keeper is not None:
+            saved = keeper.load(name, jax.eval_shape(init, keys, config), self.total)
+            if saved is not None:
+                return config, saved
+        started = time.perf_counter()
+        state = local(jax.block_until_ready(init(keys, config)))
+        spent = time.perf_counter() - started
+        ended, seconds = np.zeros(len(index), bool), np.zeros(self.total)
+        return config, _Block(state, 0, {}, seconds, ended, spent)
+
+    def _updates(self, block: _Block, config: Config, target: float) -> Iterator[_Block]:
+        """The block as it is, and after some updates, again and again until its last."""
+        first, before = block.made, block.run_seconds
+        until = training.Until(np.asarray(target, jnp.zeros(()).dtype), np.bool_(False))
+        block = block._replace(state=divided(block.state, self.mesh))
+        yield block
+        while not block.done:
+            spent = block.run_seconds - before
+            number = runs.block_size(self.total - block.made, block.made - first, spent)
+            block = self._advanced(block, config, number, until)
+            yield block
+
+    def _advanced(
+        self, block: _Block, config: Config, number: int, until: training.Until
+    ) -> _Block:
+        """A block after `number` more updates."""
+        inputs = (config, divided(jnp.asarray(block.ended), self.mesh))
+        inputs += replicated((jnp.int32(number), until), self.mesh)
+        compile_seconds = self._compile(block.state, *inputs)
+        started = time.perf_counter()
+        state, rows = jax.block_until_ready(self.program(block.state, *inputs))
+        spent = time.perf_counter() - started
+        rows = jax.tree.map(lambda x: np.asarray(x)[:, :number], rows)
+        made = slice(block.made, block.made + number)
+        for name, new in serialization.columns(rows).items():
+            if name not in block.metrics:
+                block.metrics[name] = np.zeros((len(new), self.total), new.dtype)
+            block.metrics[name][:, made] = new
+        block.seconds[made] = block.run_seconds + spent * np.arange(1, number + 1) / number
+        reached = until.reached(jax.tree.map(lambda x: x[:, -1], rows))
+        return block._replace(
+            state=state,
+            made=made.stop,
+            ended=block.ended | np.asarray(reached),
+            compile_seconds=block.compile_seconds + compile_seconds,
+        )
+
+    def _compile(self, *inputs: Any) -> float:
+        """Makes the group's program, unless there is one; seconds."""
+        started = time.perf_counter()
+        if self.program is None:
+            lowered = _advance_members.lower(*inputs, varies=self.varies, mesh=self.mesh)
+            self.program = lowered.compile()
+        return time.perf_counter() - started
+
+    def _metrics(self, block: _Block) -> Metrics:
+        """[n, num_updates]; of runs that ended early, the last update's again."""
+        last = np.asarray(local(block.state).num_updates)[:, None] - 1
+        index = np.minimum(np.arange(self.total), last)
+        filled = {name: np.take_along_axis(x, index, 1) for name, x in block.metrics.items()}
+        names = [field.name for field in dataclasses.fields(Metrics) if field.name != "extra"]
+        return Metrics(**{name: filled.pop(name) for name in names}, extra=filled)
 
     def _per_leaf(self, function: Any, config: Config) -> Config:
         leaves, structure = jax.tree.flatten(config)
         return jax.tree.unflatten(structure, map(function, leaves, self.varies))
 
-    def _block_size(self, most: int) -> int:
+    def block_size(self, most: int) -> int:
         """Runs at once: equal blocks of at most `most`, and a share for every device."""
         devices = 1 if self.mesh is None else self.mesh.size
         blocks = math.ceil(self.number / most)
@@ -253,19 +575,42 @@ def _rows(tree: PyTree, first: int, number: int) -> Any:
     return jax.tree.map(lambda x: x[first : first + number], tree)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def _train_members(
-    keys: Array, config: Config, target: Array, varies: tuple[bool, ...], mesh: Mesh | None
-) -> TrainResult:
+def _axes(config: Config, varies: tuple[bool, ...]) -> tuple[list, Any, list[int | None]]:
+    """The leaves of a config, its structure, and which of the leaves are batched."""
     leaves, structure = jax.tree.flatten(config)
-    axes = [0 if batched else None for batched in varies]
+    return leaves, structure, [0 if batched else None for batched in varies]
 
-    def member(key, leaves, target):
+
+@functools.partial(jax.jit, static_argnames=("varies", "mesh"))
+def _init_members(
+    keys: Array, config: Config, varies: tuple[bool, ...], mesh: Mesh | None
+) -> TrainState:
+    leaves, structure, axes = _axes(config, varies)
+
+    def member(key, leaves):
+        return training.init(key, jax.tree.unflatten(structure, leaves))
+
+    return on_shares(jax.vmap(member, (0, axes)), mesh, (0, axes), 0)(keys, leaves)
+
+
+# `state` is donated: the next one takes its memory.
+@functools.partial(jax.jit, static_argnames=("varies", "mesh"), donate_argnums=0)
+def _advance_members(
+    state: TrainState,
+    config: Config,
+    ended: Array,
+    number: Array,
+    until: training.Until,
+    varies: tuple[bool, ...],
+    mesh: Mesh | None,
+) -> TrainResult:
+    leaves, structure, axes = _axes(config, varies)
+    capacity = min(runs.CAPACITY, config.num_updates)
+
+    def member(state, leaves, ended, number, until):
         config = jax.tree.unflatten(structure, leaves)
-        number, until = jnp.int32(config.num_updates), training.Until(target, jnp.bool_(False))
-        return training.advance(
-            training.init(key, config), config, number, until, config.num_updates
-        )
+        return training.advance(state, config, number, until, capacity, None, ended)
 
-    members = jax.vmap(member, (0, axes, None))
-    return on_shares(members, mesh, (0, axes, None), 0)(keys, leaves, target)
+    in_axes = (0, axes, 0, None, None)
+    members = on_shares(jax.vmap(member, in_axes), mesh, in_axes, 0)
+    return members(state, leaves, ended, number, until)

@@ -318,6 +318,7 @@ def advance(
     until: Until,
     capacity: int,
     mesh: Mesh | None = None,
+    ended: bool | Array = False,
 ) -> TrainResult:
     """Up to `capacity` updates, for host loops and sweeps; `config` must be checked.
 
@@ -327,6 +328,7 @@ def advance(
     Args:
       number: int32[], at most `capacity`; traced, so that any number runs one compiled program.
       until: what ends it before.
+      ended: whether it had ended before this: then no update is made, and the metrics are of none.
 
     Returns:
       The state, which counts the updates made, and metrics [capacity]: of the updates made, then
@@ -351,7 +353,7 @@ def advance(
 
     shapes = jax.eval_shape(lambda state, config: _update(state, config)[1], state, config)
     stored = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes)
-    start = (jnp.zeros_like(number), state, stored, jnp.bool_(False))
+    start = (jnp.zeros_like(number), state, stored, jnp.asarray(ended))
     index, state, stored, _ = jax.lax.while_loop(unfinished, step, start)
     made = jnp.minimum(jnp.arange(capacity, dtype=index.dtype), index - 1)
     return TrainResult(state, jax.tree.map(lambda rows: rows[made], stored))

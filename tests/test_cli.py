@@ -101,7 +101,7 @@ def test_a_sweep_leaves_its_tables_a_heat_map_and_the_best_policy(tmp_path, caps
     assert re.search(r"learning rate +baseline +mean +IQM +low +high +worst seed", out)
     assert "2 programs" in out
     assert max(map(len, out.splitlines())) <= 80
-    names = ["checkpoint", "heat_map.png", "returns.csv", "summary.csv"]
+    names = ["checkpoint", "heat_map.png", "parts", "returns.csv", "summary.csv", "sweep.json"]
     assert sorted(p.name for p in (tmp_path / "sweeps/s").iterdir()) == names
     with open("sweeps/s/summary.csv") as file:
         rows = list(csv.DictReader(file))

@@ -89,7 +89,7 @@ def _interrupt_after(updates):
 
 def assert_same_run(a, b):
     """Parameters, optimizer, key, counters, statistics, streams, and all metrics but seconds."""
-    states = [checkpoints._to_arrays(pgjax.load(path)[0]) for path in (a, b)]
+    states = [checkpoints.to_arrays(pgjax.load(path)[0]) for path in (a, b)]
     assert states[0].keys() == states[1].keys()
     for name in states[0]:
         np.testing.assert_array_equal(*(np.asarray(state[name]) for state in states), err_msg=name)

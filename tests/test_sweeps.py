@@ -85,7 +85,7 @@ def test_runs_go_block_after_block_when_memory_is_short():
 def test_blocks_are_equal_and_have_a_share_for_every_device():
     keys = jax.random.split(jax.random.key(0), 10)
     group = sweeps._Group([pgjax.config.checked(CONFIG)], keys, pgjax.make_mesh(4))
-    assert [group._block_size(most) for most in (100, 10, 9, 4, 1)] == [12, 12, 8, 4, 4]
+    assert [group.block_size(most) for most in (100, 10, 9, 4, 1)] == [12, 12, 8, 4, 4]
 
 
 def test_solved_seeds_stay_as_they_are():
@@ -164,7 +164,7 @@ def test_256_seeds_with_any_initialiser_do_not_hang(devices):
         ({"optimizer.learning_rate": 0.1}, "at least one value"),
         ({"distribution": "auto"}, "at least one value"),
         ({"num_updates": [1, 2]}, "must not hold num_updates"),
-        ({"optimizer.learning_rat": [0.1]}, "did you mean 'learning_rate'"),
+        ({"optimizer.learning_rat": [0.1]}, "did you mean 'optimizer.learning_rate'"),
         ({"optimizer.learning_rate": [0.1, -1.0]}, "finite number in"),
         ({"sampler.num_trajectories": [8, 0]}, "at least 1"),
     ],
@@ -203,10 +203,13 @@ for env, num_seeds, changes in (
 ):
     config = pgjax.config.checked(pgjax.Config(env).replace(**changes))
     keys = jax.random.split(jax.random.key(0), num_seeds)
-    varies = (False,) * len(jax.tree.leaves(config))
-    lowered = sweeps._train_members.lower(keys, config, np.float32(np.inf), varies, None)
-    found = lowered.compile().memory_analysis()
+    same = {"varies": (False,) * len(jax.tree.leaves(config)), "mesh": None}
+    state = sweeps._init_members.eval_shape(keys, config, **same)
+    until = pgjax.training.Until(np.float32(np.inf), np.bool_(False))
+    inputs = (state, config, np.zeros(num_seeds, bool), np.int32(0), until)
+    found = sweeps._advance_members.lower(*inputs, **same).compile().memory_analysis()
     taken = found.temp_size_in_bytes + found.output_size_in_bytes + found.argument_size_in_bytes
+    taken -= found.alias_size_in_bytes
     print(memory.memory_estimate(config, num_seeds).total / taken)
 """
 
