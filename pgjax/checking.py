@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from pgjax import env_params as parameters
-from pgjax import environments, faults, spaces, trials
+from pgjax import environments, faults, networks, spaces, trials
 from pgjax.components import check_int, check_seed
 from pgjax.faults import Fault
 from pgjax.trials import Run, Subject
@@ -131,6 +131,24 @@ def _observations_can_be_encoded(subject: Subject) -> Iterator[Fault]:
 
 
 # What tracing shows.
+
+
+def _masks_fit_the_actions(subject: Subject) -> Iterator[Fault]:
+    space = subject.observation_space(subject.params)
+    try:
+        networks.check_mask("observation_space", space, subject.action_space)
+    except (TypeError, ValueError) as error:
+        yield Fault("observation_space", str(error).partition(": ")[2], "a mask of the actions")
+
+
+def _masks_leave_an_action(subject: Subject) -> Iterator[Fault]:
+    for params, run in subject.runs:
+        space = subject.observation_space(params)
+        for part, obs in (("reset: obs", run.first), ("step: obs", run.obs)):
+            if np.any(networks.excludes_all(obs, space)):
+                yield Fault(
+                    part, "an action_mask without any action", "at least one, to go on with"
+                )
 
 
 def _reset_gives_two_values(subject: Subject) -> Iterator[Fault]:
@@ -385,6 +403,7 @@ _STAGES: tuple[tuple[Callable[[Subject], Iterator[Fault]], ...], ...] = (
         _actions_have_a_policy_head,
         _observations_can_be_encoded,
     ),
+    (_masks_fit_the_actions,),
     (_reset_gives_two_values,),
     (
         _reset_fits_its_space,
@@ -398,6 +417,7 @@ _STAGES: tuple[tuple[Callable[[Subject], Iterator[Fault]], ...], ...] = (
     (_jit_and_vmap_change_nothing,),
     (
         _rewards_are_finite,
+        _masks_leave_an_action,
         _observations_stay_in_their_space,
         _limits_end_episodes,
         _limits_only_truncate,

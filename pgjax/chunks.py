@@ -144,6 +144,12 @@ def _flat(data: PyTree, valid: Array) -> tuple[tuple[PyTree, Array], Array, int]
     return flat, times.reshape(rows * n, *window), min(most, rows * n)
 
 
+def first(data: PyTree, valid: Array) -> Chunk:
+    """The first chunk of all rows."""
+    flat, times, size = _flat(data, valid)
+    return jax.tree.map(lambda x: x[:size], Chunk(*flat, times))
+
+
 def per_step(function: Callable, chunk: Chunk) -> Callable:
     """`function` of one step, for all steps of a chunk, in windows or not."""
     for _ in chunk.valid.shape:

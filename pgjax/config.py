@@ -235,16 +235,12 @@ def _check_fields(config: Config) -> None:
         raise ValueError(f"num_updates must be below 2**31, got {config.num_updates}")
     _check_numbers(config)
     for name in ("env", "network"):
-        try:
-            hash(getattr(config, name))
-        except TypeError as error:
-            raise TypeError(
-                f"{name} is part of the program, so it must be hashable: {error}"
-            ) from None
+        networks.check_hashable(name, getattr(config, name))
     for name in _FLAGS:
         if not isinstance(getattr(config, name), bool):
             raise TypeError(f"{name} must be True or False, got {getattr(config, name)!r}")
     if getattr(config.critic, "network", None) is not None:
+        networks.check_hashable("critic.network", config.critic.network)
         networks.check_without_memory("critic.network", config.critic.network)
     whole = getattr(config.estimator, "needs_whole_episodes", False)
     if whole and not config.sampler.whole_episodes:
@@ -266,7 +262,7 @@ def _check_fields(config: Config) -> None:
         )
     parameters.check(schedules.at(config, 0).env_params)
     # Looked at while they are numbers: later they are traced.
-    environments.action_bounds(config.env, config.env_params)
+    environments.action_bounds(config.env, schedules.at(config, 0).env_params)
 
 
 def _check_numbers(config: Config) -> None:

@@ -114,7 +114,12 @@ class Critic(Component):
 
     def init(self, key: Array, module: ValueModule, inputs: PyTree) -> CriticState:
         """A critic that has seen no targets; `inputs` as the module's."""
-        params = module.init(key, inputs)["params"]
+        variables = networks.initial("critic.network", module, key, inputs)
+        params = variables.pop("params")
+        if variables:
+            raise ValueError(
+                f"critic.network must have parameters only, got the collections {[*variables]}"
+            )
         zero = jnp.zeros(())
         return CriticState(params, self.optimizer().init(params), zero, zero, jnp.int32(0))
 

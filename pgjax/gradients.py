@@ -135,13 +135,13 @@ def at(
 
 def _sums(context: Any, chunk: Chunk) -> tuple[PyTree, tuple]:
     params, variables, config = context
-    (objective, rest), gradient = jax.value_and_grad(_objective, has_aux=True)(
+    (objective, rest), gradient = jax.value_and_grad(summed_objective, has_aux=True)(
         params, variables, chunk, config
     )
     return gradient, (objective, *rest)
 
 
-def _objective(
+def summed_objective(
     params: PyTree, variables: PyTree, chunk: Chunk, config: Config
 ) -> tuple[Array, tuple[Array, dict[str, Array]]]:
     """Sums over a chunk: of the contributions, and of the entropy and what else is reported."""
@@ -189,6 +189,7 @@ def metrics(
     """The scalars that describe an update from these trajectories."""
     returns, (number, lengths, taken) = config.sampler.counts(trajectories, streams)
     gradient_norm = norm(found.direction)
+    stuck = config.build()[1].stuck(trajectories.obs, trajectories.valid)
     described = jnp.stack([gradient_norm, found.entropy, found.objective])
     return Metrics(
         episode_return=_mean(returns, number),
@@ -199,7 +200,7 @@ def metrics(
         gradient_norm=gradient_norm,
         objective=found.objective,
         # The norm is not finite where any number of the gradient is not.
-        finite=jnp.all(jnp.isfinite(described)),
+        finite=jnp.all(jnp.isfinite(described)) & ~stuck,
         extra=found.extra,
     )
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import jax
 
-from pgjax import gradients, schedules, training
+from pgjax import chunks, gradients, schedules, training
 from pgjax.components import check_int
 from pgjax.config import Config, checked
-from pgjax.types import Array, PyTree
+from pgjax.types import Array, PyTree, TrainState, Trajectories
 
 # Arrays [T, m] beside the stored trajectories while weights are computed: the weights, the returns,
 # the baselines, and what their sums need.
@@ -20,6 +20,8 @@ _WORKING_ARRAYS = 4
 _STATE_COPIES = 3
 # Of an episode that is played: before, during and after a step; its sums and resampled indices.
 _EPISODE_COPIES, _EPISODE_BYTES = 3, 64
+# The share of what a chunk's backward pass needs of its forward pass that XLA does not fuse away.
+_RESIDUALS_KEPT = 0.85
 _SHARE_OF_AVAILABLE = 0.5
 
 
@@ -28,7 +30,7 @@ class MemoryEstimate(NamedTuple):
 
     Attributes:
       trajectories: the stored trajectories of one update.
-      working: the weights and what else is as large as the rewards.
+      working: the weights and what else is as large as the rewards, and a chunk's backward pass.
       state: parameters, optimizer state and the gradient, with copies.
       metrics: all updates' metrics.
       total: the sum.
@@ -73,7 +75,21 @@ def memory_estimate(config: Config, num_seeds: int = 1) -> MemoryEstimate:
     total = MemoryEstimate(*(num_seeds * part for part in parts))
     # Of several seeds, the one whose gradient is being taken is copied out of the batch.
     copied = parts[0] if num_seeds > 1 else 0
-    return total._replace(working=total.working + copied)
+    residuals = _RESIDUALS_KEPT * _bytes(jax.eval_shape(_residuals, state, trajectories, config))
+    # On a CPU seeds take their gradients one after another.
+    residuals *= 1 if jax.default_backend() == "cpu" else num_seeds
+    return total._replace(working=total.working + copied + int(residuals))
+
+
+def _residuals(state: TrainState, trajectories: Trajectories, config: Config) -> PyTree:
+    """What the gradient of the first chunk keeps between its two passes."""
+    data, valid = gradients.steps(trajectories, trajectories.reward, config)
+    chunk = chunks.first(data, valid)
+
+    def objective(params):
+        return gradients.summed_objective(params, state.variables, chunk, config)
+
+    return jax.vjp(objective, state.params)[1]
 
 
 def seeds_that_fit(config: Config, limit: int | None = None) -> int:

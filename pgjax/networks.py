@@ -1,11 +1,14 @@
 """Networks: from one observation to a vector of features. Any Flax Linen module will do."""
 
+import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.errors import InvalidRngError, ModifyScopeVariableError
 
 from pgjax.components import check_int, unknown
 from pgjax.environments import spaces
@@ -213,17 +216,97 @@ def masked(parameters: tuple[Array, ...], obs: PyTree, space: Any) -> tuple[Arra
     """Logits with the actions excluded whose entry in the observation's "action_mask" is false.
 
     A mask is the entry of that name in a Dict observation; the network does not see it. Where it
-    excludes every action, all are equally likely.
+    excludes every action, all are equally likely, and an update with such a step is not made.
+
+    Raises:
+      ValueError: the mask has not one entry for each action.
     """
     if not _has_mask(space):
         return parameters
     (logits,) = parameters
-    mask = obs[_MASK] if isinstance(obs, Mapping) else getattr(obs, _MASK)
+    mask = _mask(obs)
+    if mask.shape != logits.shape:
+        raise ValueError(
+            f"{_MASK} must have one entry for each of {logits.shape[0]} actions, "
+            f"shape {logits.shape}, got {mask.shape}"
+        )
     return (jnp.where(mask.astype(bool), logits, jnp.finfo(logits.dtype).min / 4),)
+
+
+def check_mask(name: str, space: Any, actions: Any) -> None:
+    """Raises unless the mask in an observation space, if there is one, fits the actions."""
+    if not _has_mask(space):
+        return
+    if not isinstance(actions, spaces.Discrete):
+        raise TypeError(
+            f"{name}: an observation's {_MASK!r} needs Discrete actions, not {actions!r}"
+        )
+    shape = tuple(space.spaces[_MASK].shape)
+    if shape != (actions.n,):
+        raise ValueError(
+            f"{name}: the observation's {_MASK!r} must have one entry for each of {actions.n} "
+            f"actions, shape ({actions.n},), got {shape}"
+        )
+
+
+def excludes_all(obs: PyTree, space: Any) -> Array:
+    """Whether the masks of observations [..., …] exclude every action: bool[...]."""
+    if not _has_mask(space):
+        return jnp.bool_(False)
+    return ~jnp.any(_mask(obs).astype(bool), axis=-1)
 
 
 def _has_mask(space: Any) -> bool:
     return isinstance(space, spaces.Dict) and _MASK in space.spaces
+
+
+def _mask(obs: PyTree) -> Array:
+    return obs[_MASK] if isinstance(obs, Mapping) else getattr(obs, _MASK)
+
+
+def initial(path: str, module: nn.Module, key: Array, *inputs: PyTree) -> PyTree:
+    """The module's variables, if its outputs are a function of them and the inputs alone.
+
+    Raises:
+      ValueError: it draws random numbers, or writes to a collection, whenever it is called.
+    """
+    try:
+        variables = module.init(key, *inputs)
+        jax.eval_shape(module.apply, variables, *inputs)
+    except InvalidRngError as error:
+        raise ValueError(
+            f"{path} draws random numbers (rng {_quoted(error, 'PRNG for')}) when it is called; it "
+            "must be a function of observation and parameters: use deterministic=True"
+        ) from None
+    except ModifyScopeVariableError as error:
+        raise ValueError(
+            f"{path} writes to its collection {_quoted(error, 'collection')} when it is called; it "
+            "must be a function of observation and parameters: use nn.LayerNorm, or "
+            "normalize_observations=True"
+        ) from None
+    return variables
+
+
+def _quoted(error: Exception, before: str) -> str:
+    """The name that follows `before` in Flax's message."""
+    match = re.search(before + r' "(\w+)"', str(error))
+    return repr(match[1]) if match else "unnamed"
+
+
+def check_hashable(path: str, value: Any) -> None:
+    """Raises TypeError, naming the part at fault, unless a module can be part of the program."""
+    try:
+        hash(value)
+    except TypeError as error:
+        for field in dataclasses.fields(value) if isinstance(value, nn.Module) else ():
+            if field.name not in ("parent", "name"):
+                check_hashable(f"{path}.{field.name}", getattr(value, field.name))
+        reason = "a list is not; use a tuple"
+        if not isinstance(value, list):
+            reason = str(error).partition("\n")[0]
+        raise TypeError(
+            f"{path} is part of the program, so it must be hashable: {reason}"
+        ) from None
 
 
 def _is_float(x: Array) -> bool:

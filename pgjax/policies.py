@@ -1,5 +1,6 @@
 """Stochastic policies π_θ(a | s): a network, and a head that the action space chooses."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -147,6 +148,8 @@ class Policy(NamedTuple):
       window: L, or None without a memory; 0: all rows.
       observe: (variables, seen [T, m, …], valid bool[T, m]) -> variables whose statistics of
         observations have seen these.
+      stuck: (seen [T, m, …], valid bool[T, m]) -> bool[], whether in a step that was taken a mask
+        allowed no action.
       noise: (key, batch_shape) -> the noise that `Distribution.sample` takes, one per action.
     """
 
@@ -158,6 +161,7 @@ class Policy(NamedTuple):
     replay: Callable[[PyTree, PyTree, Array], Distribution]
     window: int | None
     observe: Callable[[PyTree, PyTree, Array], PyTree]
+    stuck: Callable[[PyTree, Array], Array]
     noise: Callable[[Array, tuple[int, ...]], Array]
 
 
@@ -184,6 +188,7 @@ def build(
     """
     networks.check(network)
     head, distribution_type, to_distribution = _head(environment, distribution)
+    networks.check_mask(environment.name, environment.observation_space, environment.action_space)
     action_shape = tuple(environment.action_space.shape)
     functions = _Functions(
         environment, PolicyModule(network, head), to_distribution, normalize_observations
@@ -198,6 +203,7 @@ def build(
         replay=functions.replay,
         window=(getattr(network, "window", None) or 0) if recurrent else None,
         observe=functions.observe,
+        stuck=functions.stuck,
         noise=lambda key, shape: distribution_type.noise(key, shape + action_shape),
     )
 
@@ -231,8 +237,8 @@ class _Functions(NamedTuple):
         # jaxlib's CPU backend can hang on several batched QR factorisations at once, which is what
         # vmapped orthogonal initialisers are; one seed after another has none. What is traced comes
         # as an argument: the rule for `vmap` would keep a closure's tracers.
-        initialise = jax.custom_batching.sequential_vmap(self.module.init)
-        variables = initialise(key, first, *memory)
+        initial = functools.partial(networks.initial, "network", self.module)
+        variables = jax.custom_batching.sequential_vmap(initial)(key, first, *memory)
         if self.normalizes:
             variables = {**variables, _NORMALIZER: normalizers.init(first)}
         return variables
@@ -285,6 +291,10 @@ class _Functions(NamedTuple):
         obs = seen.obs if self.recurrent else seen
         plain = jax.vmap(jax.vmap(lambda x: networks.encode(x, self.space)))(obs)
         return {**variables, _NORMALIZER: normalizers.add(variables[_NORMALIZER], plain, valid)}
+
+    def stuck(self, seen: PyTree, valid: Array) -> Array:
+        obs = seen.obs if self.recurrent else seen
+        return jnp.any(valid & networks.excludes_all(obs, self.space))
 
 
 def head_name(environment: Environment) -> str:

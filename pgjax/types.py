@@ -106,9 +106,9 @@ class Metrics:
       objective: float; value of the m-trajectory objective whose gradient was taken.
       finite: bool; whether all numbers are finite: the rewards, the objective, entropy, gradient
         and its norm, and all that is carried on, the state of the optimizers and the streams' last
-        observations included. If not, the update is not made: parameters, optimizer, statistics and
-        critic are what they were, streams with a bad number begin another episode, and the next
-        update has other trajectories.
+        observations included; and whether every mask allowed an action. If not, the update is not
+        made: parameters, optimizer, statistics and critic are what they were, streams with a bad
+        number begin another episode, and the next update has other trajectories.
       extra: what only some objectives and critics report, float each, by name: see their own
         docstrings.
     """

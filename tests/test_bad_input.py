@@ -33,6 +33,33 @@ class MatrixOutput(nn.Module):
         return obs[None, :]
 
 
+class Dropping(nn.Module):
+    @nn.compact
+    def __call__(self, obs):
+        return nn.Dropout(0.5, deterministic=False)(obs)
+
+
+class Averaging(nn.Module):
+    @nn.compact
+    def __call__(self, obs):
+        return nn.BatchNorm(use_running_average=False)(obs[None])[0]
+
+
+class Counting(nn.Module):
+    @nn.compact
+    def __call__(self, obs):
+        calls = self.variable("seen", "calls", lambda: jnp.zeros(()))
+        if not self.is_initializing():
+            calls.value += 1.0
+        return obs
+
+
+class Spectral(nn.Module):
+    @nn.compact
+    def __call__(self, obs):
+        return nn.SpectralNorm(nn.Dense(4))(obs, update_stats=True)
+
+
 def bad(**changes):
     return CONFIG.replace(**{name.replace("__", "."): value for name, value in changes.items()})
 
@@ -68,6 +95,20 @@ CASES = [
         "env_params.gravity must be finite, got nan",
     ),
     (lambda: bad(network=nn.Dense), TypeError, "network must be a flax.linen.Module instance"),
+    (lambda: bad(network=Dropping()), ValueError, "network draws random numbers .rng 'dropout'"),
+    (lambda: bad(network=Averaging()), ValueError, "writes to its collection 'batch_stats'"),
+    (lambda: bad(network=Spectral()), ValueError, "writes to its collection 'batch_stats'"),
+    (lambda: bad(network=Counting()), ValueError, "writes to its collection 'seen'"),
+    (
+        lambda: bad(network=nn.Sequential([nn.Dense(4), nn.tanh])),
+        TypeError,
+        "^network.layers is part of the program.*a list is not; use a tuple$",
+    ),
+    (
+        lambda: pgjax.ppo("CartPole-v1", **{"critic.network": nn.Sequential([nn.Dense(4)])}),
+        TypeError,
+        "^critic.network.layers is part of the program.*use a tuple$",
+    ),
     (lambda: bad(network=TwoOutputs()), ValueError, "TwoOutputs gave"),
     (lambda: bad(network=MatrixOutput()), ValueError, r"MatrixOutput gave \(1, 4\)"),
     (lambda: bad(network__hidden_sizes=(64, 0)), ValueError, r"positive integers, got \(64, 0\)"),
@@ -333,3 +374,19 @@ def test_a_nested_fields_own_name_is_led_to_its_path():
         pgjax.ppo("CartPole-v1", learning_rate=3e-4)
     with pytest.raises(ValueError, match=r'"estimator.discount": …'):
         pgjax.ppo("CartPole-v1").replace(discount=0.9)
+
+
+def test_a_critic_s_network_must_be_a_function_of_its_parameters():
+    class Frozen(nn.Module):
+        @nn.compact
+        def __call__(self, obs):
+            return nn.BatchNorm(use_running_average=True)(obs[None])[0]
+
+    pgjax.init(jax.random.key(0), bad(network=Frozen()))
+    for network, message in (
+        (Dropping(), "critic.network draws random numbers .rng 'dropout'"),
+        (Averaging(), "critic.network writes to its collection 'batch_stats'"),
+        (Frozen(), "critic.network must have parameters only, got the collections .'batch_stats'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pgjax.init(jax.random.key(0), pgjax.ppo("CartPole-v1", **{"critic.network": network}))

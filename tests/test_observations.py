@@ -238,3 +238,66 @@ def test_exact_answers_are_refused_where_the_policy_knows_more_than_the_state():
         state = pgjax.init(jax.random.key(0), config)
         with pytest.raises(TypeError, match="a function of the state alone"):
             pgjax.tabular.policy_gradient(state, config)
+
+
+class MaskOf(Counter):
+    """Shows a mask of the given entries beside the count, whatever the actions are."""
+
+    def __init__(self, entries, actions, stays=True):
+        super().__init__(3, 3)
+        self.entries, self.actions, self.stays = entries, actions, stays
+
+    def _shown(self, obs, state):
+        last = state.time >= 3
+        mask = jnp.asarray(self.entries) & (self.stays | ~jnp.asarray(last))
+        return {"count": obs, "action_mask": mask}
+
+    def reset_env(self, key, params):
+        obs, state = super().reset_env(key, params)
+        return self._shown(obs, state), state
+
+    def step_env(self, key, state, action, params):
+        obs, state, reward, done, info = super().step_env(key, state, action, params)
+        return self._shown(obs, state), state, reward, done, info
+
+    def action_space(self, params=None):
+        return self.actions
+
+    def observation_space(self, params=None):
+        mask = spaces.Box(0, 1, (len(self.entries),), bool)
+        return spaces.Dict({"count": super().observation_space(params), "action_mask": mask})
+
+
+@pytest.mark.parametrize(
+    ("entries", "actions", "kind", "message"),
+    [
+        ([True] * 3, spaces.Discrete(4), ValueError, r"one entry for each of 4.*got \(3,\)"),
+        ([True], spaces.Discrete(4), ValueError, r"one entry for each of 4.*got \(1,\)"),
+        ([True], spaces.Box(0.0, 1.0, (1,)), TypeError, "'action_mask' needs Discrete actions"),
+    ],
+)
+def test_a_mask_that_does_not_fit_the_actions_is_refused_by_name(entries, actions, kind, message):
+    env = MaskOf(entries, actions)
+    with pytest.raises(kind, match="MaskOf: .*" + message):
+        pgjax.init(jax.random.key(0), pgjax.Config(env))
+    with pytest.raises(ValueError, match=message):
+        pgjax.check_environment(env, num_steps=16)
+
+
+def test_an_update_in_which_a_mask_excluded_every_action_is_not_made():
+    for entries, finite in (([False] * 3, False), ([True, True, False], True)):
+        # After an episode's end a mask may exclude all, as nothing is done there.
+        env = MaskOf(entries, spaces.Discrete(3), stays=False)
+        estimator = pgjax.RewardToGo(baseline="none")
+        config = pgjax.Config(env, sampler=pgjax.Episodes(4), estimator=estimator)
+        config = config.replace(**{"objective.entropy_coefficient": 1.0})
+        state = pgjax.init(jax.random.key(0), config)
+        after, metrics = pgjax.update(state, config)
+        assert bool(metrics.finite) is finite
+        same = jax.tree.map(lambda a, b: bool((a == b).all()), after.params, state.params)
+        assert all(jax.tree.leaves(same)) is not finite
+        if finite:
+            pgjax.check_environment(env, num_steps=16)
+        else:
+            with pytest.raises(ValueError, match="an action_mask without any action"):
+                pgjax.check_environment(env, num_steps=16)

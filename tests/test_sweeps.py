@@ -1,6 +1,7 @@
 """Sweeps: each run is what `train` gives, wherever and beside whatever it ran."""
 
 import os
+import pathlib
 import subprocess
 import sys
 import textwrap
@@ -224,6 +225,42 @@ def test_the_memory_estimate_is_what_the_program_takes():
     assert all(0.8 < ratio < 1.7 for ratio in ratios), ratios
 
 
+_ACTIONS = """
+import sys
+
+sys.path.insert(0, "tests")
+import jax, pgjax
+from environments_for_tests import Counter
+from pgjax import memory, training
+from pgjax.environments import spaces
+
+class Many(Counter):
+    def __init__(self, n):
+        super().__init__()
+        self.n = n
+
+    def action_space(self, params=None):
+        return spaces.Discrete(self.n)
+
+for n, make in ((2, pgjax.Config), (100, pgjax.ppo), (1000, pgjax.Config), (10_000, pgjax.ppo)):
+    config = pgjax.config.checked(make(Many(n)))
+    lowered = training._train.lower(jax.random.key(0), config, None)
+    found = lowered.compile().memory_analysis()
+    taken = found.temp_size_in_bytes + found.output_size_in_bytes + found.argument_size_in_bytes
+    print(memory.memory_estimate(config).total / taken)
+"""
+
+
+def test_the_memory_estimate_holds_for_any_number_of_actions():
+    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, "-c", _ACTIONS]
+    root = pathlib.Path(__file__).parents[1]
+    found = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=True)
+    ratios = [float(line) for line in found.stdout.split()]
+    assert len(ratios) == 4
+    assert all(0.75 < ratio < 1.25 for ratio in ratios), ratios
+
+
 def test_available_is_what_accelerators_have_left_or_the_host_where_they_do_not_say(monkeypatch):
     def devices(*stats):
         return [types.SimpleNamespace(memory_stats=lambda found=found: found) for found in stats]
@@ -240,7 +277,9 @@ def test_available_is_what_accelerators_have_left_or_the_host_where_they_do_not_
 def test_the_memory_estimate_counts_seeds():
     one, ten = (memory.memory_estimate(CONFIG, number) for number in (1, 10))
     assert ten.trajectories == 10 * one.trajectories
-    assert 10 * one.total < ten.total < 11 * one.total
+    assert (ten.state, ten.metrics) == (10 * one.state, 10 * one.metrics)
+    # Ten take their gradients one after another, and one's trajectories are copied for that.
+    assert one.working + one.trajectories < ten.working < 10 * one.working + one.trajectories
     assert one.total == sum(one)
     with pytest.raises(ValueError, match="num_seeds"):
         memory.memory_estimate(CONFIG, 0)
