@@ -190,6 +190,9 @@ class SquashedNormal:
       mean: float[*shape], mean of u.
       log_std: float[*shape], log standard deviation of u.
       low, high: float[*shape], action units; infinite where there is none.
+
+    Source: Kucukelbir et al. (2017), Automatic differentiation variational inference, section 2.3,
+      normals mapped into constrained supports.
     """
 
     mean: Array
@@ -308,6 +311,9 @@ class Rounded:
       continuous: any of the others over real actions; its range reaches half a unit beyond the
         integers at its ends, so that they are as wide as those between.
       low, high: integers[*shape] of the action space's dtype; the legal range.
+
+    Source: Salimans et al. (2017), PixelCNN++, section 2.1, integers as intervals of width one; but
+      here the point in the interval is scored, not the interval.
     """
 
     continuous: Any

@@ -200,6 +200,25 @@ def test_integers_are_of_their_box_s_dtype_and_all_are_reached(dtype):
     np.testing.assert_array_equal(np.unique(np.asarray(actions), axis=0), [[0, 1], [1, 1]])
 
 
+@pytest.mark.parametrize("distribution", ["auto", "normal", "beta"])
+def test_heads_have_jax_s_default_dtype_and_the_natural_gradient_takes_it(distribution):
+    config = pgjax.Config(
+        Near([-1.0], [2.0], [0.5], np.float64),
+        distribution=distribution,
+        network=LINEAR,
+        sampler=pgjax.Episodes(4),
+        objective=pgjax.NaturalGradient(),
+        optimizer=pgjax.SGD(1.0),
+    )
+    jax.config.update("jax_enable_x64", True)
+    try:
+        state, metrics = pgjax.update(pgjax.init(jax.random.key(0), config), config)
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    assert metrics.finite
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype("float64")}
+
+
 def test_a_normal_starts_inside_an_only_bound():
     env = Near([5.0, -INF, -INF], [INF, -3.0, INF], [0.0, 0.0, 0.0])
     distribution = initial_distribution(pgjax.Config(env, network=LINEAR, distribution="normal"))
