@@ -1,11 +1,56 @@
 """The command line: `pgjax COMMAND`, of those in `startup.COMMANDS`."""
 
+import contextlib
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from typing import NoReturn
 
 import pgjax
 from pgjax import flag_names, parsers, schema, startup
 from pgjax.names import unknown
+
+_INTERRUPTED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
+_PATIENCE = 2.0  # seconds
+
+
+def entry() -> NoReturn:
+    """`main` as a process of its own."""
+    code = 130
+    try:
+        with _insistent_interrupts():
+            code = main()
+    except KeyboardInterrupt:  # while importing
+        print("pgjax: interrupted", file=sys.stderr)
+    if code in _INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # An orderly exit would end Python below the threads of what was interrupted.
+        os._exit(code)
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is nothing left to interrupt
+    sys.exit(code)
+
+
+@contextlib.contextmanager
+def _insistent_interrupts() -> Iterator[None]:
+    """Lets Ctrl-C come again where it had no effect: Python drops what is raised in callbacks that
+    JAX has from the garbage collector."""
+    if not hasattr(signal, "setitimer") or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield
+        return
+
+    def interrupt(number, frame):
+        signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGALRM, lambda number, frame: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -86,4 +131,4 @@ def _fail(message: str, code: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -126,7 +126,10 @@ def _followed(
         warnings.simplefilter("ignore", runs.EndedSchedule)  # said above, in one line
         try:
             result = run(on_block)
-        except KeyboardInterrupt:  # while compiling
+        except runs.Interrupted as stopped:  # before its first update
+            print(stopped, file=sys.stderr)
+            return 128 + stopped.signal
+        except KeyboardInterrupt:
             if not directory.exists():
                 raise
             print(_interrupted(directory), file=sys.stderr)
@@ -274,7 +277,7 @@ def _swept(run: Callable[[], sweeps.Sweep], directory: Path) -> int:
     """A sweep with its results written and printed."""
     try:
         found = run()
-    except sweeps.Interrupted as stopped:
+    except runs.Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return 128 + stopped.signal
     header, rows = reports.sweep_table(found)

@@ -302,6 +302,19 @@ def _checked(config: Config, settings: _Settings) -> Config:
     return arrays
 
 
+class Interrupted(KeyboardInterrupt):
+    """What was asked to end has saved what was done, if it has a folder.
+
+    Attributes:
+      signal: SIGINT or SIGTERM.
+    """
+
+    def __init__(self, directory: str | os.PathLike | None, signal: int) -> None:
+        saved = f": saved what was done; pgjax resume {directory} goes on"
+        super().__init__("interrupted" + (saved if directory is not None else ""))
+        self.signal = signal
+
+
 def check_seconds(checkpoint_seconds: float) -> None:
     """Raises ValueError unless it is a time between two checkpoints."""
     if not checkpoint_seconds >= 0:
@@ -347,8 +360,11 @@ def _run(
     writer: folders.Writer | None,
     directory: str | os.PathLike | None,
 ) -> Run:
-    kept, (first, advance) = _Kept(), _compiled(arrays, start, settings)
+    kept = _Kept()
     with noted_signals() as signals:
+        first, advance = _compiled(arrays, start, settings)
+        if signals.caught and jax.process_count() == 1:  # several stop together, after an update
+            raise Interrupted(directory, signals.caught)
         saved = time.monotonic()
         for now in _blocks(first, advance, config.num_updates, settings, signals):
             kept.add(now.num_updates, now.metrics)
@@ -524,6 +540,8 @@ def noted_signals() -> Iterator[Signals]:
         yield found
         return
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # What the process was started to ignore, as jobs in the background are, it goes on to ignore.
+    previous = {n: handler for n, handler in previous.items() if handler is not signal.SIG_IGN}
 
     def note(number, frame):
         found.caught = number

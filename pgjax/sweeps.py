@@ -126,18 +126,6 @@ class Sweep:
         return self.at(*map(int, setting), int(np.argmax(returns[setting])))
 
 
-class Interrupted(KeyboardInterrupt):
-    """A sweep with a folder was asked to end, and has saved what was done.
-
-    Attributes:
-      signal: SIGINT or SIGTERM.
-    """
-
-    def __init__(self, path: Path, signal: int) -> None:
-        super().__init__(f"interrupted: saved what was done; pgjax resume {path} goes on")
-        self.signal = signal
-
-
 def sweep(
     key: Array,
     config: Config,
@@ -173,7 +161,7 @@ def sweep(
     Raises:
       ValueError, TypeError: before compilation, for an empty grid, or a value that cannot be; a
         folder of another sweep, or that another process writes in.
-      Interrupted: after Ctrl-C or SIGTERM, where there is a folder.
+      runs.Interrupted: after Ctrl-C or SIGTERM, where there is a folder.
 
     >>> import jax, pgjax
     >>> config = pgjax.Config(env="Catch-bsuite", num_updates=3)
@@ -189,20 +177,25 @@ def sweep(
     check_mesh(mesh, "the mesh's size", 0)
     if directory is None:
         return _swept(plan, plan.block_sizes(memory_limit), None)
-    path = Path(directory)
+    with runs.noted_signals() as signals:
+        return _saved(plan, Path(directory), memory_limit, checkpoint_seconds, signals)
+
+
+def _saved(
+    plan: "_Plan", path: Path, memory_limit: int | None, seconds: float, signals: runs.Signals
+) -> Sweep:
+    """A sweep in a folder, begun or taken up again."""
     if not path.exists():
         with disk.appearing(path) as unfinished:
-            sizes = plan.block_sizes(memory_limit)
-            number = 1 if mesh is None else mesh.size
-            facts = {**plan.facts(), "block_sizes": sizes, "devices": number}
-            sweep_folders.write_facts(unfinished, facts)
+            facts = {**plan.facts(), "block_sizes": plan.block_sizes(memory_limit)}
+            number = 1 if plan.mesh is None else plan.mesh.size
+            sweep_folders.write_facts(unfinished, {**facts, "devices": number})
     facts = sweep_folders.read_facts(path)
     _check_same(path, facts, plan)
     for size in facts["block_sizes"]:
-        check_mesh(mesh, f"{path} was begun in blocks of runs, whose number", size)
-    with disk.held(path), runs.noted_signals() as signals:
-        keeper = _Keeper(path, checkpoint_seconds, signals)
-        result = _swept(plan, facts["block_sizes"], keeper)
+        check_mesh(plan.mesh, f"{path} was begun in blocks of runs, whose number", size)
+    with disk.held(path):
+        result = _swept(plan, facts["block_sizes"], _Keeper(path, seconds, signals))
         best = result.best()
         checkpoints.save(path / checkpoints.IN_RUN, best.state, best.config)
     return result
@@ -383,7 +376,7 @@ class _Keeper:
             sweep_folders.write_part(self.path, name, arrays)
             self.saved = time.monotonic()
         if caught:
-            raise Interrupted(self.path, caught)
+            raise runs.Interrupted(self.path, caught)
 
 
 def _restored(arrays: dict[str, np.ndarray], like: TrainState) -> TrainState:

@@ -107,7 +107,7 @@ def test_a_killed_process_sweep_is_taken_up_again(tmp_path, whole):
 def test_a_signal_saves_and_ends_a_sweep(tmp_path, whole, number):
     with pytest.MonkeyPatch.context() as patched:
         dying(patched, 3, lambda: os.kill(os.getpid(), number))
-        with pytest.raises(pgjax.sweeps.Interrupted, match=f"pgjax resume {tmp_path}/sweep") as e:
+        with pytest.raises(runs.Interrupted, match=f"pgjax resume {tmp_path}/sweep") as e:
             swept(tmp_path / "sweep", checkpoint_seconds=60.0)
     assert e.value.signal == number
     assert_same(sweeps.resume_sweep(tmp_path / "sweep"), whole)
