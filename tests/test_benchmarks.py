@@ -126,6 +126,14 @@ def test_algorithms(tmp_path):
     assert "the job" in (tmp_path / "algorithms.md").read_text()
 
 
+def test_zoo(tmp_path):
+    (point,) = run("zoo", tmp_path)["points"]
+    assert point["env_steps"] == 1024
+    assert len(point["sampled"]) == len(point["mode"]) == 2
+    assert positive(*point["sampled"], *point["mode"])
+    assert "CartPole-v1" in (tmp_path / "zoo.md").read_text()
+
+
 def test_first_run(tmp_path):
     found = run("first_run", tmp_path)
     assert [row["seed"] for row in found["rows"]] == [0, 1]

@@ -10,7 +10,7 @@ from pgjax import values
 from pgjax.config import checked
 
 # Rewards of the worse arm, and by how much the other one is better.
-_OFFSETS = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 10.0, -10.0])
+_OFFSETS = np.array([0.0, 0.0, 0.0, 0.0, 0.0, -10.0, 1000.0])
 _SCALES = np.array([1e-9, 1e-6, 1.0, 1e6, 1e9, 1.0, 1.0])
 
 
