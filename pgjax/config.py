@@ -202,9 +202,13 @@ def _check_minibatches(config: Config, transitions: int) -> None:
     if config.estimator_critic is not None:
         learners["critic"] = config.critic
     for name, learner in learners.items():
-        if isinstance(learner, (ClippedRatio, Critic)) and learner.minibatches > transitions:
+        if not isinstance(learner, (ClippedRatio, Critic)):
+            continue
+        # The default is never refused: a few minibatches without steps cost a tiny problem nothing.
+        most = max(transitions, type(learner)().minibatches)
+        if learner.minibatches > most:
             raise ValueError(
-                f"{name}.minibatches must be at most {transitions}, the steps that one update "
+                f"{name}.minibatches must be at most {most}, the steps that one update "
                 f"learns from, got {learner.minibatches}"
             )
 
