@@ -16,6 +16,9 @@ _SLOWEST_RATE = 0.1
 # error of that mean their standard deviation must be, for them not to be.
 _ALIKE_UNIT = 1e-2
 _ROUNDINGS = 8
+# A small last layer starts with the mean everywhere: what an untrained network says would be
+# standardised into weights as large as any.
+_LAST_INIT = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
 _LOSSES = {
     "squared": lambda error: 0.5 * jnp.square(error),
     "huber": optax.losses.huber_loss,
@@ -60,7 +63,8 @@ class ValueModule(nn.Module):
     @nn.compact
     def __call__(self, inputs: PyTree) -> Array:
         """One encoded observation (with the action, for Q of continuous ones) -> values."""
-        values = networks.Dense(self.outputs or 1, name="values")(self.network(inputs))
+        layer = networks.Dense(self.outputs or 1, kernel_init=_LAST_INIT, name="values")
+        values = layer(self.network(inputs))
         return values if self.outputs else values[0]
 
 
@@ -77,9 +81,8 @@ class Critic(Component):
     The network's output is in units of the targets' running standard deviation around their
     running mean, so that no scale or offset of rewards needs another learning rate. Rewards are
     never scaled. Before its first fit a critic knows no units. With a Monte Carlo estimator its
-    values are 0 then. With one that bootstraps, mean and deviation are those of the targets that
-    its first trajectories give to the best constant value; the first update's weights depend on
-    them.
+    values are 0 then. With one that bootstraps, mean and deviation are those of the first update's
+    targets with V = 0; its weights depend on them.
 
     Reports `explained_variance`, 1 − Var(target − V) / Var(target), and `value_loss`, the mean of
     (target − V)², reward units²: both before fitting, on trajectories that it has not seen.

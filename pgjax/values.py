@@ -35,20 +35,14 @@ def init(key: Array, config: Config, variables: PyTree) -> CriticState | tuple[(
 def prepared(state: TrainState, trajectories: Trajectories, config: Config) -> TrainState:
     """The state, with the units of these trajectories' targets for a critic that has none yet.
 
-    They are the targets of the constant V whose mean one-step error is zero: with any other value,
-    an offset of the rewards would be bootstrapped to over many updates, and the weights would tell
-    how far a step is from a segment's end. Monte Carlo estimators promise that weights do not
-    depend on what the critic has seen in the same update, and begin with V = 0.
+    They are targets with V = 0, λ-sums of rewards. Monte Carlo estimators promise that weights do
+    not depend on what the critic has seen in the same update, and begin with V = 0.
     """
     if not _learned(config) or not config.estimator.bootstraps:
         return state
-    valid, discount = trajectories.valid, config.estimator.discount
-    lost = 1.0 - discount * mean_over(1.0 - trajectories.terminated, valid)
-    # Without discount and before any end, what is to come is as much as what was seen.
-    lost = jnp.where(lost > 0.0, lost, 1.0 / valid.shape[0])
-    constant = mean_over(trajectories.reward, valid) / lost
-    rows, m = valid.shape
-    _, targets = _targets(trajectories, Values(jnp.full((rows + 1, m), constant)), config)
+    valid = trajectories.valid
+    nothing = jnp.zeros((valid.shape[0] + 1, valid.shape[1]))
+    _, targets = _targets(trajectories, Values(nothing), config)
     critic = critics.rescaled(state.critic, *_mean_and_deviation(targets, valid))
     first = state.critic.num_fits == 0
     critic = jax.tree.map(lambda new, old: jnp.where(first, new, old), critic, state.critic)

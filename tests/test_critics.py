@@ -10,7 +10,7 @@ from pgjax import values
 from pgjax.config import checked
 
 # Rewards of the worse arm, and by how much the other one is better.
-_OFFSETS = np.array([0.0, 0.0, 0.0, 0.0, 0.0, -10.0, 1000.0])
+_OFFSETS = np.array([0.0, 0.0, 0.0, 0.0, 0.0, -10.0, 10.0])
 _SCALES = np.array([1e-9, 1e-6, 1.0, 1e6, 1e9, 1.0, 1.0])
 
 
@@ -59,26 +59,20 @@ def prepared(estimator, rewards, terminated, td_lambda=0.95):
     return state.critic, values.evaluate(state, trajectories, config).state
 
 
-def test_a_constant_reward_has_its_value_before_anything_was_learned():
-    critic, value = prepared(
-        pgjax.GAE(discount=0.9), jnp.full((4, 3), 5.0), jnp.zeros((4, 3), bool)
-    )
-    assert float(critic.centre) == pytest.approx(50.0, rel=1e-5)
-    assert float(critic.unit) == pytest.approx(0.5, rel=1e-4)
-    np.testing.assert_allclose(value, 50.0, atol=2.0)
+def test_the_first_units_are_those_of_sums_of_rewards():
+    no_end = jnp.zeros((4, 3), bool)
+    critic, value = prepared(pgjax.GAE(discount=0.5), jnp.full((4, 3), 8.0), no_end, td_lambda=1.0)
+    targets = np.array([15.0, 14.0, 12.0, 8.0])
+    assert float(critic.centre) == pytest.approx(targets.mean())
+    assert float(critic.unit) == pytest.approx(targets.std())
+    np.testing.assert_allclose(value, targets.mean(), atol=0.1 * targets.std())
 
 
-def test_without_discount_the_value_is_the_mean_return_of_an_episode():
-    terminated = jnp.zeros((4, 3), bool).at[1].set(True).at[3].set(True)
-    critic, _ = prepared(pgjax.GAE(discount=1.0), jnp.ones((4, 3)), terminated, td_lambda=0.0)
-    # One-step targets: 1 at an end, 1 + 2 elsewhere.
-    assert float(critic.centre) == pytest.approx(2.0)
-    assert float(critic.scale) == pytest.approx(1.0)
-
-
-def test_without_discount_and_before_any_end_the_value_is_finite():
-    critic, _ = prepared(pgjax.GAE(discount=1.0), -jnp.ones((4, 3)), jnp.zeros((4, 3), bool))
-    assert -8.0 < float(critic.centre) < -3.9
+def test_targets_that_are_all_alike_have_a_unit():
+    ends = jnp.ones((4, 3), bool)
+    critic, _ = prepared(pgjax.GAE(), jnp.full((4, 3), -5.0), ends)
+    assert float(critic.scale) == 0.0
+    assert float(critic.unit) == pytest.approx(0.05)
 
 
 def test_a_monte_carlo_baseline_knows_nothing_of_the_first_trajectories():
