@@ -235,8 +235,6 @@ def _check_fields(config: Config) -> None:
         if not isinstance(value, Component):
             raise TypeError(f"{name} must be one of pgjax's components, got {value!r}")
     check_int("num_updates", config.num_updates, 1)
-    if config.num_updates >= 2**31:
-        raise ValueError(f"num_updates must be below 2**31, got {config.num_updates}")
     _check_numbers(config)
     for name in ("env", "network"):
         networks.check_hashable(name, getattr(config, name))

@@ -75,7 +75,7 @@ def memory_estimate(config: Config, num_seeds: int = 1) -> MemoryEstimate:
     total = MemoryEstimate(*(num_seeds * part for part in parts))
     # Of several seeds, the one whose gradient is being taken is copied out of the batch.
     copied = parts[0] if num_seeds > 1 else 0
-    residuals = _RESIDUALS_KEPT * _bytes(jax.eval_shape(_residuals, state, trajectories, config))
+    residuals = _RESIDUALS_KEPT * _bytes(jax.eval_shape(_residuals, state, trajectories, first))
     # On a CPU seeds take their gradients one after another.
     residuals *= 1 if jax.default_backend() == "cpu" else num_seeds
     return total._replace(working=total.working + copied + int(residuals))
@@ -140,7 +140,7 @@ def check_episodes(what: str, config: Config, number: int) -> None:
 
 
 def _one_episode(key: Array, config: Config) -> PyTree:
-    environment, policy = config.build()
+    environment, policy = schedules.at(config, 0).build()
     obs, env_state = environment.reset(key)
     return policy.begin(obs), env_state
 

@@ -264,7 +264,9 @@ def _update(
     learned = improved.params, variables, improved.opt_state, critic
     before = state.params, state.variables, state.opt_state, state.critic
     good &= jnp.all(jnp.isfinite(trajectories.reward), axis=0)
-    finite = metrics.finite & jnp.all(good) & still_finite(learned, before)
+    # Errors that have no square would leave the critic in units that it never gets out of.
+    zeros = jax.tree.map(jnp.zeros_like, report)
+    finite = metrics.finite & jnp.all(good) & still_finite((learned, report), (before, zeros))
     # All or nothing: one bad number must not cost what was learned before.
     params, variables, opt_state, critic = either(finite, learned, before)
     metrics = metrics.replace(finite=finite)
