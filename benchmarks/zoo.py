@@ -2,9 +2,9 @@
 
 What a user finds who brings settings from Stable-Baselines3: `n_envs`, `n_steps`, `n_epochs`, the
 batch size as a number of minibatches, `gamma`, `gae_lambda`, `clip_range`, `learning_rate`,
-`max_grad_norm`; `lin_x` falls linearly from x to 0. The critic has the policy's learning rate,
-passes and λ, as both share them there. Not copied: gSDE, its noise in Pendulum; the normal head
-stands in.
+`max_grad_norm`; `lin_x` falls linearly from x to 0. Networks begin orthogonal, as is the default
+there. The critic has the policy's learning rate, passes and λ, as both share them there. Not
+copied: gSDE, its noise in Pendulum; the normal head stands in.
 
     python benchmarks/zoo.py
 """
@@ -41,6 +41,7 @@ def settings(env: str, steps: int) -> pgjax.Config:
     passes = {"epochs": 20 if cart else 10, "minibatches": minibatches}
     return pgjax.Config(
         env,
+        network=pgjax.MLP(initializer="orthogonal"),
         distribution="auto" if cart else "normal",
         sampler=pgjax.Segments(num_envs, length),
         estimator=pgjax.GAE(discount=0.98 if cart else 0.9, gae_lambda=lam, standardize=True),

@@ -10,8 +10,10 @@ from pgjax.components import Component, component, option
 from pgjax.trees import norm
 from pgjax.types import Array, PyTree
 
-# How much of the targets' mean and spread one update replaces, once there are ten.
-_SLOWEST_RATE = 0.1
+# The targets' mean and spread are those of the last ten updates, or of so many steps if those are
+# more: a few hundred steps tell little, and values move with every change of their units.
+_LEAST_UPDATES = 10
+_LEAST_STEPS = 25_600
 # The unit of targets that are all alike, relative to their mean; and how many times the rounding
 # error of that mean their standard deviation must be, for them not to be.
 _ALIKE_UNIT = 1e-2
@@ -141,12 +143,13 @@ class Critic(Component):
         return jnp.maximum(loss, _LOSSES[self.loss](near - target))
 
 
-def rescaled(state: CriticState, mean: Array, deviation: Array) -> CriticState:
-    """The critic in the units of newer targets, given their mean and standard deviation.
+def rescaled(state: CriticState, mean: Array, deviation: Array, number: Array) -> CriticState:
+    """The critic in the units of newer targets, given their mean, standard deviation and number.
 
     Its values move with them: to where the targets are, before a step is made.
     """
-    rate = jnp.maximum(1.0 / (state.num_fits + 1.0), _SLOWEST_RATE)
+    slowest = jnp.minimum(1.0 / _LEAST_UPDATES, number / _LEAST_STEPS)
+    rate = jnp.maximum(1.0 / (state.num_fits + 1.0), slowest)
     shift = mean - state.centre
     # var ← (1 − rate) var + rate (deviation² + (1 − rate) shift²), of numbers of any magnitude.
     kept, moved = jnp.sqrt(1.0 - rate), jnp.sqrt(rate * (1.0 - rate)) * shift

@@ -23,6 +23,11 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+INITIALIZERS: dict[str, Callable] = {
+    "lecun_normal": nn.initializers.lecun_normal(),
+    "orthogonal": nn.initializers.orthogonal(2**0.5),
+}
+
 _MASK = "action_mask"
 
 
@@ -60,19 +65,25 @@ class MLP(nn.Module):
     Attributes:
       hidden_sizes: widths of the layers.
       activation: "tanh", "relu", "elu", "gelu" or "silu".
+      initializer: of W: "lecun_normal", entries of variance 1 / inputs; or "orthogonal", √2 times a
+        matrix with orthonormal rows or columns, as Stable-Baselines3 and CleanRL begin with.
 
-    Source of the shape: Schulman et al. (2017), two layers of 64 tanh units.
+    Source of the shape: Schulman et al. (2017), two layers of 64 tanh units; orthogonal matrices:
+      Saxe et al. (2014), Exact solutions to the nonlinear dynamics of learning in deep linear
+      neural networks.
     """
 
     hidden_sizes: tuple[int, ...] = (64, 64)
     activation: str = "tanh"
+    initializer: str = "lecun_normal"
 
     @nn.compact
     def __call__(self, obs: PyTree) -> Array:
         """One observation, a pytree of arrays, to features float[hidden_sizes[-1]]."""
         x = jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(obs)])
+        kernel_init = INITIALIZERS[self.initializer]
         for width in self.hidden_sizes:
-            x = ACTIVATIONS[self.activation](Dense(width)(x))
+            x = ACTIVATIONS[self.activation](Dense(width, kernel_init)(x))
         return x
 
 
@@ -183,6 +194,9 @@ def check(network: Any) -> None:
     if network.activation not in ACTIVATIONS:
         given = network.activation
         raise ValueError(unknown(f"network.activation {given!r}", given, ACTIVATIONS))
+    if isinstance(network, MLP) and network.initializer not in INITIALIZERS:
+        given = network.initializer
+        raise ValueError(unknown(f"network.initializer {given!r}", given, INITIALIZERS))
 
 
 def check_without_memory(path: str, network: Any) -> None:
@@ -270,8 +284,12 @@ def initial(path: str, module: nn.Module, key: Array, *inputs: PyTree) -> PyTree
     Raises:
       ValueError: it draws random numbers, or writes to a collection, whenever it is called.
     """
+    # jaxlib's CPU backend can hang on several batched QR factorisations at once, which is what
+    # vmapped orthogonal initialisers are; one seed after another has none. What is traced comes as
+    # an argument: the rule for `vmap` would keep a closure's tracers.
+    one_by_one = jax.custom_batching.sequential_vmap(module.init)
     try:
-        variables = module.init(key, *inputs)
+        variables = one_by_one(key, *inputs)
         jax.eval_shape(module.apply, variables, *inputs)
     except InvalidRngError as error:
         raise ValueError(

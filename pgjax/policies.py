@@ -1,6 +1,5 @@
 """Stochastic policies π_θ(a | s): a network, and a head that the action space chooses."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -234,11 +233,7 @@ class _Functions(NamedTuple):
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), obs)
         first = networks.encode(zeros, self.space)
         memory = [self.module.network.initial_memory()] if self.recurrent else []
-        # jaxlib's CPU backend can hang on several batched QR factorisations at once, which is what
-        # vmapped orthogonal initialisers are; one seed after another has none. What is traced comes
-        # as an argument: the rule for `vmap` would keep a closure's tracers.
-        initial = functools.partial(networks.initial, "network", self.module)
-        variables = jax.custom_batching.sequential_vmap(initial)(key, first, *memory)
+        variables = networks.initial("network", self.module, key, first, *memory)
         if self.normalizes:
             variables = {**variables, _NORMALIZER: normalizers.init(first)}
         return variables

@@ -43,7 +43,7 @@ def prepared(state: TrainState, trajectories: Trajectories, config: Config) -> T
     valid = trajectories.valid
     nothing = jnp.zeros((valid.shape[0] + 1, valid.shape[1]))
     _, targets = _targets(trajectories, Values(nothing), config)
-    critic = critics.rescaled(state.critic, *_mean_and_deviation(targets, valid))
+    critic = critics.rescaled(state.critic, *_mean_and_deviation(targets, valid), jnp.sum(valid))
     first = state.critic.num_fits == 0
     critic = jax.tree.map(lambda new, old: jnp.where(first, new, old), critic, state.critic)
     return state.replace(critic=critic)
@@ -96,7 +96,7 @@ def fit(
     valid = trajectories.valid
     mean, deviation = _mean_and_deviation(targets, valid)
     report = _report(targets - predicted, deviation, valid)
-    critic = critics.rescaled(state.critic, mean, deviation)
+    critic = critics.rescaled(state.critic, mean, deviation, jnp.sum(valid))
     critic = critic.replace(num_fits=critic.num_fits + 1)
     data = trajectories.obs, trajectories.action, targets, predicted
 

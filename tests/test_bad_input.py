@@ -111,6 +111,7 @@ CASES = [
     ),
     (lambda: bad(network=TwoOutputs()), ValueError, "TwoOutputs gave"),
     (lambda: bad(network=MatrixOutput()), ValueError, r"MatrixOutput gave \(1, 4\)"),
+    (lambda: bad(network__initializer="orthogonl"), ValueError, "did you mean 'orthogonal'"),
     (lambda: bad(network__hidden_sizes=(64, 0)), ValueError, r"positive integers, got \(64, 0\)"),
     (lambda: bad(network__activation="tahn"), ValueError, "did you mean 'tanh'"),
     (lambda: bad(distribution="norml"), ValueError, "did you mean 'normal'"),

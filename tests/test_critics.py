@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import pgjax
-from pgjax import values
+from pgjax import critics, values
 from pgjax.config import checked
 
 # Rewards of the worse arm, and by how much the other one is better.
@@ -80,3 +80,23 @@ def test_a_monte_carlo_baseline_knows_nothing_of_the_first_trajectories():
     critic, value = prepared(estimator, jnp.full((4, 3), 5.0), jnp.zeros((4, 3), bool))
     assert float(critic.scale) == float(critic.centre) == 0.0
     np.testing.assert_array_equal(value, 0.0)
+
+
+@pytest.mark.parametrize(("number", "window"), [(256, 100), (2560, 10), (8192, 10)])
+def test_units_are_those_of_ten_updates_or_of_as_many_steps_as_tell_something(number, window):
+    zero, fits = jnp.zeros(()), jnp.int32(1000)
+    critic = critics.CriticState({}, (), zero, jnp.ones(()), fits)
+    after = critics.rescaled(critic, jnp.ones(()), jnp.ones(()), jnp.int32(number))
+    assert float(after.centre) == pytest.approx(1 / window)
+
+
+def test_an_orthogonal_network_of_many_seeds():
+    network = pgjax.MLP((8, 32), initializer="orthogonal")
+    config = pgjax.ppo(bandit(), network=network)
+    states = jax.vmap(pgjax.init, (0, None))(jax.random.split(jax.random.key(0), 4), config)
+    for params in (states.params, states.critic.params):
+        kernels = [x for x in jax.tree.leaves(params) if x.shape == (4, 8, 32)]
+        assert kernels
+        for kernel in kernels:
+            product = kernel @ jnp.swapaxes(kernel, 1, 2)
+            np.testing.assert_allclose(product, np.stack([2 * np.eye(8)] * 4), atol=1e-5)
