@@ -92,7 +92,7 @@ def picture(points: list[dict[str, Any]], path: Any) -> None:
         axes.axhline(point["published"], color="0.5", linewidth=1, label="Zoo, one run")
         axes.set(title=point["env"], xticks=[0, 1], xticklabels=["sampled", "mode"])
         axes.set(ylabel="return")
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        axes.legend(frameon=False, fontsize=8, loc="center")
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
 
