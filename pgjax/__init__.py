@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pgjax.finite_mdp import FiniteMDP
     from pgjax.gymnasium_bridge import evaluate_in_gymnasium
     from pgjax.memory import MemoryEstimate, memory_estimate
-    from pgjax.networks import CNN, MLP, Recurrent
+    from pgjax.networks import CNN, MLP, MemoryNetwork
     from pgjax.objectives import (
         ClippedRatio,
         NaturalGradient,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pgjax.optimizers import SGD, Adam
     from pgjax.parallel import make_mesh
     from pgjax.presets import actor_critic, natural_policy_gradient, ppo, preset, reinforce
+    from pgjax.recurrent import LinearCell, MinGRU, Recurrent
     from pgjax.rendering import render
     from pgjax.rollout import Episodes, Segments
     from pgjax.runs import Progress, Run, resume, run
@@ -62,8 +63,11 @@ __all__ = [
     "Evaluation",
     "FiniteMDP",
     "GradientStatistics",
+    "LinearCell",
     "MemoryEstimate",
+    "MemoryNetwork",
     "Metrics",
+    "MinGRU",
     "NaturalGradient",
     "Probability",
     "ProbabilityRatio",
@@ -126,7 +130,7 @@ _MODULES = {
     "finite_mdp": ("FiniteMDP",),
     "gymnasium_bridge": ("evaluate_in_gymnasium",),
     "memory": ("MemoryEstimate", "memory_estimate"),
-    "networks": ("CNN", "MLP", "Recurrent"),
+    "networks": ("CNN", "MLP", "MemoryNetwork"),
     "objectives": (
         "ClippedRatio",
         "NaturalGradient",
@@ -139,6 +143,7 @@ _MODULES = {
     "optimizers": ("SGD", "Adam"),
     "parallel": ("make_mesh",),
     "presets": ("actor_critic", "natural_policy_gradient", "ppo", "preset", "reinforce"),
+    "recurrent": ("LinearCell", "MinGRU", "Recurrent"),
     "rollout": ("Episodes", "Segments"),
     "rendering": ("render",),
     "runs": ("Progress", "Run", "resume", "run"),

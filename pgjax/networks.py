@@ -1,5 +1,6 @@
 """Networks: from one observation to a vector of features. Any Flax Linen module will do."""
 
+import abc
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
@@ -31,6 +32,74 @@ INITIALIZERS: dict[str, Callable] = {
 _MASK = "action_mask"
 
 
+class Network(nn.Module):
+    """Base of pgjax's own modules: a module that checks its fields."""
+
+    def check(self, path: str) -> None:
+        """Raises TypeError or ValueError if a field's value is not allowed."""
+
+
+class MemoryNetwork(Network, abc.ABC):
+    """A network with a memory: from one observation and a memory to features and a memory.
+
+    The memory is a pytree of arrays, whose structure, shapes and dtypes stay as they are at an
+    episode's start. A module of your own subclasses this; `Recurrent` is one.
+
+    Attributes:
+      window: steps that gradients go back through; None: all of an update's.
+    """
+
+    window = None  # a subclass may make it a field, `window: int | None = None`
+
+    @abc.abstractmethod
+    def initial_memory(self) -> PyTree:
+        """The memory at an episode's start; needs no variables."""
+
+    @abc.abstractmethod
+    def __call__(self, obs: PyTree, memory: PyTree) -> tuple[Array, PyTree]:
+        """One observation and the memory before it -> features float[n], the memory after it."""
+
+    def replay(self, obs: PyTree, memory: PyTree, starts: Array) -> tuple[Array, PyTree]:
+        """The rows of a window one after another; gradients go back through all of them.
+
+        Args:
+          obs: encoded observations, each leaf [L, …].
+          memory: the one before the window's first row.
+          starts: bool[L]; where an episode starts, at which the memory is `initial_memory()`.
+
+        Returns:
+          Features float[L, n], and the memory after the last row.
+        """
+        module, variables = self.unbind()
+        return scanned(
+            lambda memory, row: module.apply(variables, row, memory)[::-1],
+            (memory, self.initial_memory()),
+            (obs, starts),
+        )
+
+
+def scanned(
+    step: Callable[[PyTree, PyTree], tuple[PyTree, Array]],
+    memories: tuple[PyTree, PyTree],
+    rows: tuple[PyTree, Array],
+) -> tuple[Array, PyTree]:
+    """Features float[L, n] and the last memory, of a step from (memory, row) to (memory, features).
+
+    Args:
+      memories: before the first row, and at an episode's start.
+      rows: the steps' inputs [L, …], and bool[L], whether an episode starts with a row.
+    """
+    first, initial = memories
+
+    def reset_and_step(memory: PyTree, row: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
+        inputs, starts = row
+        memory = jax.tree.map(lambda start, x: jnp.where(starts, start, x), initial, memory)
+        return step(memory, inputs)
+
+    memory, features = jax.lax.scan(reset_and_step, first, rows)
+    return features, memory
+
+
 class Dense(nn.Module):
     """x W + b for one vector x, arranged so that its gradient is fast on a CPU.
 
@@ -40,23 +109,25 @@ class Dense(nn.Module):
 
     Attributes:
       features: columns of W.
-      kernel_init: W's initialiser; b starts at 0.
+      kernel_init: W's initialiser.
+      bias_init: b's; it starts at 0.
     """
 
     features: int
     kernel_init: Callable = nn.initializers.lecun_normal()
+    bias_init: Callable = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """float[n] -> float[features]."""
         kernel = self.param("kernel", self.kernel_init, (x.shape[0], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        bias = self.param("bias", self.bias_init, (self.features,))
         if self.features == 2:
             return jnp.stack([x @ kernel[:, 0], x @ kernel[:, 1]]) + bias
         return jnp.append(x, jnp.ones((), x.dtype)) @ jnp.concatenate([kernel, bias[None]])
 
 
-class MLP(nn.Module):
+class MLP(Network):
     """Dense layers with an activation after each: x ← act(x W + b).
 
     The observation's leaves are flattened and concatenated first. `hidden_sizes=()` passes the
@@ -77,6 +148,12 @@ class MLP(nn.Module):
     activation: str = "tanh"
     initializer: str = "lecun_normal"
 
+    def check(self, path: str) -> None:
+        """Raises unless the sizes are positive integers, and the names known ones."""
+        _check_sizes(f"{path}.hidden_sizes", self.hidden_sizes)
+        _check_choice(f"{path}.activation", self.activation, ACTIVATIONS)
+        _check_choice(f"{path}.initializer", self.initializer, INITIALIZERS)
+
     @nn.compact
     def __call__(self, obs: PyTree) -> Array:
         """One observation, a pytree of arrays, to features float[hidden_sizes[-1]]."""
@@ -87,7 +164,7 @@ class MLP(nn.Module):
         return x
 
 
-class CNN(nn.Module):
+class CNN(Network):
     """Convolutions over a grid [height, width, channels], then dense layers; act after each.
 
     No padding: a kernel of k makes a grid of h one of h − k + 1. A convolution is written as one
@@ -106,6 +183,13 @@ class CNN(nn.Module):
     kernel_size: int = 3
     hidden_sizes: tuple[int, ...] = (128,)
     activation: str = "relu"
+
+    def check(self, path: str) -> None:
+        """Raises unless the sizes are positive integers, and the activation a known one."""
+        _check_sizes(f"{path}.hidden_sizes", self.hidden_sizes)
+        _check_sizes(f"{path}.channels", self.channels)
+        check_int(f"{path}.kernel_size", self.kernel_size, 1)
+        _check_choice(f"{path}.activation", self.activation, ACTIVATIONS)
 
     @nn.compact
     def __call__(self, obs: Array) -> Array:
@@ -140,72 +224,43 @@ class CNN(nn.Module):
         return x
 
 
-class Recurrent(nn.Module):
-    """A memory over a network, for what one observation does not say: h ← GRU(h, network(o)).
-
-    The features are h. An episode starts with h = 0. The gradient goes back through the rows of a
-    window, and from there on the memory is taken as it was when the trajectory was sampled.
-
-    Attributes:
-      network: a module as for a policy without memory.
-      features: numbers in the memory h.
-      window: steps that gradients go back through; None: all of an update's.
-
-    Source: Cho et al. (2014), gated recurrent units.
-    """
-
-    network: nn.Module = MLP((64,))
-    features: int = 64
-    window: int | None = None
-
-    def initial_memory(self) -> Array:
-        """h at an episode's start: zeros, float[features]."""
-        return jnp.zeros(self.features)
-
-    @nn.compact
-    def __call__(self, obs: PyTree, memory: Array) -> tuple[Array, Array]:
-        """One observation and the memory before it -> features and memory, float[features] both."""
-        memory, features = nn.GRUCell(self.features)(memory, self.network(obs))
-        return features, memory
-
-
 def has_memory(network: nn.Module) -> bool:
-    """Whether a network is called with a memory: any module with an `initial_memory` is."""
-    return hasattr(network, "initial_memory")
+    """Whether a network is called with a memory."""
+    return isinstance(network, MemoryNetwork)
 
 
-def check(network: Any) -> None:
-    """Raises unless `network` is a Flax module, hashable, and if one of pgjax's, a possible one."""
+def check(network: Any, path: str = "network") -> None:
+    """Raises unless `network` is a Flax module, and if one of pgjax's, a possible one."""
     if not isinstance(network, nn.Module):
-        raise TypeError(f"network must be a flax.linen.Module instance, got {network!r}")
-    if isinstance(network, Recurrent):
-        check_int("network.features", network.features, 1)
-        if network.window is not None:
-            check_int("network.window", network.window, 1)
-        check_without_memory("network.network", network.network)
-    if not isinstance(network, (MLP, CNN)):
-        return
-    for name in ("hidden_sizes", "channels"):
-        sizes = getattr(network, name, ())
-        if not isinstance(sizes, tuple) or not all(isinstance(n, int) and n >= 1 for n in sizes):
-            raise ValueError(f"network.{name} must be a tuple of positive integers, got {sizes}")
-    if isinstance(network, CNN):
-        check_int("network.kernel_size", network.kernel_size, 1)
-    if network.activation not in ACTIVATIONS:
-        given = network.activation
-        raise ValueError(unknown(f"network.activation {given!r}", given, ACTIVATIONS))
-    if isinstance(network, MLP) and network.initializer not in INITIALIZERS:
-        given = network.initializer
-        raise ValueError(unknown(f"network.initializer {given!r}", given, INITIALIZERS))
+        raise TypeError(f"{path} must be a flax.linen.Module instance, got {network!r}")
+    if isinstance(network, nn.RNNCellBase):
+        name = type(network).__name__
+        raise TypeError(
+            f"{path} cannot be {name}, an RNN cell alone; write {path}=Recurrent(cell={name})"
+        )
+    if isinstance(network, Network):
+        network.check(path)
 
 
 def check_without_memory(path: str, network: Any) -> None:
     """As `check`; raises TypeError if it has a memory."""
-    check(network)
+    check(network, path)
     if has_memory(network):
+        name = type(network).__name__
         raise TypeError(
-            f"{path} must map one observation to features, without a memory, got {network!r}"
+            f"{path} must map one observation to features, without a memory, got {name}; "
+            "MLP() has none"
         )
+
+
+def _check_sizes(path: str, sizes: Any) -> None:
+    if not isinstance(sizes, tuple) or not all(isinstance(n, int) and n >= 1 for n in sizes):
+        raise ValueError(f"{path} must be a tuple of positive integers, got {sizes}")
+
+
+def _check_choice(path: str, given: Any, choices: Mapping[str, Any]) -> None:
+    if given not in choices:
+        raise ValueError(unknown(f"{path} {given!r}", given, choices))
 
 
 def encode(obs: PyTree, space: Any) -> PyTree:

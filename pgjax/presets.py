@@ -10,9 +10,10 @@ from pgjax import environments
 from pgjax.components import check_int, unknown
 from pgjax.config import Config
 from pgjax.estimators import GAE
-from pgjax.networks import MLP, Recurrent
+from pgjax.networks import MLP
 from pgjax.objectives import ClippedRatio, NaturalGradient, ScoreFunction
 from pgjax.optimizers import SGD, Adam
+from pgjax.recurrent import Recurrent
 from pgjax.rollout import Segments
 from pgjax.schedules import Schedule, Share
 

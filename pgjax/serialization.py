@@ -17,7 +17,7 @@ from pgjax.components import Component, parts, replace, unknown
 from pgjax.config import Config
 from pgjax.critics import Critic
 from pgjax.estimators import GAE, ActionValue, RewardToGo, TotalReturn
-from pgjax.networks import CNN, MLP, Recurrent
+from pgjax.networks import CNN, MLP
 from pgjax.objectives import (
     ClippedRatio,
     NaturalGradient,
@@ -28,6 +28,7 @@ from pgjax.objectives import (
     SummedProbabilityTimesReturn,
 )
 from pgjax.optimizers import SGD, Adam, Custom
+from pgjax.recurrent import Recurrent
 from pgjax.rollout import Episodes, Segments
 from pgjax.schedules import Schedule, Share
 from pgjax.types import Metrics
@@ -191,6 +192,8 @@ def _value(value: Any) -> Any:
         return {_value(key): _value(inner) for key, inner in value["mapping"]}
     if "dtype" in value:
         return getattr(jnp, np.dtype(value["dtype"]).name)
+    if "class" in value:
+        return _maker("network", value["class"])
     if "function" in value:
         return identities.imported(value["function"], identities.FUNCTIONS)
     return _schedule(value["schedule"], value["arguments"])
@@ -247,7 +250,10 @@ def _plain_schedule(schedule: Schedule) -> dict[str, Any]:
 
 
 def _plain_object(value: Any) -> dict[str, str]:
-    """A number type, a function that Flax or JAX exports, or the user's own."""
+    """A number type, a module's class, a function that Flax or JAX exports, or the user's own."""
+    if isinstance(value, type) and issubclass(value, nn.Module):
+        name = identities.public_name(value, identities.MODULES)
+        return _described(value) if name is None else {"class": name}
     if isinstance(value, np.dtype) or hasattr(value, "dtype"):
         return {"dtype": np.dtype(value).name}
     name = identities.public_name(value, identities.FUNCTIONS)

@@ -1,5 +1,6 @@
 """Policies with a memory: what they remember, when they forget, and the gradient through it."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,8 +63,9 @@ SAMPLERS = [pgjax.Episodes(6), pgjax.Segments(3, 10)]
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 @pytest.mark.parametrize("window", [None, 4])
-def test_what_was_sampled_is_replayed_with_the_same_probability(sampler, window):
-    config = checked(config_of(sampler, network=pgjax.Recurrent(window=window)))
+@pytest.mark.parametrize("cell", [nn.GRUCell, nn.LSTMCell, pgjax.MinGRU], ids=lambda x: x.__name__)
+def test_what_was_sampled_is_replayed_with_the_same_probability(sampler, window, cell):
+    config = checked(config_of(sampler, network=pgjax.Recurrent(window=window, cell=cell)))
     state = moved(pgjax.init(jax.random.key(0), config))
     tau = pgjax.sample_trajectories(jax.random.key(1), state, config)
     policy = config.build()[1]
