@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from pgjax import env_params as parameters
-from pgjax import environments, faults, networks, spaces, trials
+from pgjax import environments, faults, heads, spaces, trials
 from pgjax.components import check_int, check_seed
 from pgjax.faults import Fault
 from pgjax.trials import Run, Subject
@@ -134,9 +134,11 @@ def _observations_can_be_encoded(subject: Subject) -> Iterator[Fault]:
 
 
 def _masks_fit_the_actions(subject: Subject) -> Iterator[Fault]:
-    space = subject.observation_space(subject.params)
+    mask_space = heads.mask_space(subject.observation_space(subject.params))
+    if mask_space is None:
+        return
     try:
-        networks.check_mask("observation_space", space, subject.action_space)
+        subject.head.check_mask("observation_space", mask_space)
     except (TypeError, ValueError) as error:
         yield Fault("observation_space", str(error).partition(": ")[2], "a mask of the actions")
 
@@ -145,7 +147,7 @@ def _masks_leave_an_action(subject: Subject) -> Iterator[Fault]:
     for params, run in subject.runs:
         space = subject.observation_space(params)
         for part, obs in (("reset: obs", run.first), ("step: obs", run.obs)):
-            if np.any(networks.excludes_all(obs, space)):
+            if np.any(subject.head.excludes_all(heads.mask(obs, space))):
                 yield Fault(
                     part, "an action_mask without any action", "at least one, to go on with"
                 )
@@ -251,7 +253,7 @@ def _calls_leave_no_trace(subject: Subject) -> Iterator[Fault]:
 def _inputs_are_left_alone(subject: Subject) -> Iterator[Fault]:
     state = trials.typed(subject.plain[0]["reset: state"])
     before = jax.tree.map(lambda x: x, state)
-    action = trials.random_action(subject.key, subject.action_space)
+    action = subject.head.random_action(subject.key)
     trials.unwrapped(subject.env, "step")(subject.key, state, action, subject.arrays)
     if jax.tree.structure(before) != jax.tree.structure(state) or not faults.equal(before, state):
         yield Fault("step: state", "written into by a call", "inputs left as they are")

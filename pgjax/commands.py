@@ -24,11 +24,11 @@ from pgjax import (
     events,
     flags,
     folders,
+    heads,
     memory,
     parallel,
     parsers,
     plots,
-    policies,
     rendering,
     reports,
     runs,
@@ -304,9 +304,8 @@ def envs(arguments: list[str]) -> int:
         except ValueError:
             print(f"{name:26s}cannot be made here: it loads data from the network")
             continue
-        observation = _space(environment.observation_space)
-        actions = _space(environment.action_space).removesuffix(" float32")
-        limit, head = str(environment.limit), _head(environment)
+        observation, limit = spaces.text(environment.observation_space), str(environment.limit)
+        actions, head = _actions(environment)
         print(f"{name:26s}{observation:22s}{actions:13s}{limit:>5s}  {head}")
     return 0
 
@@ -345,16 +344,10 @@ def _new_directory(kind: str, env: str, options: argparse.Namespace) -> Path:
     return Path(kind) / options.name
 
 
-def _space(space) -> str:
-    if isinstance(space, spaces.Discrete):
-        return f"Discrete({space.n})"
-    if isinstance(space, spaces.Box):
-        return f"Box({','.join(map(str, space.shape))}) {jax.numpy.dtype(space.dtype).name}"
-    return type(space).__name__
-
-
-def _head(environment: Environment) -> str:
+def _actions(environment: Environment) -> tuple[str, str]:
+    """The action space and its distribution, in short."""
     try:
-        return policies.head_name(environment)
+        head = heads.of(environment)
     except TypeError:
-        return "none"
+        return spaces.text(environment.action_space), "none"
+    return str(head), head.family

@@ -39,11 +39,18 @@ def component(cls: type) -> type:
     return _register(cls, [name for name, hint in hints(cls).items() if _allows(hint, float)])
 
 
-@dataclass_transform(frozen_default=True)
+def static() -> Any:
+    """A record's field that is part of the program: hashable, compared by `==`, never traced."""
+    return dataclasses.field(metadata={"static": True})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static,))
 def record(cls: type) -> type:
-    """Makes a class a frozen dataclass and a pytree whose leaves are all of its fields."""
+    """Makes a class a frozen dataclass and a pytree whose leaves are its fields, `static()` ones
+    apart."""
     cls = dataclasses.dataclass(frozen=True)(cls)
-    return _register(cls, [field.name for field in dataclasses.fields(cls)])
+    fields = dataclasses.fields(cls)
+    return _register(cls, [field.name for field in fields if not field.metadata.get("static")])
 
 
 def _register(cls: type, traced: list[str]) -> type:

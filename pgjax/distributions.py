@@ -342,11 +342,15 @@ class Rounded:
 
     def environment_action(self, action: Array) -> Array:
         """The nearest integer in [low, high]: the space's dtype, [*shape]."""
-        nearest = jnp.round(self.continuous.environment_action(action))
-        low, high = (x.astype(nearest.dtype) for x in (self.low, self.high))
-        legal = jnp.clip(nearest, low, high).astype(self.low.dtype)
-        # Again as integers: the largest of them are no floats.
-        return jnp.minimum(jnp.maximum(legal, self.low), self.high)
+        return rounded(self.continuous.environment_action(action), self.low, self.high)
+
+
+def rounded(action: Array, low: Array, high: Array) -> Array:
+    """The nearest integers in [low, high], in the dtype of those: [*shape]."""
+    nearest = jnp.round(action)
+    legal = jnp.clip(nearest, *(x.astype(nearest.dtype) for x in (low, high))).astype(low.dtype)
+    # Again as integers: the largest of them are no floats.
+    return jnp.minimum(jnp.maximum(legal, low), high)
 
 
 Distribution = Categorical | Normal | TanhNormal | SquashedNormal | Beta | Rounded

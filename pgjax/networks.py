@@ -29,8 +29,6 @@ INITIALIZERS: dict[str, Callable] = {
     "orthogonal": nn.initializers.orthogonal(2**0.5),
 }
 
-_MASK = "action_mask"
-
 
 class Network(nn.Module):
     """Base of pgjax's own modules: a module that checks its fields."""
@@ -275,62 +273,10 @@ def encode(obs: PyTree, space: Any) -> PyTree:
         return jnp.asarray(obs, float) if not _is_float(obs) else jnp.asarray(obs)
     if isinstance(space, spaces.Dict):
         read = obs.__getitem__ if isinstance(obs, Mapping) else lambda name: getattr(obs, name)
-        return {n: encode(read(n), child) for n, child in space.spaces.items() if n != _MASK}
+        return {n: encode(read(n), child) for n, child in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
         return tuple(encode(o, child) for o, child in zip(obs, space.spaces, strict=True))
     raise TypeError(f"observation_space must be made of Box, Discrete, Dict, Tuple; got {space!r}")
-
-
-def masked(parameters: tuple[Array, ...], obs: PyTree, space: Any) -> tuple[Array, ...]:
-    """Logits with the actions excluded whose entry in the observation's "action_mask" is false.
-
-    A mask is the entry of that name in a Dict observation; the network does not see it. Where it
-    excludes every action, all are equally likely, and an update with such a step is not made.
-
-    Raises:
-      ValueError: the mask has not one entry for each action.
-    """
-    if not _has_mask(space):
-        return parameters
-    (logits,) = parameters
-    mask = _mask(obs)
-    if mask.shape != logits.shape:
-        raise ValueError(
-            f"{_MASK} must have one entry for each of {logits.shape[0]} actions, "
-            f"shape {logits.shape}, got {mask.shape}"
-        )
-    return (jnp.where(mask.astype(bool), logits, jnp.finfo(logits.dtype).min / 4),)
-
-
-def check_mask(name: str, space: Any, actions: Any) -> None:
-    """Raises unless the mask in an observation space, if there is one, fits the actions."""
-    if not _has_mask(space):
-        return
-    if not isinstance(actions, spaces.Discrete):
-        raise TypeError(
-            f"{name}: an observation's {_MASK!r} needs Discrete actions, not {actions!r}"
-        )
-    shape = tuple(space.spaces[_MASK].shape)
-    if shape != (actions.n,):
-        raise ValueError(
-            f"{name}: the observation's {_MASK!r} must have one entry for each of {actions.n} "
-            f"actions, shape ({actions.n},), got {shape}"
-        )
-
-
-def excludes_all(obs: PyTree, space: Any) -> Array:
-    """Whether the masks of observations [..., …] exclude every action: bool[...]."""
-    if not _has_mask(space):
-        return jnp.bool_(False)
-    return ~jnp.any(_mask(obs).astype(bool), axis=-1)
-
-
-def _has_mask(space: Any) -> bool:
-    return isinstance(space, spaces.Dict) and _MASK in space.spaces
-
-
-def _mask(obs: PyTree) -> Array:
-    return obs[_MASK] if isinstance(obs, Mapping) else getattr(obs, _MASK)
 
 
 def initial(path: str, module: nn.Module, key: Array, *inputs: PyTree) -> PyTree:

@@ -10,7 +10,7 @@ from gymnax.environments.spaces import Box, Dict, Discrete, Tuple
 
 from pgjax.components import is_traced
 
-__all__ = ["DICT", "TUPLE", "Box", "Dict", "Discrete", "Tuple", "read"]
+__all__ = ["DICT", "TUPLE", "Box", "Dict", "Discrete", "Tuple", "read", "text"]
 
 _DISCRETE = (Discrete, gymnasium.spaces.Discrete)
 _BOX = (Box, gymnasium.spaces.Box)
@@ -42,6 +42,15 @@ def read(part: str, space: Any) -> Any:
         f"{part} must be made of Box, Discrete, Dict, Tuple; got {space!r} "
         f"({type(space).__module__})"
     )
+
+
+def text(space: Any) -> str:
+    """In short, as "Discrete(2)" or "Box(4) float32"."""
+    if isinstance(space, Discrete):
+        return f"Discrete({space.n})"
+    if isinstance(space, Box):
+        return f"Box({','.join(map(str, space.shape))}) {np.dtype(space.dtype).name}"
+    return type(space).__name__
 
 
 def _discrete(part: str, space: Any) -> Discrete:

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgjax import env_params, environments, faults
-from pgjax.environments import GymnaxEnvironment, is_whole, no_bound, spaces
+from pgjax import env_params, environments, heads
+from pgjax.environments import GymnaxEnvironment, spaces
+from pgjax.heads import Head
 from pgjax.keys import is_key
 from pgjax.types import Array, PyTree
 
@@ -88,11 +89,13 @@ class Subject:
     @functools.cached_property
     def action(self) -> Any:
         """Shape and dtype of an action."""
-        return jax.eval_shape(lambda key: random_action(key, self.action_space), self.key)
+        return jax.eval_shape(self.head.random_action, self.key)
 
-    @property
-    def action_space(self) -> Any:
-        return spaces.read("action_space", self.env.action_space(self.params))
+    @functools.cached_property
+    def head(self) -> Head:
+        # As numbers, also while something else is traced.
+        with jax.ensure_compile_time_eval():
+            return heads.of(environments.bind(self.env, self.params))
 
     def observation_space(self, params: PyTree) -> Any:
         return spaces.read("observation_space", self.env.observation_space(params))
@@ -142,7 +145,7 @@ def _stream(subject: Subject, key: Array, params: PyTree) -> Run:
 def _draws(subject: Subject, key: Array) -> tuple[Array, Array]:
     """The keys of a reset and N steps, and N actions."""
     keys = jax.random.split(key, subject.num_steps + 1)
-    sample = functools.partial(random_action, space=subject.action_space)
+    sample = subject.head.random_action
     return keys, jax.vmap(lambda key: sample(jax.random.fold_in(key, 1)))(keys[1:])
 
 
@@ -153,23 +156,6 @@ def _inner(env: Any, key: Array, state: PyTree, action: Array, params: PyTree) -
     )
     truncated = env.is_truncated(state, params)
     return {"final": obs, "reward": reward, "terminated": terminated, "truncated": truncated}
-
-
-def random_action(key: Array, space: Any) -> Array:
-    """Uniform between finite bounds, integers of the dtype in a Box of those; `Box.sample` gives
-    NaN where a bound is infinite."""
-    if isinstance(space, spaces.Discrete):
-        return jax.random.randint(key, (), 0, space.n)
-    low, high = (jnp.broadcast_to(jnp.asarray(x, float), space.shape) for x in faults.bounds(space))
-    lower, upper = low > -no_bound(space), high < no_bound(space)
-    far = jax.random.normal(key, space.shape)
-    open_end = jnp.where(lower, low + jnp.abs(far), jnp.where(upper, high - jnp.abs(far), far))
-    both = lower & upper
-    low, high = jnp.where(both, low, 0.0), jnp.where(both, high, 1.0)
-    end = high + 1.0 if is_whole(space) else high
-    between = jax.random.uniform(key, space.shape, float, low, end)
-    action = jnp.where(both, between, open_end)
-    return jnp.floor(action).astype(space.dtype) if is_whole(space) else action
 
 
 def vmapped(subject: Subject) -> list[dict[str, PyTree]]:

@@ -19,11 +19,10 @@ from hypothesis.extra.numpy import arrays
 from scipy import integrate, special, stats
 
 import pgjax
-from pgjax import chunks, environments, gradients, networks, serialization
+from pgjax import chunks, environments, gradients, heads, networks, serialization
 from pgjax.components import hints
 from pgjax.config import checked
 from pgjax.distributions import Beta, Categorical, Normal, TanhNormal
-from pgjax.environments import spaces
 from pgjax.estimators import Values
 from pgjax.returns import advantages, reward_to_go, total_return
 
@@ -411,8 +410,8 @@ def categorical():
 
 @given(floats(A, 2), flags(A))
 def test_a_masked_categorical_is_that_of_the_actions_that_are_left(logits, mask):
-    space = spaces.Dict({"action_mask": spaces.Box(0, 1, (A,), bool)})
-    (masked,) = networks.masked((jnp.asarray(logits),), {"action_mask": jnp.asarray(mask)}, space)
+    head = heads.CategoricalHead(A)
+    masked = head.distribution((jnp.asarray(logits),), jnp.asarray(mask)).logits
     left = mask if mask.any() else np.ones(A, bool)
     expected = special.softmax(np.where(left, logits if mask.any() else 0, -np.inf).astype(float))
     sample, log_probs, entropy = categorical()
