@@ -281,12 +281,13 @@ def _swept(run: Callable[[], sweeps.Sweep], directory: Path) -> int:
         print(stopped, file=sys.stderr)
         return 128 + stopped.signal
     header, rows = reports.sweep_table(found)
+    programs = f"{found.num_programs} program{'s' * (found.num_programs > 1)}"
     reports.write_sweep(directory, found, header, rows)
     reports.print_table(header, rows)
     reports.print_rows(
         {
             "running time": f"{found.run_seconds:.1f} s",
-            "compile time": f"{found.compile_seconds:.1f} s, {found.num_programs} programs",
+            "compile time": f"{found.compile_seconds:.1f} s, {programs}",
             "best seed's policy": str(directory / checkpoints.IN_RUN),
             "folder": str(directory),
         }

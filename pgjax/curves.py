@@ -62,7 +62,7 @@ def curves(records: Sequence[Record], axis: str = "env_steps") -> list[Curve]:
         for record in records:
             if environment_of(record) == environment:
                 groups.setdefault(json.dumps(record.config, sort_keys=True), []).append(record)
-        labels = _labels([group[0].config for group in groups.values()])
+        labels = differences([group[0].config for group in groups.values()])
         for label, group in zip(labels, groups.values(), strict=True):
             found.append(_curve(environment, label, group, axis))
     return found
@@ -161,7 +161,7 @@ def _curve(environment: str, label: str, group: list[Record], axis: str) -> Curv
     return Curve(environment, label, x, middle, *interval(values), seeds, repeated)
 
 
-def _labels(configs: list[dict[str, Any]]) -> list[str]:
+def differences(configs: list[dict[str, Any]]) -> list[str]:
     """What differs between configs, in words; no two alike."""
     flat = [dict(_leaves(config)) for config in configs]
     paths = list(dict.fromkeys(path for leaves in flat for path in leaves))

@@ -318,7 +318,13 @@ def _resolve(env: str | Any) -> Any:
 
 def _plain_step(env, key, env_state, action, params) -> Step:
     # `Environment.step` computes a whole reset at every step; whole episodes need none.
-    obs, env_state, reward, terminated, _ = env.step_env(key, env_state, action, params)
+    result = env.step_env(key, env_state, action, params)
+    if len(result) != 5:
+        raise TypeError(
+            f"{type(env).__name__}.step_env returns {len(result)} values; expected five: obs, "
+            "state, reward, terminated, info; a time limit is told by is_truncated"
+        )
+    obs, env_state, reward, terminated, _ = result
     return _as_step(obs, env_state, reward, terminated, env.is_truncated(env_state, params))
 
 

@@ -14,15 +14,20 @@ from pgjax.folders import Record
 
 # Told apart with any colour vision; the first is the package's.
 COLORS = ("#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#666666")
+# Of the curves beyond as many as there are colours.
+_STYLES = ("-", "--", ":", "-.")
 FORMATS = (".png", ".svg")
 _MARKED_POINTS = 40
 _LEGEND_WIDTH = 48  # characters
+_WIDEST_TICK = 10  # characters of a heat map's column that stand beside the next one's
 
 
 def check_format(path: Path) -> None:
     """Raises ValueError unless a picture can be written under this name."""
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"a picture's name must end in {' or '.join(FORMATS)}, got {path.name!r}")
+    if not path.parent.is_dir():
+        raise ValueError(f"the folder {path.parent} of the picture {path.name} does not exist")
 
 
 def learning_curves(
@@ -55,7 +60,8 @@ def learning_curves(
     for axes, environment in zip(grid, panels, strict=False):
         inside = [curve for curve in found if curve.environment == environment]
         for curve in inside:
-            _draw(axes, curve, COLORS[labels.index(curve.label) % len(COLORS)])
+            _draw(axes, curve, labels.index(curve.label))
+        _format_x(axes, axis)
         axes.set(xlabel=AXES[axis], ylabel="mean episode return")
         axes.set_title(_panel_title(records, environment), fontsize=10)
         if len(inside) > 1:
@@ -102,7 +108,12 @@ def heat_map(
         color = "white" if dark else "black"
         axes.text(*place[::-1], f"{value:.4g}", ha="center", va="center", color=color, fontsize=9)
     axes.set_yticks(range(values.shape[0]), [str(tick) for tick in ticks[0]])
-    axes.set_xticks(range(values.shape[1]), [str(tick) for tick in ticks[1]])
+    below = [str(tick) for tick in ticks[1]]
+    axes.set_xticks(range(values.shape[1]), below)
+    if max(map(len, below)) > _WIDEST_TICK:
+        axes.tick_params(axis="x", labelrotation=30)
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
     axes.set(ylabel=names[0], xlabel=names[1])
     axes.set_title(title, fontsize=10)
     axes.grid(False)
@@ -110,16 +121,28 @@ def heat_map(
     figure.savefig(path)
 
 
-def _draw(axes: Any, curve: Curve, color: str) -> None:
+def _format_x(axes: Any, axis: str) -> None:
+    """Thousands as k; but seconds in seconds, as "50m" of them would read as minutes."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    if axis != "seconds":
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        whole = {"integer": True, "min_n_ticks": 1}  # also where all is one update
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], **whole))
+
+
+def _draw(axes: Any, curve: Curve, number: int) -> None:
+    color, style = COLORS[number % len(COLORS)], _STYLES[number // len(COLORS) % len(_STYLES)]
     if len(curve.seeds) > 1:
         axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
         for x, returns in curve.seeds:
             axes.plot(x, returns, color=color, alpha=0.25, linewidth=0.6)
     few = len(curve.seeds) == 1 and len(curve.x) < _MARKED_POINTS
-    number = f" ({len(curve.seeds)} seeds)" if len(curve.seeds) > 1 else ""
-    label = textwrap.fill((curve.label + number).strip() or "all", _LEGEND_WIDTH)
+    seeds = f" ({len(curve.seeds)} seeds)" if len(curve.seeds) > 1 else ""
+    label = textwrap.fill((curve.label + seeds).strip() or "all", _LEGEND_WIDTH)
     marker = {"marker": "o" if few else None, "markersize": 3.5}
-    axes.plot(curve.x, curve.middle, color=color, linewidth=1.8, label=label, **marker)
+    line = {"color": color, "linestyle": style, "linewidth": 1.8}
+    axes.plot(curve.x, curve.middle, label=label, **line, **marker)
 
 
 def _figure(
@@ -128,13 +151,11 @@ def _figure(
     """A figure and its axes, row by row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
 
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.25, linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
     return figure, grid

@@ -89,6 +89,10 @@ def render(
     env, draw = drawing_for(config)
     if Path(path).suffix.lower() != ".gif":
         raise ValueError(f"the picture's name must end in .gif, got {Path(path).name!r}")
+    if not Path(path).parent.is_dir():
+        raise ValueError(
+            f"the folder {Path(path).parent} of the picture {Path(path).name} does not exist"
+        )
     config = checked(config)
     check_state(state, config, ACTING)
     config = schedules.at(config, state.num_updates)

@@ -24,9 +24,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pgjax import checkpoints, evaluation, plots, runs, schema
+from pgjax import checkpoints, evaluation, plots, runs, schema, serialization
 from pgjax.config import Config
-from pgjax.curves import interquartile_mean, interval
+from pgjax.curves import differences, interquartile_mean, interval
 from pgjax.names import shortened
 from pgjax.sweeps import Sweep
 from pgjax.types import TrainState
@@ -34,7 +34,7 @@ from pgjax.types import TrainState
 _LINES_WITHOUT_TERMINAL = 10
 _PATIENCE_SECONDS = 30.0
 _WIDTH = 80
-_NAME_WIDTH = 22
+_NAME_WIDTH = 23
 # Far from the small numbers that `jax.random.split` of the same seed's key is made of.
 _EVALUATION = 0x5EED
 
@@ -75,14 +75,14 @@ def evaluation_key(seed: int) -> jax.Array:
 
 def sweep_table(found: Sweep) -> tuple[list[str], list[list[Any]]]:
     """Header and rows: of each setting, best first, the final returns over seeds."""
-    returns = found.final_returns()
+    returns, labels = found.final_returns(), value_labels(found)
     rows = []
     for index in np.ndindex(*found.shape[:-1]):
         seeds = returns[index]
         low, high = interval(seeds) if len(seeds) > 1 else (seeds[0], seeds[0])
-        values = [v[i] for v, i in zip(found.grid.values(), index, strict=True)]
+        values = [texts[i] for texts, i in zip(labels.values(), index, strict=True)]
         numbers = (seeds.mean(), interquartile_mean(seeds), low, high, seeds.min())
-        rows.append([*map(plain, values), *(float(f"{x:.5g}") for x in numbers)])
+        rows.append([*values, *(float(f"{x:.5g}") for x in numbers)])
     place = -5
     rows.sort(key=lambda row: -np.nan_to_num(row[place], nan=-np.inf))
     return [*found.grid, "mean", "IQM", "low", "high", "worst seed"], rows
@@ -90,21 +90,21 @@ def sweep_table(found: Sweep) -> tuple[list[str], list[list[Any]]]:
 
 def write_sweep(directory: Path, found: Sweep, header: list[str], rows: list[list[Any]]) -> None:
     """Makes or replaces summary.csv, returns.csv and heat_map.png in a sweep's folder."""
-    returns = found.final_returns()
+    returns, labels = found.final_returns(), value_labels(found)
     _write_csv(directory / "summary.csv", header, rows)
-    settings = list(itertools.product(*found.grid.values()))
+    settings = list(itertools.product(*labels.values()))
     seeds = [
-        [*map(plain, setting), seed, float(value)]
+        [*setting, seed, float(value)]
         for setting, values in zip(settings, returns.reshape(-1, found.num_seeds), strict=True)
         for seed, value in enumerate(values)
     ]
     _write_csv(directory / "returns.csv", [*found.grid, "seed", "return"], seeds)
-    (first, ticks), *others = found.grid.items()
+    (first, ticks), *others = labels.items()
     columns = itertools.product(*(values for _, values in others))
     plots.heat_map(
         returns.mean(-1).reshape(len(ticks), -1),
         (first, ", ".join(path for path, _ in others)),
-        ([plain(tick) for tick in ticks], [", ".join(map(plain, column)) for column in columns]),
+        (ticks, [", ".join(column) for column in columns]),
         directory / "heat_map.png",
         f"{found.config.env}: mean return, {found.num_seeds} seeds",
     )
@@ -116,12 +116,26 @@ def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
     checkpoints.write_text(path, text.getvalue())
 
 
-def plain(value: Any) -> str:
-    """A setting's value as one writes it."""
+def value_labels(found: Sweep) -> dict[str, list[str]]:
+    """The values of each setting as text; what differs between those that have one name."""
+    labels = {}
+    for path, values in found.grid.items():
+        names = list(map(_plain, values))
+        labels[path] = list(names)
+        for name in {name for name in names if names.count(name) > 1}:
+            alike = [i for i, other in enumerate(names) if other == name]
+            configs = [found.config.replace(**{path: values[i]}) for i in alike]
+            texts = differences(list(map(serialization.to_dict, configs)))
+            for i, text in zip(alike, texts, strict=True):
+                labels[path][i] = text or name  # none: a value that is given twice
+    return labels
+
+
+def _plain(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value))
-    if isinstance(value, float):
-        return f"{value:g}"
+    if isinstance(value, (float, np.floating)) or (isinstance(value, jax.Array) and not value.ndim):
+        return f"{float(value):g}"
     return str(value) if isinstance(value, (int, str, type(None))) else type(value).__name__
 
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from broken_environments import FourFromStepEnv
 from environments_for_tests import (
     Counter,
     DictActions,
@@ -74,6 +75,11 @@ CASES = [
     ),
     (lambda: pgjax.Config(env=Counter), TypeError, "environment object"),
     (lambda: pgjax.Config(env=FiveValues()), TypeError, "FiveValues.step returns 5 values.*six"),
+    (
+        lambda: pgjax.Config(env=FourFromStepEnv()),
+        TypeError,
+        "FourFromStepEnv.step_env returns 4 values; expected five: obs, .*is_truncated",
+    ),
     (
         lambda: pgjax.Config(env=Unhashable()),
         TypeError,

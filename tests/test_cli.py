@@ -9,6 +9,9 @@ import tempfile
 import time
 import types
 
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
 import pgjax
@@ -111,6 +114,40 @@ def test_a_sweep_leaves_its_tables_a_heat_map_and_the_best_policy(tmp_path, caps
     with open("sweeps/s/returns.csv") as file:
         assert len(list(csv.DictReader(file))) == 8
     assert run(capsys, "evaluate", "sweeps/s", "--eval-episodes", "4")[0] == 0
+
+
+def test_values_of_one_class_are_told_apart_in_a_sweeps_table():
+    def rate(value):
+        return pgjax.Schedule(
+            optax.linear_schedule, init_value=value, end_value=0.0, transition_steps=6
+        )
+
+    grid = {
+        "optimizer.learning_rate": [rate(0.1), rate(0.2), np.float32(0.3), jnp.array(0.1)],
+        "network": [pgjax.MLP((8,)), pgjax.MLP((16,)), pgjax.CNN()],
+        "network.hidden_sizes": [(8, 8), (16,)],
+        "optimizer": [optax.sgd, optax.rmsprop],
+        "estimator.discount": [0.9, 0.9],
+    }
+    found = types.SimpleNamespace(config=pgjax.Config(env="Catch-bsuite"), grid=grid)
+    assert list(pgjax.reports.value_labels(found).values()) == [
+        ["init value 0.1", "init value 0.2", "0.3", "0.1"],
+        ["hidden sizes [8]", "hidden sizes [16]", "CNN"],
+        ["8 8", "16"],
+        ["optax.sgd", "optax.rmsprop"],
+        ["0.9", "0.9"],
+    ]
+
+
+def test_rows_of_results_are_a_line_each(capsys):
+    rows = {"return, stochastic": "-499.92  (95 %)", "return, deterministic": "1.00", "x" * 30: "2"}
+    pgjax.reports.print_rows(rows)
+    assert capsys.readouterr().out.splitlines() == [
+        "  return, stochastic     -499.92  (95 %)",
+        "  return, deterministic  1.00",
+        "  " + "x" * 30,
+        " " * 25 + "2",
+    ]
 
 
 OWN = """
@@ -333,6 +370,7 @@ BAD = [
     (["plot"], "the following arguments are required: RUN"),
     (["plot", "."], "is no run folder (no config.json)"),
     (["plot", ".", "--output", "a.pdf"], "must end in .png or .svg"),
+    (["plot", ".", "--output", "no/a.png"], "the folder no of the picture a.png does not exist"),
     (["sweep", "CartPole-v1"], "the following arguments are required: --grid"),
     (["sweep", "CartPole-v1", "--grid", "num_updates"], "--grid takes PATH=A,B"),
     (["sweep", "CartPole-v1", "--grid", "optimizer.lr=1"], "unknown setting 'optimizer.lr'"),

@@ -79,7 +79,7 @@ def test_the_same_seed_counts_once_and_is_named(runs, tmp_path):
     )
 )
 def test_no_two_labels_are_alike(configs):
-    assert len(set(curves._labels(configs))) == len(configs)
+    assert len(set(curves.differences(configs))) == len(configs)
 
 
 def test_settings_of_one_name_are_told_apart_and_no_digit_is_lost():
@@ -87,7 +87,7 @@ def test_settings_of_one_name_are_told_apart_and_no_digit_is_lost():
     configs = [
         {"optimizer": {"learning_rate": a}, "critic": {"learning_rate": b}} for a, b in rates
     ]
-    assert curves._labels(configs) == [
+    assert curves.differences(configs) == [
         "optimizer learning rate 0.1, critic learning rate 0.5",
         "optimizer learning rate 0.5, critic learning rate 0.1",
         "optimizer learning rate 0.1234567, critic learning rate 0.1",
@@ -117,6 +117,26 @@ def test_pictures_are_drawn_against_any_axis(runs, tmp_path, axis, kind):
     plots.learning_curves(records(runs, "a0", "a1", "b0"), path, axis)
     assert path.stat().st_size > 5000
     assert path.read_bytes()[:4] in (b"\x89PNG", b"<?xm")
+
+
+def test_no_part_of_a_second_reads_as_minutes_and_updates_are_whole():
+    _, (axes,) = plots._figure((6.0, 4.0))
+    axes.set_xlim(0.0, 0.4)
+    plots._format_x(axes, "seconds")
+    assert axes.xaxis.get_major_formatter().format_ticks([0.05, 0.4]) == ["0.05", "0.40"]
+    axes.set_xlim(0.9, 1.1)
+    plots._format_x(axes, "update")
+    assert all(x == round(x) for x in axes.get_xticks())
+    assert axes.xaxis.get_major_formatter().format_ticks([2500.0]) == ["2.5k"]
+
+
+def test_curves_beyond_the_colours_have_another_line():
+    _, (axes,) = plots._figure((6.0, 4.0))
+    x = np.arange(3.0)
+    for number in range(2 * len(plots.COLORS)):
+        curve = curves.Curve("env", str(number), x, x, None, None, [(x, x)], [])
+        plots._draw(axes, curve, number)
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 12
 
 
 def test_what_cannot_be_drawn_is_said(runs, tmp_path):
