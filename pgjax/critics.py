@@ -66,7 +66,8 @@ class ValueModule(nn.Module):
     def __call__(self, inputs: PyTree) -> Array:
         """One encoded observation (with the action, for Q of continuous ones) -> values."""
         layer = networks.Dense(self.outputs or 1, kernel_init=_LAST_INIT, name="values")
-        values = layer(self.network(inputs))
+        features = networks.vector("critic.network", self.network, self.network(inputs))
+        values = layer(features)
         return values if self.outputs else values[0]
 
 

@@ -124,3 +124,11 @@ def _check_number(path: str, leaf: Any) -> None:
         raise TypeError(f"{path} must be a number, got {leaf!r}")
     if not np.all(np.isfinite(leaf)):
         raise ValueError(f"{path} must be finite, got {leaf}")
+    held = jax.dtypes.canonicalize_dtype(jnp.result_type(leaf))
+    if held.kind != "b" and np.any(np.abs(leaf) > _largest(held)):
+        raise ValueError(f"{path} must fit {held}, got {leaf}")
+
+
+def _largest(dtype: np.dtype) -> int | float:
+    """The largest number of a dtype."""
+    return (jnp.iinfo if jnp.issubdtype(dtype, jnp.integer) else jnp.finfo)(dtype).max

@@ -148,7 +148,7 @@ def _(objective: NaturalGradient, key, state, trajectories, weights, config, mes
 
     # Per step, as F is, so that the damping means the same whatever the episodes' length.
     per_step = config.sampler.divisor(valid) / number
-    gradient = jax.tree.map(lambda x: x * per_step, found.direction)
+    gradient = jax.tree.map(lambda x: _at_least_single(x) * per_step, found.direction)
     direction = _conjugate_gradients(damped, unit(gradient), objective.iterations)
     if objective.max_kl is None:
         size = norm(gradient)
@@ -162,7 +162,7 @@ def _(objective: NaturalGradient, key, state, trajectories, weights, config, mes
     full = jax.tree.map(jnp.subtract, params, state.params)
 
     def moved(size):
-        return jax.tree.map(lambda x, s: x + size * s, state.params, full)
+        return jax.tree.map(lambda x, s: (x + size * s).astype(x.dtype), state.params, full)
 
     def measured(params):
         sums = over_steps(_step_taken, (params, state.params, state.variables, config))
@@ -206,6 +206,11 @@ def _conjugate_gradients(product: Callable, b: PyTree, iterations: int) -> PyTre
     return jax.lax.while_loop(unfinished, step, start)[1]
 
 
+def _at_least_single(x: Array) -> Array:
+    """The same numbers in 32 bits or more, which conjugate gradients need."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def _fisher_product(context: Any, chunk: Chunk) -> PyTree:
     """Of a chunk: Σ ∇² KL(π_old ‖ π_θ) v at θ = θ_old, the derivative of the gradient along v."""
     v, params, variables, config = context
@@ -213,6 +218,7 @@ def _fisher_product(context: Any, chunk: Chunk) -> PyTree:
     def divergence(moved):
         return _step_taken((moved, params, variables, config), chunk)[0]
 
+    v = jax.tree.map(lambda x, p: x.astype(p.dtype), v, params)  # a network's own, for instance
     return jax.jvp(jax.grad(divergence), (params,), (v,))[1]
 
 

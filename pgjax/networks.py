@@ -230,7 +230,8 @@ def has_memory(network: nn.Module) -> bool:
 def check(network: Any, path: str = "network") -> None:
     """Raises unless `network` is a Flax module, and if one of pgjax's, a possible one."""
     if not isinstance(network, nn.Module):
-        raise TypeError(f"{path} must be a flax.linen.Module instance, got {network!r}")
+        given = repr(network).partition("\n")[0]
+        raise TypeError(f"{path} must be a flax.linen.Module instance, got {given}")
     if isinstance(network, nn.RNNCellBase):
         name = type(network).__name__
         raise TypeError(
@@ -238,6 +239,16 @@ def check(network: Any, path: str = "network") -> None:
         )
     if isinstance(network, Network):
         network.check(path)
+
+
+def vector(path: str, network: nn.Module, features: Any) -> Array:
+    """The features that a network gave, if they are one vector; raises ValueError otherwise."""
+    if not isinstance(features, jax.Array) or features.ndim != 1:
+        raise ValueError(
+            f"{path} must map one observation to a vector of features, float[n]; "
+            f"{type(network).__name__} gave {jax.tree.map(jnp.shape, features)}"
+        )
+    return features
 
 
 def check_without_memory(path: str, network: Any) -> None:

@@ -33,13 +33,7 @@ class PolicyModule(nn.Module):
             features, memory = self.network(obs, memory)
         else:
             features = self.network(obs)
-        if not isinstance(features, jax.Array) or features.ndim != 1:
-            shapes = jax.tree.map(jnp.shape, features)
-            raise ValueError(
-                f"network must map one observation to a vector of features, float[n]; "
-                f"{type(self.network).__name__} gave {shapes}"
-            )
-        return self.head(features), memory
+        return self.head(networks.vector("network", self.network, features)), memory
 
 
 class Policy(NamedTuple):

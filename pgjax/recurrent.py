@@ -9,7 +9,7 @@ import numpy as np
 
 from pgjax.components import check_int
 from pgjax.names import nearest
-from pgjax.networks import MLP, Dense, MemoryNetwork, check_without_memory, scanned
+from pgjax.networks import MLP, Dense, MemoryNetwork, check_without_memory, scanned, vector
 from pgjax.types import Array, PyTree
 
 
@@ -154,7 +154,8 @@ class Recurrent(MemoryNetwork):
 
     def __call__(self, obs: PyTree, memory: PyTree) -> tuple[Array, PyTree]:
         """One observation and the memory before it -> y float[n], and the memory after it."""
-        after, features = self._cell()(memory, self.network(obs))
+        inputs = vector("network.network", self.network, self.network(obs))
+        after, features = self._cell()(memory, inputs)
         return features, _in_dtypes_of(memory, after)
 
     def replay(self, obs: PyTree, memory: PyTree, starts: Array) -> tuple[Array, PyTree]:

@@ -216,9 +216,12 @@ def episodes(run: Run) -> list[_Episode]:
 
 def unwrapped(env: Any, name: str) -> Callable:
     """A method as a Python function, without the jit that may be around it."""
-    method = getattr(type(env), name, None)
-    inner = getattr(method, "__wrapped__", None)
-    return getattr(env, name) if inner is None else functools.partial(inner, env)
+    replaced = getattr(env, "__dict__", {}).get(name)
+    method = getattr(type(env), name, None) if replaced is None else replaced
+    if not hasattr(method, "lower"):  # not jitted; the user's own decorator has a __wrapped__, too
+        return getattr(env, name)
+    inner = method.__wrapped__
+    return functools.partial(inner, env) if replaced is None else inner
 
 
 def walk(subject: Subject, functions: list[Callable]) -> list[dict[str, PyTree]]:

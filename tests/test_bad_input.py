@@ -211,6 +211,11 @@ CASES = [
         TypeError,
         "critic.network must map one observation to features, without a memory",
     ),
+    (
+        lambda: bad(network=pgjax.Recurrent(TwoOutputs(), 4)),
+        ValueError,
+        r"^network.network must map one observation to a vector of features",
+    ),
     (lambda: bad(time_aware=1), TypeError, "time_aware must be True or False, got 1"),
     (lambda: bad(network=pgjax.CNN()), ValueError, r"CNN needs an observation \[height.*MLP\(\)"),
     (
@@ -393,6 +398,7 @@ def test_a_critic_s_network_must_be_a_function_of_its_parameters():
     for network, message in (
         (Dropping(), "critic.network draws random numbers .rng 'dropout'"),
         (Averaging(), "critic.network writes to its collection 'batch_stats'"),
+        (TwoOutputs(), "^critic.network must map one observation to a vector of features"),
         (Frozen(), "critic.network must have parameters only, got the collections .'batch_stats'"),
     ):
         with pytest.raises(ValueError, match=message):

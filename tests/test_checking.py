@@ -1,8 +1,11 @@
 """What `check_environment` finds, and what it lets pass."""
 
+import functools
+
 import broken_environments as broken_ones
 import gymnasium.spaces
 import gymnax.wrappers
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -25,7 +28,7 @@ from environments_for_tests import (
 )
 
 import pgjax
-from pgjax import environments, spaces
+from pgjax import environments, spaces, trials
 from pgjax.checking import check_environment
 
 FAULTS = {
@@ -282,3 +285,30 @@ def test_steps_and_seed_are_checked():
         check_environment(Counter(), num_steps=3)
     with pytest.raises(TypeError, match="seed must be an integer"):
         check_environment(Counter(), seed=0.5)
+
+
+def _hundred_more(step):
+    @functools.wraps(step)
+    def more(*args):
+        obs, state, reward, *rest = step(*args)
+        return obs, state, reward + 100.0, *rest
+
+    return more
+
+
+class Decorated(Counter):
+    """A `step` in a decorator of the user's own, which counts."""
+
+    step = _hundred_more(Counter.step)
+
+
+def test_a_replaced_or_decorated_step_is_unwrapped_from_jit_alone():
+    replaced, jitted = Counter(), Counter()
+    replaced.step = _hundred_more(replaced.step)
+    jitted.step = jax.jit(replaced.step)
+    key = jax.random.key(0)
+    for env in (replaced, jitted, Decorated()):
+        state = env.reset(key, env.default_params)[1]
+        step = trials.unwrapped(env, "step")
+        assert not hasattr(step, "lower")
+        assert step(key, state, 0, env.default_params)[2] == 101.0

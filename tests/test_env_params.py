@@ -91,6 +91,12 @@ def test_what_is_no_number_is_named():
         of(lifetime=10**20)
     with pytest.raises(ValueError, match=r"env_params.lifetime must be finite, got inf"):
         of(lifetime=np.inf)
+    for large in (np.int64(2**40), np.array(2**40)):
+        with pytest.raises(ValueError, match=f"env_params.lifetime must fit int32, got {2**40}"):
+            of(lifetime=large)
+    for large in (-1e39, np.float64(-1e39)):
+        with pytest.raises(ValueError, match=r"env_params.lifetime must fit float32, got -1e\+39"):
+            of(lifetime=large)
 
 
 def test_a_whole_number_that_sizes_is_named():

@@ -1,5 +1,6 @@
 """PPO's passes and the natural gradient, against what they must equal."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -199,3 +200,18 @@ def test_divergences_are_expected_log_ratios(distribution):
     error = 4 * float(ratios.std()) / np.sqrt(len(ratios))
     assert float(old.divergence(new)) == pytest.approx(float(ratios.mean()), abs=error + 1e-5)
     assert float(old.divergence(old)) == pytest.approx(0.0, abs=1e-6)
+
+
+class HalfPrecision(nn.Module):
+    """Features and parameters in bfloat16."""
+
+    @nn.compact
+    def __call__(self, obs):
+        return nn.Dense(4, dtype=jnp.bfloat16, param_dtype=jnp.bfloat16)(obs)
+
+
+def test_the_natural_gradient_leaves_parameters_their_own_dtypes():
+    config = config_of(objective=pgjax.NaturalGradient()).replace(network=HalfPrecision())
+    before = jax.eval_shape(lambda: pgjax.init(jax.random.key(0), config))
+    after = jax.eval_shape(lambda state: pgjax.update(state, config)[0], before)
+    assert after.params == before.params
