@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pgjax.finite_mdp import FiniteMDP
     from pgjax.gymnasium_bridge import evaluate_in_gymnasium
     from pgjax.memory import MemoryEstimate, memory_estimate
-    from pgjax.networks import CNN, MLP, MemoryNetwork
+    from pgjax.networks import CNN, MLP, CriticInputs, MemoryNetwork, Select
     from pgjax.objectives import (
         ClippedRatio,
         NaturalGradient,
@@ -59,6 +59,7 @@ __all__ = [
     "ClippedRatio",
     "Config",
     "Critic",
+    "CriticInputs",
     "Episodes",
     "Evaluation",
     "FiniteMDP",
@@ -80,6 +81,7 @@ __all__ = [
     "Schedule",
     "ScoreFunction",
     "Segments",
+    "Select",
     "Share",
     "SummedProbabilityTimesReturn",
     "Sweep",
@@ -130,7 +132,7 @@ _MODULES = {
     "finite_mdp": ("FiniteMDP",),
     "gymnasium_bridge": ("evaluate_in_gymnasium",),
     "memory": ("MemoryEstimate", "memory_estimate"),
-    "networks": ("CNN", "MLP", "MemoryNetwork"),
+    "networks": ("CNN", "MLP", "CriticInputs", "MemoryNetwork", "Select"),
     "objectives": (
         "ClippedRatio",
         "NaturalGradient",

@@ -17,7 +17,7 @@ from pgjax.components import unknown
 
 # What a config may name, by what it stands for.
 OPTIMIZERS = ("optax", "optax.contrib")
-MODULES = ("flax.linen", "pgjax.recurrent")
+MODULES = ("flax.linen", "pgjax.networks", "pgjax.recurrent")
 FUNCTIONS = ("flax.linen", "jax.nn", "jax.nn.initializers")
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")

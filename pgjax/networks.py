@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -222,6 +222,82 @@ class CNN(Network):
         return x
 
 
+class CriticInputs(NamedTuple):
+    """What a critic's network sees, where that is more than the observation.
+
+    Attributes:
+      action: encoded, for Q of actions that cannot be listed; else ().
+      memory: the policy's before the observation, where it has one; else ().
+      obs: the observation as the policy's network sees it.
+    """
+
+    action: PyTree = ()
+    memory: PyTree = ()
+    obs: PyTree = ()
+
+
+class Select(Network):
+    """A network that sees only some entries of a Dict observation.
+
+    Different ones for policy and critic make a privileged critic: one that knows, in training, what
+    the policy will have to do without. The names are those of the environment's entries, in a
+    critic too: what it sees besides the observation, a policy's memory or an action, it still sees.
+    With a memory: `Recurrent(Select(names, network))`.
+
+    Attributes:
+      names: one entry's name, and the network sees that entry; or a tuple of names, and it sees a
+        dict of those.
+      network: a module without memory.
+
+    Source: Pinto et al. (2018), Asymmetric actor critic for image-based robot learning.
+    """
+
+    names: str | tuple[str, ...]
+    network: nn.Module = MLP()
+
+    def check(self, path: str) -> None:
+        """Raises unless the names are different texts and the network has no memory."""
+        names = (self.names,) if isinstance(self.names, str) else self.names
+        texts = isinstance(names, tuple) and all(isinstance(name, str) for name in names)
+        if not (texts and names and len(set(names)) == len(names)):
+            raise TypeError(
+                f"{path}.names must be a name or a tuple of different names, got {self.names!r}"
+            )
+        if has_memory(self.network):
+            raise TypeError(
+                f"{path}.network must have no memory, got {type(self.network).__name__}; write "
+                f"{path}=Recurrent(Select({self.names!r}, …))"
+            )
+        check(self.network, f"{path}.network")
+
+    def __call__(self, inputs: PyTree) -> Array:
+        """One observation, or what a critic sees of it -> features, of the entries named.
+
+        Raises:
+          ValueError: the observation has no entries, or none of a name.
+        """
+        if isinstance(inputs, CriticInputs):
+            return self.network(inputs._replace(obs=self._selected(inputs.obs)))
+        return self.network(self._selected(inputs))
+
+    def _selected(self, obs: PyTree) -> PyTree:
+        path, names = ".".join(self.path), self.names
+        if not isinstance(obs, Mapping):
+            shapes = jax.tree.map(jnp.shape, obs)
+            raise InputError(
+                f"{path}: Select needs a Dict observation, got {shapes}; its network takes any"
+            )
+        for name in (names,) if isinstance(names, str) else names:
+            if name not in obs:
+                what = f"entry {name!r} of the observation"
+                raise InputError(f"{path}: {unknown(what, name, sorted(obs))}")
+        return obs[names] if isinstance(names, str) else {name: obs[name] for name in names}
+
+
+class InputError(ValueError):
+    """A module's inputs are not those that it is for; begins with its path inside the whole."""
+
+
 def has_memory(network: nn.Module) -> bool:
     """Whether a network is called with a memory."""
     return isinstance(network, MemoryNetwork)
@@ -303,6 +379,8 @@ def initial(path: str, module: nn.Module, key: Array, *inputs: PyTree) -> PyTree
     try:
         variables = one_by_one(key, *inputs)
         jax.eval_shape(module.apply, variables, *inputs)
+    except InputError as error:
+        raise ValueError(path.removesuffix("network") + str(error)) from None
     except InvalidRngError as error:
         raise ValueError(
             f"{path} draws random numbers (rng {_quoted(error, 'PRNG for')}) when it is called; it "

@@ -245,3 +245,37 @@ class ObservesTime(Counter):
 
     def observation_space(self, params=None):
         return spaces.Dict({"time": spaces.Box(0.0, 100.0, (1,))})
+
+
+@struct.dataclass
+class ContextState(EnvState):
+    """What the reward depends on, and the action does not."""
+
+    cue: Any = None
+    context: Any = None
+
+
+class HiddenContext(Counter):
+    """Pays 1 for repeating the cue in "obs", and `scale` times the normal number in "state", which
+    no action changes: U is the probability of the right action, each gradient full of noise."""
+
+    def __init__(self, scale: float = 100.0) -> None:
+        super().__init__(lifetime=1, limit=1)
+        self.scale = scale
+
+    def reset_env(self, key, params):
+        cue_key, context_key = jax.random.split(key)
+        cue = jax.random.bernoulli(cue_key).astype(jnp.int32)
+        state = ContextState(time=0, cue=cue, context=jax.random.normal(context_key))
+        return self.observed(state), state
+
+    def step_env(self, key, state, action, params):
+        reward = self.scale * state.context + (action == state.cue)
+        return self.observed(state), state.replace(time=1), reward, True, {}
+
+    def observed(self, state):
+        return {"obs": 2.0 * state.cue[None] - 1.0, "state": state.context[None]}
+
+    def observation_space(self, params=None):
+        parts = {"obs": (1,), "state": (1,)}
+        return spaces.Dict({n: spaces.Box(-jnp.inf, jnp.inf, shape) for n, shape in parts.items()})
