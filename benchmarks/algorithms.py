@@ -52,7 +52,7 @@ def main() -> None:
             width = {"sampler.num_envs": ENVIRONMENTS // scale}
             cases.append((name, config.replace(**width)))
             if name == "ppo":
-                one = {"objective.epochs": 1, "critic.epochs": 1}
+                one = {"ascent.epochs": 1, "critic.epochs": 1}
                 cases.append(("ppo, one pass", config.replace(**width, **one)))
     points = []
     for name, config in cases:
@@ -73,6 +73,7 @@ def job(steps: int) -> pgjax.Config:
         estimator=pgjax.GAE(standardize=True),
         critic=pgjax.Critic(learning_rate=2.5e-4, value_clip=0.2),
         objective=pgjax.ClippedRatio(entropy_coefficient=0.01),
+        ascent=pgjax.Passes(),
         optimizer=pgjax.Adam(2.5e-4, max_gradient_norm=0.5),
         num_updates=steps // 512,
     )

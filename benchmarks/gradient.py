@@ -50,7 +50,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 import pgjax
-from pgjax import gradients
+from pgjax import updates
+from pgjax.config import bind
 
 NUM_TRAJECTORIES = 16
 BASELINES = ("none", "leave_one_out", "mean")
@@ -231,9 +232,8 @@ def in_chunks(
     state: pgjax.TrainState, trajectories: pgjax.Trajectories, config: pgjax.Config
 ) -> Any:
     """The gradient as pgjax takes it."""
-    return gradients.from_trajectories(
-        state.params, state.variables, trajectories, config
-    ).direction
+    surrogate = updates.task(state, trajectories, bind(config, 0)).surrogate
+    return surrogate.gradient(state.params, surrogate.batch()).direction
 
 
 def in_one_pass(
@@ -243,7 +243,7 @@ def in_one_pass(
 
     Nothing but log π · w: the objective's value and the entropy, which pgjax reports, are left out.
     """
-    policy = config.build()[1]
+    policy = bind(config, 0).policy
     weights = config.estimator.weights(trajectories)
     steps, m = weights.shape
     obs, action = jax.tree.map(
@@ -252,7 +252,7 @@ def in_one_pass(
 
     def objective(params):
         variables = {"params": params, **state.variables}
-        log_prob = jax.vmap(lambda o, a: policy.apply(variables, o).log_prob(a))(obs, action)
+        log_prob = jax.vmap(lambda o, a: policy.apply(variables, o, ())[0].log_prob(a))(obs, action)
         # Weights are 0 where no step was taken.
         return jnp.sum(log_prob * weights.reshape(-1)) / m
 

@@ -5,7 +5,7 @@ parts, each compiled alone, on one device and on all (on a CPU: one a core),
 
   rollout   sampling the trajectories;
   weights   returns and baselines of all steps;
-  gradient  the whole of `gradients.from_trajectories`, weights included;
+  gradient  the objective's gradient, weights included;
   update    `pgjax.update`, all of the above and the optimizer's step.
 
 Beside them the limits, measured on the same devices: a large matrix product, and a copy between
@@ -40,8 +40,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from matplotlib.figure import Figure
 
 import pgjax
-from pgjax import gradients
-from pgjax.config import checked
+from pgjax import updates
+from pgjax.config import bind, checked
 
 PARTS = ("rollout", "weights", "gradient", "update")
 HEADER = ("part", "ms, one device", "M steps/s", "ms, all devices", "M steps/s")
@@ -92,13 +92,18 @@ def seconds_of_parts(
     """Median seconds of each part."""
     state = parallel.replicated(state, mesh)
     key = parallel.replicated(jax.random.key(1), mesh)
-    sample = jax.jit(partial(gradients.sample, config=config, mesh=mesh))
+    bound = bind(config, 0, mesh)
+    sample = jax.jit(partial(updates.sample, bound=bound))
     trajectories, _ = sample(key, state)
-    gradient = partial(gradients.from_trajectories, config=config, mesh=mesh)
+
+    def gradient(state, trajectories):
+        surrogate = updates.task(state, trajectories, bound).surrogate
+        return surrogate.gradient(state.params, surrogate.batch())
+
     programs: dict[str, tuple[Any, tuple]] = {
         "rollout": (sample, (key, state)),
         "weights": (jax.jit(config.estimator.weights), (trajectories,)),
-        "gradient": (jax.jit(gradient), (state.params, state.variables, trajectories)),
+        "gradient": (jax.jit(gradient), (state, trajectories)),
         "update": (jax.jit(partial(pgjax.update, config=config, mesh=mesh)), (state,)),
     }
     found = {}

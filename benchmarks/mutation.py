@@ -109,14 +109,22 @@ def prepared(module: str, work: Path) -> tuple[Path, Path]:
     excluded = json.dumps(left_out(module))
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(
-        f'[cosmic-ray]\nmodule-path = "pgjax/{module}.py"\ntimeout = {TIMEOUT}\n'
+        f'[cosmic-ray]\nmodule-path = "{source(module)}"\ntimeout = {TIMEOUT}\n'
         f"test-command = {json.dumps(shlex.join(command(module)))}\n"
         'distributor.name = "local"\n'
         f"filters.operators-filter.exclude-operators = {excluded}\n"
     )
-    made_of = (ROOT / "pgjax" / f"{module}.py").read_text() + excluded
+    path = ROOT / source(module)
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    made_of = "".join(file.read_text() for file in files) + excluded
     name = hashlib.sha256(made_of.encode()).hexdigest()[:12]
     return config, config.with_name(f"{module}-{name}.sqlite")
+
+
+def source(module: str) -> Path:
+    """Its file or folder, in the checkout."""
+    path = Path("pgjax", module)
+    return path if (ROOT / path).is_dir() else path.with_suffix(".py")
 
 
 def copied(tree: Path) -> Path:

@@ -47,6 +47,7 @@ from matplotlib.ticker import NullLocator
 from throughput import train_block, trajectory_bytes
 
 import pgjax
+from pgjax.config import bind
 
 ENVIRONMENT = "CartPole-v1"
 TRAJECTORIES = 16  # of each seed
@@ -124,7 +125,7 @@ def measure_line(num_seeds: int, m: int, vmapped: bool, target: int, params: str
     found["memory_estimate"] = int(pgjax.memory_estimate(config, num_seeds).total)
     if needed > MAX_BYTES:
         return {**found, "skipped": f"{needed / 2**30:.1f} GiB of trajectories"}
-    steps = num_seeds * m * config.sampler.resolve_horizon(config.build()[0])
+    steps = num_seeds * m * bind(config, 0).horizon()
     num_updates = max(1, min(round(target / steps), MAX_UPDATES))
     program = partial(train_block, num_updates=num_updates)
     if vmapped:

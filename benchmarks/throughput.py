@@ -46,6 +46,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 import pgjax
+from pgjax.config import bind
 
 # What the measured policies are trained with. Breakout's last longer than random ones by then.
 ENVIRONMENTS = {
@@ -127,13 +128,13 @@ def auto_reset_rollout(keys, state, config, steps: int, random: bool) -> jax.Arr
     """Plain gymnax: environments that reset themselves, `steps` steps; their rewards, [keys]."""
     m, key = keys.shape[0], keys[0]
     env, env_params = gymnax.make(config.env)
-    policy = config.build()[1]
+    policy = bind(config, 0).policy
     variables = {"params": state.params, **state.variables}
 
     def act(key, obs):
         if random:
             return env.action_space(env_params).sample(key)
-        return sampled(key, policy.apply(variables, obs))
+        return sampled(key, policy.apply(variables, obs, ())[0])
 
     def step(carry, key):
         obs, env_state = carry

@@ -32,7 +32,7 @@ tune Acrobot-v1 ppo --set $normalized sampler.length=128 \
   --grid "$rate=$(falling 3e-3 120),$(falling 1e-2 120),$(falling 2e-2 120)" \
   estimator.gae_lambda=0.9,0.95 estimator.discount=0.98,0.99,1.0
 
-passes="objective.epochs=10 objective.minibatches=16 critic.epochs=5 critic.minibatches=16"
+passes="ascent.epochs=10 ascent.minibatches=16 critic.epochs=5 critic.minibatches=16"
 tune Pendulum-v1 ppo --set $continuous $passes sampler.num_envs=32 sampler.length=200 \
   num_updates=150 --grid "$rate=$(falling 7e-4 150),$(falling 1e-3 150)" \
   distribution=normal,tanh_normal estimator.discount=0.93,0.95,0.97 --episodes 256
@@ -41,10 +41,10 @@ tune Pendulum-v1 ppo --set $continuous $passes sampler.num_envs=32 sampler.lengt
 # that a large step had lost.
 tune Acrobot-v1 preset --num-seeds 10 --episodes 256 --set sampler.num_envs=64 num_updates=120 \
   --grid "$rate=$(falling 1e-2 120),$(falling 1.5e-2 120),$(falling 3e-2 120)" \
-  objective.minibatches=8 estimator.gae_lambda=0.95,0.97
+  ascent.minibatches=8 estimator.gae_lambda=0.95,0.97
 tune Acrobot-v1 preset --num-seeds 10 --episodes 256 \
-  --grid "$rate=$(falling 1e-2 240),$(falling 2e-2 240)" objective.minibatches=4,8
-tune Pendulum-v1 preset --num-seeds 5 --episodes 256 --set objective.max_kl=None \
+  --grid "$rate=$(falling 1e-2 240),$(falling 2e-2 240)" ascent.minibatches=4,8
+tune Pendulum-v1 preset --num-seeds 5 --episodes 256 --set ascent.max_kl=None \
   --grid estimator.gae_lambda=0.8,0.9,0.95
 tune Pendulum-v1 preset --num-seeds 10 --episodes 128 \
   --grid "$rate=$(falling 7e-4 150),$(falling 1e-3 150)"
@@ -61,7 +61,7 @@ tune MountainCarContinuous-v0 ppo --set $continuous sampler.length=128 num_updat
   --grid $rate=1e-3,3e-3 estimator.discount=0.99,0.999
 
 # Two million steps, of ten.
-minatar="objective.entropy_coefficient=0.01 objective.minibatches=8 critic.minibatches=8"
+minatar="objective.entropy_coefficient=0.01 ascent.minibatches=8 critic.minibatches=8"
 tune Breakout-MinAtar ppo --set $minatar sampler.length=128 num_updates=244 \
   "network=pgjax.MLP((64,64),'relu')" --num-seeds 2 \
   --grid $rate=1e-3,5e-3 $bound critic.learning_rate=1e-3,5e-3

@@ -46,7 +46,8 @@ def settings(env: str, steps: int) -> pgjax.Config:
         sampler=pgjax.Segments(num_envs, length),
         estimator=pgjax.GAE(discount=0.98 if cart else 0.9, gae_lambda=lam, standardize=True),
         critic=pgjax.Critic(learning_rate=rate, td_lambda=lam, **passes),
-        objective=pgjax.ClippedRatio(epsilon=falling(0.2) if cart else 0.2, **passes),
+        objective=pgjax.ClippedRatio(epsilon=falling(0.2) if cart else 0.2),
+        ascent=pgjax.Passes(**passes),
         optimizer=pgjax.Adam(rate, max_gradient_norm=0.5),
         num_updates=-(-steps // (num_envs * length)),
     )

@@ -18,11 +18,12 @@ import jax
 import numpy as np
 
 from pgjax import environments, schema, serialization, training
+from pgjax.ascents.gradient_step import GradientStep
 from pgjax.config import Config, checked
-from pgjax.critics import Critic
-from pgjax.estimators import GAE
+from pgjax.critics.critic import Critic
+from pgjax.estimators.gae import GAE
 from pgjax.keys import keys_again, numbers
-from pgjax.objectives import ScoreFunction
+from pgjax.objectives.score_function import ScoreFunction
 from pgjax.optimizers import SGD
 from pgjax.types import TrainState
 
@@ -127,17 +128,23 @@ def load_policy(
     """
     path, manifest = _whole(path, env)
     config = _config(path, config, {**manifest["config"], **_instead(manifest["config"])})
-    like = _like(config, manifest).replace(opt_state=(), critic=(), streams=())
-    return _restore(path, manifest, like, (".opt_state", ".critic", ".streams")), config
+    like = _like(config, manifest)
+    unused = ("opt_state", "critic", "objective", "streams")
+    like = like.replace(**dict.fromkeys(unused, ()))
+    return _restore(path, manifest, like, tuple(f".{name}" for name in unused)), config
 
 
 def _instead(config: dict[str, Any]) -> dict[str, Any]:
     """Plain components where those of a config that acting does not need are the user's own."""
-    plain = serialization.to_dict(
-        Config("", optimizer=SGD(), objective=ScoreFunction(), estimator=GAE(), critic=Critic())
-    )
-    names = ("optimizer", "objective", "estimator", "critic")
-    return {name: plain[name] for name in names if serialization.is_custom(config.get(name))}
+    parts = {
+        "optimizer": SGD(),
+        "objective": ScoreFunction(),
+        "ascent": GradientStep(),
+        "estimator": GAE(),
+        "critic": Critic(),
+    }
+    plain = serialization.to_dict(Config("", **parts))
+    return {name: plain[name] for name in parts if serialization.is_custom(config.get(name))}
 
 
 def _whole(path: str | os.PathLike, env: str | None) -> tuple[Path, dict[str, Any]]:

@@ -231,6 +231,17 @@ def minibatches(
     return on_shares(share, mesh, (2, 1, 1), 2)(first, data, valid)
 
 
+def check_minibatches(path: str, given: int, usual: int, steps: int) -> None:
+    """Raises ValueError if there are more minibatches than steps."""
+    # The default is never refused: a few minibatches without steps cost a tiny problem nothing.
+    most = max(steps, usual)
+    if given > most:
+        raise ValueError(
+            f"{path}.minibatches must be at most {most}, the steps that one update "
+            f"learns from, got {given}"
+        )
+
+
 def mean_over(values: Array, valid: Array) -> Any:
     """The mean over valid steps."""
     return jnp.sum(jnp.where(valid, values, 0.0)) / jnp.maximum(jnp.sum(valid), 1)

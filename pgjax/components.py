@@ -36,18 +36,30 @@ def component(cls: type) -> type:
     [0.5]
     """
     cls = dataclasses.dataclass(frozen=True)(cls)
+    _check_complete(cls)
     return _register(cls, [name for name, hint in hints(cls).items() if _allows(hint, float)])
 
 
+def _check_complete(cls: type) -> None:
+    """Raises TypeError if a class lacks a method of its contract."""
+    for name in sorted(getattr(cls, "__abstractmethods__", ())):
+        contract = next(base for base in cls.__mro__ if name in vars(base))
+        method = getattr(contract, name)
+        signature = re.sub(r"[\w.]+\.|'", "", str(inspect.signature(method)))
+        says = (inspect.getdoc(method) or "").partition("\n")[0]
+        raise TypeError(
+            f"{cls.__name__} is no {contract.__name__} yet: it needs {name}{signature}: {says}"
+        )
+
+
 def static() -> Any:
-    """A record's field that is part of the program: hashable, compared by `==`, never traced."""
+    """A record's field that is part of the program, not of its leaves."""
     return dataclasses.field(metadata={"static": True})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static,))
 def record(cls: type) -> type:
-    """Makes a class a frozen dataclass and a pytree whose leaves are its fields, `static()` ones
-    apart."""
+    """Makes a class a frozen dataclass and a pytree of all of its fields that are not `static`."""
     cls = dataclasses.dataclass(frozen=True)(cls)
     fields = dataclasses.fields(cls)
     return _register(cls, [field.name for field in fields if not field.metadata.get("static")])
@@ -98,14 +110,18 @@ def hints(cls: type) -> dict[str, Any]:
     return {field.name: resolved[field.name] for field in dataclasses.fields(cls)}
 
 
-def replace(node: Any, changes: dict[str, Any], path: str = "") -> Any:
-    """`dataclasses.replace` with dotted paths, through components, Flax modules and env params."""
-    values = parts(node)
+def replace(node: Any, changes: dict[str, Any], path: str = "", root: Any = None) -> Any:
+    """`dataclasses.replace` with dotted paths, through components, Flax modules and env params.
+
+    Args:
+      path: where the node stands in the root, which is it itself by default.
+    """
+    values, root = parts(node), node if root is None else root
     direct, nested = {}, {}
     for dotted, value in changes.items():
         name, _, rest = dotted.partition(".")
         if name not in values:
-            raise ValueError(_unknown_field(node, path, dotted))
+            raise ValueError(_unknown_field(node, path, dotted, root))
         if rest:
             nested.setdefault(name, {})[rest] = value
         else:
@@ -117,7 +133,7 @@ def replace(node: Any, changes: dict[str, Any], path: str = "") -> Any:
             raise ValueError(
                 f"{path}{name}.{first} cannot be set: {path}{name} is {child!r}, without fields"
             )
-        direct[name] = replace(child, inner, f"{path}{name}.")
+        direct[name] = replace(child, inner, f"{path}{name}.", root)
     if isinstance(node, Mapping):
         return type(node)({**node, **direct})
     return node._replace(**direct) if _is_named_tuple(node) else dataclasses.replace(node, **direct)
@@ -139,8 +155,11 @@ def _is_named_tuple(node: Any) -> bool:
     return isinstance(node, tuple) and hasattr(node, "_fields")
 
 
-def _unknown_field(node: Any, path: str, given: str) -> str:
+def _unknown_field(node: Any, path: str, given: str, root: Any) -> str:
+    # A field of that very name elsewhere is likelier meant than another one here.
+    end = "." + given.rpartition(".")[2]
     known = [path + name for name in _paths(node)]
+    known += [name for name in _paths(root) if name.endswith(end) and name not in known]
     what = f"field {path + given!r} of {type(node).__name__}"
     first, *others = nearest(path + given, known) or [""]
     if path or "." in given or "." not in first:

@@ -12,18 +12,23 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from pgjax import env_params as parameters
-from pgjax import environments, networks, policies, schedules
+from pgjax import environments, heads, networks, policies, schedules
+from pgjax.ascents.ascent import Ascent
+from pgjax.ascents.gradient_step import GradientStep
+from pgjax.bound import Bound
 from pgjax.components import Component, check_int, option
-from pgjax.critics import Critic
-from pgjax.environments import Environment, spaces
-from pgjax.estimators import Estimator, RewardToGo
+from pgjax.critics.base import BaseCritic
+from pgjax.critics.critic import Critic
+from pgjax.estimators.estimator import Estimator
+from pgjax.estimators.monte_carlo import RewardToGo
 from pgjax.keys import is_key
 from pgjax.networks import MLP
-from pgjax.objectives import ClippedRatio, Objective, ScoreFunction
+from pgjax.objectives.objective import Objective
+from pgjax.objectives.score_function import ScoreFunction
 from pgjax.optimizers import Adam, Custom, Optimizer, check_factory
-from pgjax.policies import Policy
 from pgjax.rollout import Episodes, Sampler
 from pgjax.types import Array, PyTree
 
@@ -48,8 +53,9 @@ class Config(Component):
       estimator: the weights of the scores: `TotalReturn`, `RewardToGo`, `GAE`, `ActionValue`.
       critic: how values are learned, for an estimator that needs them: the last two, and those with
         baseline="value".
-      objective: what is differentiated, and how it is climbed: `ScoreFunction`, `ClippedRatio`,
-        `NaturalGradient`, and four to study.
+      objective: what is differentiated: `ScoreFunction`, `ClippedRatio`, `ImportanceRatio`, and
+        four to study.
+      ascent: how it is climbed: `GradientStep`, `Passes`, `TrustRegion`.
       optimizer: `Adam`, `SGD`, or a callable learning_rate -> optax.GradientTransformation.
       num_updates: updates that `train` makes, ≥ 1. Static.
 
@@ -62,13 +68,14 @@ class Config(Component):
     env: str | Any
     env_params: PyTree = None
     network: nn.Module = MLP()
-    distribution: str = option("auto", choices=policies.DISTRIBUTIONS)
+    distribution: str = option("auto", choices=heads.DISTRIBUTIONS)
     normalize_observations: bool = False
     time_aware: bool = False
     sampler: Sampler = Episodes()
     estimator: Estimator = RewardToGo()
-    critic: Critic = Critic()
+    critic: BaseCritic = Critic()
     objective: Objective = ScoreFunction()
+    ascent: Ascent = GradientStep()
     optimizer: Optimizer = Adam()
     num_updates: int = option(50, low=1)
 
@@ -91,22 +98,6 @@ class Config(Component):
         if "optimizer" in changes:
             changes["optimizer"] = _optimizer(changes["optimizer"])
         return super(Config, config).replace(**changes)
-
-    def build(self) -> tuple[Environment, Policy]:
-        """The environment with its parameters bound, and the policy for it."""
-        environment = environments.bind(self.env, self.env_params)
-        if self.time_aware:
-            limit = self.sampler.resolve_horizon(environment)
-            environment = environments.with_time(environment, limit)
-        policy = policies.build(
-            environment, self.network, self.distribution, self.normalize_observations
-        )
-        return environment, policy
-
-    @property
-    def estimator_critic(self) -> str | None:
-        """What the estimator needs the values of: "states", "actions" or None."""
-        return getattr(self.estimator, "critic", None)
 
     def tree_flatten_with_keys(self):
         """Leaves: the floats. The rest, and the time limit among env_params, is static."""
@@ -133,10 +124,39 @@ def _optimizer(given: Any) -> Any:
     return Custom(given) if factory else given
 
 
-_COMPONENTS = ("sampler", "estimator", "critic", "objective", "optimizer")
+# What each component must be, and what to derive one of your own from.
+_CONTRACTS: dict[str, type] = {
+    "sampler": Sampler,
+    "estimator": Estimator,
+    "critic": BaseCritic,
+    "objective": Objective,
+    "ascent": Ascent,
+    "optimizer": Optimizer,
+}
+_COMPONENTS = tuple(_CONTRACTS)
 _TRACED = ("env_params", *_COMPONENTS)
 _FLAGS = ("normalize_observations", "time_aware")
 _STATIC = ("env", "network", "distribution", *_FLAGS, "num_updates")
+
+
+def bind(config: Config, update: Any, mesh: Mesh | None = None) -> Bound:
+    """The config's parts at an update, int32[] from 0, bound to each other; `config` is checked.
+
+    What samples, estimates, differentiates, ascends or fits a critic takes this.
+    """
+    config = schedules.at(config, update)
+    environment = environments.bind(config.env, config.env_params)
+    if config.time_aware:
+        limit = config.sampler.resolve_horizon(environment)
+        environment = environments.with_time(environment, limit)
+    policy = policies.build(
+        environment, config.network, config.distribution, config.normalize_observations
+    )
+    if config.estimator.critic is not None:
+        value = config.critic.policy_module(config.estimator, policy.head)
+        policy = policy.with_value(value)
+    parts = {name: getattr(config, name) for name in _COMPONENTS}
+    return Bound(environment=environment, policy=policy, mesh=mesh, **parts)
 
 
 def checked(config: Config) -> Config:
@@ -178,62 +198,56 @@ def check_key(key: Array) -> None:
 @functools.lru_cache(maxsize=1024)
 def _traced_variables(structure: Any, shapes: tuple) -> PyTree:
     def trace(config: Config) -> PyTree:
-        config = schedules.at(config, 0)
-        environment, policy = config.build()
-        environments.check(environment)
-        sampler = config.sampler
-        transitions = sampler.width * sampler.num_rows(environment)
+        bound = bind(config, 0)
+        environments.check(bound.environment)
+        sampler = bound.sampler
+        transitions = sampler.width * sampler.num_rows(bound.environment)
         if transitions >= 2**31:
             raise ValueError(
                 f"sampler.{sampler.width_field} × {sampler.rows_field} must be below 2³¹ in one "
                 f"update, got {transitions:,}"
             )
-        _check_minibatches(config, transitions)
-        _check_all_actions(config, environment)
-        variables = policy.init(jax.random.key(0))
-        config.optimizer.check_step(variables["params"])
+        bound.ascent.check_steps("ascent", transitions)
+        if bound.estimator.critic is not None:
+            bound.critic.check_steps("critic", transitions)
+        _check_all_actions(bound)
+        variables = bound.policy.init(jax.random.key(0))
+        if bound.critic_at(variables).joint and not bound.ascent.takes_critic:
+            raise ValueError(
+                f"ascent {type(bound.ascent).__name__} cannot climb the loss of a "
+                f"{type(bound.critic).__name__}: use critic=Critic(), or ascent=Passes()"
+            )
+        bound.optimizer.check_step(variables["params"])
         return variables
 
     return jax.eval_shape(trace, jax.tree.unflatten(structure, shapes))
 
 
-def _check_minibatches(config: Config, transitions: int) -> None:
-    learners = {"objective": config.objective}
-    if config.estimator_critic is not None:
-        learners["critic"] = config.critic
-    for name, learner in learners.items():
-        if not isinstance(learner, (ClippedRatio, Critic)):
-            continue
-        # The default is never refused: a few minibatches without steps cost a tiny problem nothing.
-        most = max(transitions, type(learner)().minibatches)
-        if learner.minibatches > most:
-            raise ValueError(
-                f"{name}.minibatches must be at most {most}, the steps that one update "
-                f"learns from, got {learner.minibatches}"
-            )
-
-
-def _check_all_actions(config: Config, environment: Environment) -> None:
-    if not getattr(config.estimator, "all_actions", False):
+def _check_all_actions(bound: Bound) -> None:
+    if not bound.estimator.all_actions:
         return
-    if not isinstance(environment.action_space, spaces.Discrete):
+    if bound.policy.head.num_actions is None:
         raise TypeError(
-            f"estimator.all_actions needs Discrete actions, not {environment.action_space!r}"
+            f"estimator.all_actions needs Discrete actions, not {bound.environment.action_space!r}"
         )
-    if isinstance(config.objective, ClippedRatio):
+    if bound.objective.needs_ratio:
+        name = type(bound.objective).__name__
         raise ValueError(
-            "estimator.all_actions has no ratio of the action that was taken to clip: use "
-            "objective=ScoreFunction() or NaturalGradient(), or all_actions=False"
+            f"estimator.all_actions has no ratio of the action that was taken, which {name} needs: "
+            "use objective=ScoreFunction() or ImportanceRatio(), or all_actions=False"
         )
 
 
 def _check_fields(config: Config) -> None:
     optimizer = config.optimizer
     check_factory(optimizer.make if isinstance(optimizer, Custom) else optimizer)
-    for name in _COMPONENTS:
+    for name, contract in _CONTRACTS.items():
         value = getattr(config, name)
-        if not isinstance(value, Component):
-            raise TypeError(f"{name} must be one of pgjax's components, got {value!r}")
+        if not isinstance(value, contract):
+            raise TypeError(
+                f"{name} must be one of pgjax's, or of your own a class derived from "
+                f"pgjax.{contract.__name__}, got {value!r}"
+            )
     check_int("num_updates", config.num_updates, 1)
     _check_numbers(config)
     for name in ("env", "network"):
@@ -241,17 +255,14 @@ def _check_fields(config: Config) -> None:
     for name in _FLAGS:
         if not isinstance(getattr(config, name), bool):
             raise TypeError(f"{name} must be True or False, got {getattr(config, name)!r}")
-    if getattr(config.critic, "network", None) is not None:
-        networks.check_hashable("critic.network", config.critic.network)
-        networks.check_without_memory("critic.network", config.critic.network)
-    whole = getattr(config.estimator, "needs_whole_episodes", False)
-    if whole and not config.sampler.whole_episodes:
+    config.critic.check_network("critic")
+    if config.estimator.needs_whole_episodes and not config.sampler.whole_episodes:
         name = type(config.estimator).__name__
         raise ValueError(
             f"estimator {name} waits for the end of episodes, which Segments cut: use "
             f"estimator=GAE(gae_lambda=1.0), or sampler=Episodes() with {name}"
         )
-    needed, m = getattr(config.estimator, "min_trajectories", 1), config.sampler.width
+    needed, m = config.estimator.min_trajectories, config.sampler.width
     if m < needed:
         raise ValueError(
             f"sampler.{config.sampler.width_field} must be at least {needed} for this estimator's "

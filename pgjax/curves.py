@@ -16,9 +16,12 @@ _POINTS = 200
 _NUM_RESAMPLES = 2000
 _PERCENTILES = (2.5, 97.5)
 _SHOWN_DIFFERENCES = 3
-_DECISIVE = ("estimator", "objective")
+_DECISIVE = ("estimator", "objective", "ascent")
 _WITH_CRITIC = ("GAE", "ActionValue")
-_ALGORITHMS = {"ClippedRatio": "PPO", "NaturalGradient": "natural policy gradient"}
+_ALGORITHMS = {
+    ("ClippedRatio", "Passes"): "PPO",
+    ("ImportanceRatio", "TrustRegion"): "natural policy gradient",
+}
 
 
 class Curve(NamedTuple):
@@ -75,13 +78,14 @@ def environment_of(record: Record) -> str:
 
 
 def algorithm_of(record: Record) -> str:
-    """What a record's config is known as: "PPO", "REINFORCE", …; or the objective's name."""
-    estimator, objective = (
+    """What a record's config is known as: "PPO", …; or the names of objective and ascent."""
+    estimator, objective, ascent = (
         part.get("type", part.get("custom")) for part in map(record.config.get, _DECISIVE)
     )
-    if objective == "ScoreFunction":
+    if (objective, ascent) == ("ScoreFunction", "GradientStep"):
         return "actor-critic" if estimator in _WITH_CRITIC else "REINFORCE"
-    return _ALGORITHMS.get(objective, str(objective))
+    step = "" if ascent == "GradientStep" else f" by {ascent}"
+    return _ALGORITHMS.get((objective, ascent), f"{objective}{step}")
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:

@@ -4,11 +4,13 @@
 functions, and what must be known about the problem before compilation.
 """
 
+import abc
+import dataclasses
 import functools
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import gymnax
@@ -61,32 +63,160 @@ class Step(NamedTuple):
     truncated: Array
 
 
-class Environment(NamedTuple):
-    """A problem with its parameters bound.
+class Environment(abc.ABC):
+    """A problem with its parameters bound: a pytree whose leaves are parameters."""
 
-    Attributes:
-      name: for messages.
-      reset: key -> (obs, env_state).
-      step: (key, env_state, action) -> Step, whose `obs` is what the action led to, also at the
-        end of an episode: an automatic reset, where there is one, shows only in `env_state`.
-      observation_space, action_space: gymnax spaces; their bounds may be traced.
-      bounds: low and high of a Box of actions, NumPy arrays of its shape, with the environment's
-        default parameters; infinite where a dimension has no bound. None for other actions.
-      limit: the environment's own time limit in steps, or None.
-    """
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """For messages."""
 
-    name: str
-    reset: Callable[[Array], tuple[PyTree, PyTree]]
-    step: Callable[[Array, PyTree, Array], Step]
-    observation_space: Any
-    action_space: Any
-    bounds: tuple[np.ndarray, np.ndarray] | None
-    limit: int | None
+    @property
+    @abc.abstractmethod
+    def limit(self) -> int | None:
+        """The environment's own time limit in steps, or None."""
+
+    @property
+    @abc.abstractmethod
+    def observation_space(self) -> Any:
+        """A gymnax space; its bounds may be traced."""
+
+    @property
+    @abc.abstractmethod
+    def action_space(self) -> Any:
+        """A gymnax space; its bounds may be traced."""
+
+    @property
+    @abc.abstractmethod
+    def bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Low and high of a Box of actions, NumPy arrays of its shape, with the environment's
+        default parameters; infinite where a dimension has no bound. None for other actions."""
+
+    @abc.abstractmethod
+    def reset(self, key: Array) -> tuple[PyTree, PyTree]:
+        """An episode's first observation, and the environment's state."""
+
+    @abc.abstractmethod
+    def step(self, key: Array, env_state: PyTree, action: PyTree) -> Step:
+        """What the action led to, also at the end of an episode: an automatic reset, where there
+        is one, shows only in `env_state`."""
 
     @property
     def bounded(self) -> bool:
         """Whether the action space is a Box with finite bounds."""
         return self.bounds is not None and bool(np.isfinite(self.bounds).all())
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclasses.dataclass(frozen=True)
+class _Gymnax(Environment):
+    """An object with gymnax's interface, and its parameters; None: its defaults."""
+
+    env: Any
+    env_params: PyTree
+
+    @functools.cached_property
+    def params(self) -> PyTree:
+        """As the environment is given them; whole numbers of Python are NumPy's."""
+        params = _defaults(self.env) if self.env_params is None else self.env_params
+        return parameters.constants(params)
+
+    @functools.cached_property
+    def _arrays(self) -> PyTree:
+        return jax.tree.map(lambda x: x if isinstance(x, np.integer) else _strong(x), self.params)
+
+    @property
+    def name(self) -> str:
+        return _name(self.env)
+
+    @functools.cached_property
+    def limit(self) -> int | None:
+        return parameters.limit_of(self.params)
+
+    @functools.cached_property
+    def observation_space(self) -> Any:
+        return spaces.read("observation_space", self.env.observation_space(self.params))
+
+    @functools.cached_property
+    def action_space(self) -> Any:
+        return spaces.read("action_space", self.env.action_space(self.params))
+
+    @functools.cached_property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
+        return action_bounds(self.env, self.params)
+
+    def reset(self, key: Array) -> tuple[PyTree, PyTree]:
+        reset = self.env.reset_env if _is_plain(self.env) else self.env.reset
+        return jax.tree.map(_strong, reset(key, self._arrays))
+
+    def step(self, key: Array, env_state: PyTree, action: PyTree) -> Step:
+        step = _plain_step if _is_plain(self.env) else _wrapped_step
+        return step(self.env, key, env_state, action, self._arrays)
+
+    def tree_flatten(self):
+        return (parameters.split(self.env_params),), (self.env, version(self.env))
+
+    @classmethod
+    def tree_unflatten(cls, static, children):
+        return cls(static[0], parameters.joined(children[0]))
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclasses.dataclass(frozen=True)
+class _Timed(Environment):
+    """Another environment, whose observations also tell the time; see `with_time`."""
+
+    inner: Environment
+    time_limit: int
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def limit(self) -> int | None:
+        return self.inner.limit
+
+    @property
+    def action_space(self) -> Any:
+        return self.inner.action_space
+
+    @property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
+        return self.inner.bounds
+
+    @property
+    def observation_space(self) -> Any:
+        return spaces.Dict({**self._entries, "time": spaces.Box(0.0, 1.0, ())})
+
+    @property
+    def _entries(self) -> dict[str, Any]:
+        space = self.inner.observation_space
+        return space.spaces if isinstance(space, spaces.Dict) else {"obs": space}
+
+    def reset(self, key: Array) -> tuple[PyTree, PyTree]:
+        obs, env_state = self.inner.reset(key)
+        return self._timed(obs, jnp.int32(0)), (env_state, jnp.int32(0))
+
+    def step(self, key: Array, env_state: PyTree, action: PyTree) -> Step:
+        env_state, time = env_state
+        found = self.inner.step(key, env_state, action)
+        after = (found.env_state, time + 1)
+        return found._replace(obs=self._timed(found.obs, time + 1), env_state=after)
+
+    def _timed(self, obs: PyTree, time: Array) -> dict[str, PyTree]:
+        if not isinstance(self.inner.observation_space, spaces.Dict):
+            obs = {"obs": obs}
+        elif not isinstance(obs, Mapping):
+            obs = {name: getattr(obs, name) for name in self._entries}
+        return {**obs, "time": time.astype(float) / self.time_limit}
+
+    def tree_flatten(self):
+        return (self.inner,), self.time_limit
+
+    @classmethod
+    def tree_unflatten(cls, static, children):
+        return cls(*children, static)
 
 
 def ids() -> list[str]:
@@ -207,20 +337,10 @@ def bind(env: str | Any, env_params: PyTree = None) -> Environment:
       ValueError: an unknown id, or an environment that cannot be made.
       TypeError: an object without the gymnax ≥ 1.0 interface.
     """
-    env = _resolve(env)
-    params = parameters.constants(_defaults(env) if env_params is None else env_params)
-    limit = parameters.limit_of(params)
-    arrays = jax.tree.map(lambda x: x if isinstance(x, np.integer) else _strong(x), params)
-    reset, step = (env.reset_env, _plain_step) if _is_plain(env) else (env.reset, _wrapped_step)
-    return Environment(
-        name=_name(env),
-        reset=lambda key: jax.tree.map(_strong, reset(key, arrays)),
-        step=lambda key, env_state, action: step(env, key, env_state, action, arrays),
-        observation_space=spaces.read("observation_space", env.observation_space(params)),
-        action_space=spaces.read("action_space", env.action_space(params)),
-        bounds=action_bounds(env, params),
-        limit=limit,
-    )
+    environment = _Gymnax(_resolve(env), env_params)
+    # What cannot be is said here.
+    _ = environment.limit, environment.action_space, environment.bounds
+    return environment
 
 
 def with_time(environment: Environment, limit: int) -> Environment:
@@ -234,32 +354,12 @@ def with_time(environment: Environment, limit: int) -> Environment:
     Source: Pardo et al. (2018), Time limits in reinforcement learning, time-awareness.
     """
     space = environment.observation_space
-    inner = space.spaces if isinstance(space, spaces.Dict) else {"obs": space}
-    if "time" in inner:
+    if isinstance(space, spaces.Dict) and "time" in space.spaces:
         raise ValueError(
             f"time_aware adds an entry 'time' to the observation, and {environment.name} has one "
             "of that name: rename it, or use time_aware=False"
         )
-
-    def timed(obs: PyTree, time: Array) -> dict[str, PyTree]:
-        if not isinstance(space, spaces.Dict):
-            obs = {"obs": obs}
-        elif not isinstance(obs, Mapping):
-            obs = {name: getattr(obs, name) for name in inner}
-        return {**obs, "time": time.astype(float) / limit}
-
-    def reset(key: Array) -> tuple[PyTree, PyTree]:
-        obs, env_state = environment.reset(key)
-        return timed(obs, jnp.int32(0)), (env_state, jnp.int32(0))
-
-    def step(key: Array, env_state: PyTree, action: Array) -> Step:
-        env_state, time = env_state
-        found = environment.step(key, env_state, action)
-        after = (found.env_state, time + 1)
-        return found._replace(obs=timed(found.obs, time + 1), env_state=after)
-
-    seen = spaces.Dict({**inner, "time": spaces.Box(0.0, 1.0, ())})
-    return environment._replace(reset=reset, step=step, observation_space=seen)
+    return _Timed(environment, limit)
 
 
 def check(environment: Environment) -> None:

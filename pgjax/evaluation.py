@@ -5,8 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from pgjax import memory, rollout, schedules
-from pgjax.config import Config, check_key, checked
+from pgjax import memory, rollout
+from pgjax.config import Config, bind, check_key, checked
 from pgjax.training import ACTING, check_state
 from pgjax.types import Array, Evaluation, TrainState
 
@@ -52,26 +52,18 @@ def evaluate(
 @functools.partial(jax.jit, static_argnums=3)
 def _evaluate(key, state, config, num_episodes, deterministic) -> Evaluation:
     episode_key, bootstrap_key = jax.random.split(key)
-    config = schedules.at(config, state.num_updates)
-    environment, policy = config.build()
+    bound = bind(config, state.num_updates)
+    actor = bound.actor(state.policy_variables, deterministic)
 
     def add(sums, first_step, taken):
         returns, lengths = sums
         return returns + jnp.sum(taken.reward, 0), lengths + jnp.sum(taken.valid, 0, jnp.int32)
 
     keys = jax.random.split(episode_key, num_episodes)
-    keys, start = rollout.begin(keys, jnp.ones(num_episodes, bool), policy, environment)
-    _, (returns, lengths) = rollout.unroll(
-        keys,
-        start,
-        policy,
-        state.policy_variables,
-        environment,
-        rollout.whole(config.sampler.resolve_horizon(environment)),
-        (jnp.zeros(num_episodes), jnp.zeros(num_episodes, jnp.int32)),
-        add,
-        deterministic,
-    )
+    keys, start = actor.begin(keys, jnp.ones(num_episodes, bool))
+    nothing = (jnp.zeros(num_episodes), jnp.zeros(num_episodes, jnp.int32))
+    bounds = rollout.whole(bound.horizon())
+    _, (returns, lengths) = rollout.unroll(actor, keys, start, bounds, nothing, add)
     interval = bootstrap_interval(bootstrap_key, returns)
     return Evaluation(returns, lengths, jnp.mean(returns), interval)
 

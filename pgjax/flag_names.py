@@ -6,11 +6,10 @@ typing error is answered before that. `tests/test_cli.py` holds both to the same
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
+from pgjax.exports import PACKAGE, families
 from pgjax.names import unknown
 
-_PACKAGE = Path(__file__).parent
 _ENV_PARAMS = "--env-params."
 _OWN = ("--algorithm", "--total-steps")  # of `flags`, that are no paths
 
@@ -35,28 +34,19 @@ def check(command: str, arguments: list[str], options: list[str]) -> None:
 def config_flags() -> list[str]:
     """Every flag that sets a part of a config, `--no-` forms included; none without the source."""
     try:
-        tree = ast.parse((_PACKAGE / "serialization.py").read_text())
+        tree = ast.parse((PACKAGE / "serialization.py").read_text())
     except OSError:
         return []
-    families, plain = _families(tree), _assigned(tree, "PLAIN")
-    classes = _classes({name for names in families.values() for name in names})
-    paths = {field: False for field, names in families.items() if len(names) > 1}
-    for field, names in families.items():
+    known, plain = families(), _assigned(tree, "PLAIN")
+    classes = _classes({name for names in known.values() for name in names})
+    paths = {field: False for field, names in known.items() if len(names) > 1}
+    for field, names in known.items():
         for name in names:
             paths |= {f"{field}.{inner}": flag for inner, flag in _fields(name, classes)}
     config = dict(_fields("Config", _classes({"Config"})))
     paths |= {name: config[name] for name in ast.literal_eval(plain)}
     flags = [*_OWN, *("--" + path.replace("_", "-") for path in paths)]
     return flags + ["--no-" + path.replace("_", "-") for path, flag in paths.items() if flag]
-
-
-def _families(tree: ast.Module) -> dict[str, list[str]]:
-    """`serialization.COMPONENTS`: the names of the classes that each field can hold."""
-    literal = next(n for n in ast.walk(_assigned(tree, "COMPONENTS")) if isinstance(n, ast.Dict))
-    return {
-        key.value: [node.id for node in value.elts]
-        for key, value in zip(literal.keys, literal.values, strict=True)
-    }
 
 
 def _assigned(tree: ast.Module, name: str) -> ast.expr:
@@ -70,7 +60,7 @@ def _assigned(tree: ast.Module, name: str) -> ast.expr:
 def _classes(names: set[str]) -> dict[str, ast.ClassDef]:
     """The definitions of classes and, in the same files, of their bases."""
     found = {}
-    for file in _PACKAGE.glob("*.py"):
+    for file in PACKAGE.rglob("*.py"):
         text = file.read_text()
         if any(f"class {name}" in text for name in names):
             body = ast.parse(text).body

@@ -6,19 +6,24 @@ Sum over t, mean over the m trajectories of whole episodes; segments have no epi
 and take the mean over their valid steps: see each sampler's `divisor`.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh
 
-from pgjax import values
-from pgjax.chunks import Chunk, per_step, summed, windows
-from pgjax.config import Config
-from pgjax.objectives import Step
-from pgjax.parallel import on_shares
-from pgjax.trees import norm
-from pgjax.types import TRAJECTORY_AXES, Array, Metrics, PyTree, TrainState, Trajectories
+from pgjax import chunks
+from pgjax.chunks import Chunk, per_row, per_step, summed
+from pgjax.components import record
+from pgjax.critics.base import BoundCritic
+from pgjax.estimators.estimator import Estimator, Values
+from pgjax.objectives.objective import Objective, Reporter, Step
+from pgjax.optimizers import Loss
+from pgjax.policies import Policy
+from pgjax.rollout import Sampler
+from pgjax.types import Array, PyTree, Trajectories
 
 
 class Gradient(NamedTuple):
@@ -28,7 +33,7 @@ class Gradient(NamedTuple):
       direction: ∇U, like the parameters.
       objective: float[]; the objective's value.
       entropy: float[]; mean entropy over valid steps, nats.
-      extra: means over valid steps of what the objective reports.
+      extra: means over valid steps of what objective and ascent report.
     """
 
     direction: PyTree
@@ -37,178 +42,251 @@ class Gradient(NamedTuple):
     extra: dict[str, Array]
 
 
-def estimate(
-    key: Array, state: TrainState, config: Config, mesh: Mesh | None = None
-) -> tuple[PyTree, Metrics]:
-    """∇U ≈ (1/m) Σ_i Σ_t ∇log π(a_t⁽ⁱ⁾, s_t⁽ⁱ⁾) · w_t⁽ⁱ⁾ from m fresh trajectories.
+class Batch(NamedTuple):
+    """Steps to learn from, as `Policy.arranged` has them: what their contributions depend on
+    besides the parameters, and which count."""
 
-    `config` must be checked; `pgjax.policy_gradient` is the public form.
-    """
-    trajectories, streams = sample(key, state, config, mesh)
-    found = from_trajectories(state.params, state.variables, trajectories, config, mesh, state)
-    return found.direction, metrics(trajectories, streams, found, state, config)
+    data: PyTree
+    valid: Array
 
 
-def sample(
-    key: Array,
-    state: TrainState,
-    config: Config,
-    mesh: Mesh | None = None,
-    active: bool | Array = True,
-) -> tuple[Trajectories, PyTree]:
-    """The m trajectories of one update, m / devices of them sampled on each device.
+@record
+class Terms:
+    """What all steps' contributions depend on besides the parameters.
 
-    Unless `active`, bool[], whole episodes are empty, and nobody waits for them.
-
-    Returns:
-      The trajectories, and where the streams stand after them.
+    Attributes:
+      policy, variables: π_θ, and its collections other than the parameters.
+      objective: what is summed.
+      ascent: what else is reported.
+      critic, critic_state: whose loss is subtracted, if it is joint.
     """
 
-    def share(keys, active, streams, variables, config):
-        environment, policy = config.build()
-        return config.sampler.sample(keys, active, streams, policy, variables, environment)
+    policy: Policy
+    variables: PyTree
+    objective: Objective
+    ascent: Reporter
+    critic: BoundCritic
+    critic_state: PyTree
 
-    m = config.sampler.width
-    shares = on_shares(share, mesh, (0, 0, 0, None, None), (TRAJECTORY_AXES, 0))
-    keys, active = jax.random.split(key, m), jnp.full(m, active)
-    return shares(keys, active, state.streams, state.policy_variables, config)
+    def sums(self, params: PyTree, chunk: Chunk) -> tuple[Array, tuple[Array, dict[str, Array]]]:
+        """Over a chunk: of the contributions, and of the entropy and what else is reported."""
+        obs, memory, action, old_log_prob, weight, lesson = chunk.data
+        every = weight.ndim > chunk.valid.ndim  # weights of all actions, not of the one taken
+
+        def score(distribution, action):
+            log_prob = distribution.log_probs() if every else distribution.log_prob(action)
+            return log_prob, distribution.entropy()
+
+        variables = {"params": params, **self.variables}
+        outputs = self.policy.replay(variables, obs, memory, chunk.valid)
+        log_prob, entropy = per_step(score, chunk)(outputs.distribution, action)
+        valid, time, total_entropy = chunk.valid, chunk.time, _sum(entropy, chunk.valid)
+        if every:
+            # The entropy is the step's, and so each action's in equal parts.
+            entropy = entropy / weight.shape[-1]
+            entropy, old_log_prob, valid, time = (
+                x[..., None] for x in (entropy, old_log_prob, valid, time)
+            )
+        step = Step(
+            log_prob=log_prob,
+            # Where nothing was done, a ratio of 1: the exponential of any other might overflow.
+            old_log_prob=jnp.where(valid, old_log_prob, jax.lax.stop_gradient(log_prob)),
+            entropy=entropy,
+            weight=jax.lax.stop_gradient(weight),
+            time=time,
+        )
+        extra = self.objective.report(step) | self.ascent.report(step)
+        contribution = self.objective.contribution(step)
+        _check_contribution(self.objective, contribution, step)
+        total = _sum(contribution, valid)
+        if self.critic.joint:
+            loss = per_step(lambda *step: self.critic.loss(self.critic_state, *step), chunk)
+            total -= _sum(loss(outputs.value, lesson), chunk.valid)
+        return total, (total_entropy, {name: _sum(found, valid) for name, found in extra.items()})
 
 
-def from_trajectories(
-    params: PyTree,
-    variables: PyTree,
-    trajectories: Trajectories,
-    config: Config,
-    mesh: Mesh | None = None,
-    state: TrainState | None = None,
-) -> Gradient:
-    """The gradient of the objective at `params`, with the estimator's weights.
+@dataclasses.dataclass(frozen=True)
+class Surrogate:
+    """The objective of one update's trajectories, as a function of the parameters.
 
-    Args:
-      state: holds the critic, where the estimator has one.
+    Attributes:
+      terms: what contributions depend on.
+      estimator, values: make weights of the trajectories.
+      trajectories: of this update.
+      lesson: what a joint critic is to learn of each step, [T, m, …]; else ().
+      sampler: its `divisor` makes an objective of a sum.
+      mesh: every device sums its own trajectories.
     """
-    if state is not None:
-        state = values.prepared(state, trajectories, config)
-    found = weights(trajectories, values.evaluate(state, trajectories, config, mesh), config)
-    return at(params, variables, *steps(trajectories, found, config), config, mesh)
+
+    terms: Terms
+    estimator: Estimator
+    values: Values
+    trajectories: Trajectories
+    lesson: PyTree
+    sampler: Sampler
+    mesh: Mesh | None
+
+    def batch(self, params: PyTree = None) -> Batch:
+        """All steps.
+
+        Args:
+          params: where the weights are taken, if they follow the policy; None: where it sampled.
+        """
+        tau = self.trajectories
+        data = tau.obs, tau.memory, tau.action, tau.log_prob, self.weights(params), self.lesson
+        return Batch(*self.terms.policy.arranged(data, tau.valid))
+
+    def minibatches(self, key: Array, number: int, params: PyTree) -> Batch:
+        """All steps dealt out, each leaf [number, …]; see `chunks.minibatches`."""
+        return Batch(*chunks.minibatches(key, *self.batch(params), number, self.mesh))
+
+    def weights(self, params: PyTree = None) -> Array:
+        """w_t of each step: float[T, m], or [T, m, A] of all actions."""
+        tau, estimator = self.trajectories, self.estimator
+        values = self.values
+        if estimator.follows_policy:
+            now = tau.log_prob if params is None else self._log_prob(params)
+            values = values._replace(log_prob=now)
+        needed = estimator.critic is not None or estimator.follows_policy
+        found = estimator.weights(tau, *((values,) if needed else ()))
+        shape = jnp.shape(found)
+        if shape[:2] != tau.valid.shape or len(shape) != 2 + estimator.all_actions:
+            expected = "[T, m, A]" if estimator.all_actions else "[T, m]"
+            raise ValueError(
+                f"estimator {type(estimator).__name__}.weights must give {expected} with T, m = "
+                f"{tau.valid.shape}, got {shape}"
+            )
+        return self.terms.objective.weights(found, tau.valid)
+
+    def gradient(self, params: PyTree, batch: Batch, share: float = 1.0) -> Gradient:
+        """At parameters, from a batch, or from a minibatch with a `share` of its rows."""
+        gradient, (objective, entropy, extra) = self._summed(_gradient_sums, params, batch)
+        # A minibatch of windows may have no valid step.
+        number = jnp.maximum(jnp.sum(batch.valid), 1)
+        factor = 1.0 / self.sampler.divisor(batch.valid, share)
+        return Gradient(
+            direction=jax.tree.map(lambda x: x * factor, gradient),
+            objective=objective * factor,
+            entropy=entropy / number,
+            extra=jax.tree.map(lambda x: x / number, extra),
+        )
+
+    def loss(self, found: Gradient, params: PyTree, batch: Batch, share: float = 1.0) -> Loss:
+        """−U around `params`: minus the rewards, summed as the objective is; then as that changes.
+
+        Args:
+          found: the gradient there.
+        """
+        tau = self.trajectories
+        rewards = jnp.where(tau.valid, tau.reward, 0.0)
+        value = -jnp.sum(rewards) / self.sampler.divisor(tau.valid)
+
+        # Sums over chunks are loops without a reverse mode; the objective's gradient is at hand.
+        @jax.custom_jvp
+        def value_fn(params):
+            return value + found.objective - self.gradient(params, batch, share).objective
+
+        @value_fn.defjvp
+        def tangent(primals, tangents):
+            there = self.gradient(*primals, batch, share)
+            slope = optax.tree.vdot(there.direction, *tangents)
+            return value + found.objective - there.objective, -slope
+
+        return Loss(value, jax.tree.map(jnp.negative, found.direction), value_fn)
+
+    def per_step(self, batch: Batch) -> Array:
+        """What makes a mean over valid steps of the objective: float[]."""
+        number = jnp.maximum(jnp.sum(batch.valid), 1)
+        return self.sampler.divisor(batch.valid) / number
+
+    def fisher_product(self, params: PyTree, v: PyTree, batch: Batch) -> PyTree:
+        """F v, F the mean over valid steps of ∇² KL(π_old(· | s) ‖ π_θ(· | s)) at θ = θ_old."""
+        sums = self._summed(_fisher_product, (v, params), batch)
+        number = jnp.maximum(jnp.sum(batch.valid), 1)
+        return jax.tree.map(lambda x: x / number, sums)
+
+    def step_taken(self, params: PyTree, old_params: PyTree, batch: Batch) -> tuple[Array, Array]:
+        """Means over valid steps: of KL(π_old ‖ π_θ) in nats, and of what contributions gain."""
+        sums = self._summed(_step_taken, (params, old_params), batch)
+        number = jnp.maximum(jnp.sum(batch.valid), 1)
+        return jax.tree.map(lambda x: x / number, sums)
+
+    def _summed(self, function: Any, where: PyTree, batch: Batch) -> Any:
+        ragged = self.sampler.whole_episodes
+        return summed(function, (where, self.terms), *batch, ragged, self.mesh)
+
+    def _log_prob(self, params: PyTree) -> Array:
+        """log π_θ(a_t | s_t) of all steps: float[T, m]."""
+        tau, policy = self.trajectories, self.terms.policy
+        variables = {"params": params, **self.terms.variables}
+        data, valid = policy.arranged((tau.obs, tau.memory, tau.action), tau.valid)
+
+        def scored(row):
+            (obs, memory, action), valid = row
+            found = policy.replay(variables, obs, memory, valid).distribution
+            chunk = Chunk(None, valid, None)
+            return per_step(lambda one, action: one.log_prob(action), chunk)(found, action)
+
+        if valid.ndim == 2:
+            return per_row(scored, (data, valid), valid)
+        found = jax.vmap(lambda *row: scored(row))(data, valid)  # [T / L, m, L]
+        rows, m = tau.valid.shape
+        return jnp.moveaxis(found, 2, 1).reshape(-1, m)[:rows]
 
 
-def weights(trajectories: Trajectories, found: Any, config: Config) -> Array:
-    """The estimator's weights, given what the critic makes of the trajectories, if there is one."""
-    estimator = config.estimator
-    return estimator.weights(trajectories, *(() if found is None else (found,)))
-
-
-def steps(trajectories: Trajectories, weights: Array, config: Config) -> tuple[PyTree, Array]:
-    """Of each step, what its contribution depends on besides the parameters, and whether it counts:
-    [T, m, …]; of a policy with a memory, in windows [T / L, m, L, …]."""
-    data = trajectories.obs, trajectories.action, trajectories.log_prob, weights
-    window = config.build()[1].window
-    if window is None:
-        return data, trajectories.valid
-    return windows(data, trajectories.valid, window)
-
-
-def at(
-    params: PyTree,
-    variables: PyTree,
-    data: PyTree,
-    valid: Array,
-    config: Config,
-    mesh: Mesh | None = None,
-    share: float = 1.0,
-) -> Gradient:
-    """The gradient of the objective at `params`, from `steps`, or from a `share` of their rows."""
-    ragged = config.sampler.whole_episodes
-    sums = summed(_sums, (params, variables, config), data, valid, ragged, mesh)
-    gradient, (objective, entropy, extra) = sums
-    # A minibatch of windows may have no valid step.
-    number = jnp.maximum(jnp.sum(valid), 1)
-    factor = 1.0 / config.sampler.divisor(valid, share)
-    return Gradient(
-        direction=jax.tree.map(lambda x: x * factor, gradient),
-        objective=objective * factor,
-        entropy=entropy / number,
-        extra=jax.tree.map(lambda x: x / number, extra),
-    )
-
-
-def _sums(context: Any, chunk: Chunk) -> tuple[PyTree, tuple]:
-    params, variables, config = context
-    (objective, rest), gradient = jax.value_and_grad(summed_objective, has_aux=True)(
-        params, variables, chunk, config
-    )
+def _gradient_sums(context: tuple[PyTree, Terms], chunk: Chunk) -> tuple[PyTree, tuple]:
+    params, terms = context
+    (objective, rest), gradient = jax.value_and_grad(terms.sums, has_aux=True)(params, chunk)
     return gradient, (objective, *rest)
 
 
-def summed_objective(
-    params: PyTree, variables: PyTree, chunk: Chunk, config: Config
-) -> tuple[Array, tuple[Array, dict[str, Array]]]:
-    """Sums over a chunk: of the contributions, and of the entropy and what else is reported."""
-    _, policy = config.build()
-    obs, action, old_log_prob, weight = chunk.data
-    every = weight.ndim > chunk.valid.ndim  # weights of all actions, not of the one that was taken
+def _fisher_product(context: tuple[PyTree, Terms], chunk: Chunk) -> PyTree:
+    """Of a chunk: Σ ∇² KL(π_old ‖ π_θ) v at θ = θ_old, the derivative of the gradient along v."""
+    (v, params), terms = context
 
-    def score(distribution, action):
-        log_prob = distribution.log_probs() if every else distribution.log_prob(action)
-        return log_prob, distribution.entropy()
+    def divergence(moved):
+        return _step_taken(((moved, params), terms), chunk)[0]
 
-    distributions = policy.replay({"params": params, **variables}, obs, chunk.valid)
-    log_prob, entropy = per_step(score, chunk)(distributions, action)
-    valid, time, total_entropy = chunk.valid, chunk.time, _sum(entropy, chunk.valid)
-    if every:
-        # The entropy is the step's, and so each action's in equal parts.
-        entropy = entropy / weight.shape[-1]
-        entropy, old_log_prob, valid, time = (
-            x[..., None] for x in (entropy, old_log_prob, valid, time)
+    v = jax.tree.map(lambda x, p: x.astype(p.dtype), v, params)  # a network's own, for instance
+    return jax.jvp(jax.grad(divergence), (params,), (v,))[1]
+
+
+def _step_taken(context: tuple[PyTree, Terms], chunk: Chunk) -> tuple[Array, Array]:
+    """Of a chunk: Σ KL(π_old ‖ π_θ) in nats, and what the contributions gain."""
+    (params, old_params), terms = context
+    obs, memory, action, _, weight, _ = chunk.data
+
+    def one(new, old, action, weight, time):
+        every = weight.ndim > 0
+        new_log_prob, old_log_prob = (
+            x.log_probs() if every else x.log_prob(action) for x in (new, old)
         )
-    step = Step(
-        log_prob=log_prob,
-        # Where nothing was done, a ratio of 1: the exponential of anything else might overflow.
-        old_log_prob=jnp.where(valid, old_log_prob, jax.lax.stop_gradient(log_prob)),
-        entropy=entropy,
-        weight=jax.lax.stop_gradient(weight),
-        time=time,
+        parts = weight.shape[0] if every else 1
+
+        def contribution(log_prob, distribution):
+            entropy = distribution.entropy() / parts
+            step = Step(log_prob, old_log_prob, entropy, weight, time)
+            return terms.objective.contribution(step)
+
+        gain = contribution(new_log_prob, new) - contribution(old_log_prob, old)
+        return old.divergence(new), jnp.sum(gain)
+
+    new, old = (
+        terms.policy.replay({"params": which, **terms.variables}, obs, memory, chunk.valid)
+        for which in (params, old_params)
     )
-    report = getattr(config.objective, "report", lambda step: {})(step)
-    extra = {name: _sum(found, valid) for name, found in report.items()}
-    return _sum(config.objective.contribution(step), valid), (total_entropy, extra)
+    pair = new.distribution, old.distribution
+    found = per_step(one, chunk)(*pair, action, weight, chunk.time)
+    return jax.tree.map(lambda x: jnp.sum(jnp.where(chunk.valid, x, 0.0)), found)
+
+
+def _check_contribution(objective: Objective, found: Any, step: Step) -> None:
+    if jnp.shape(found) != step.log_prob.shape:
+        raise ValueError(
+            f"objective {type(objective).__name__}.contribution must give one number for each of "
+            f"the steps {step.log_prob.shape}, got {jnp.shape(found)}"
+        )
 
 
 def _sum(values: Array, valid: Array) -> Array:
     return jnp.sum(jnp.where(valid, values, 0.0))
-
-
-def metrics(
-    trajectories: Trajectories,
-    streams: PyTree,
-    found: Gradient,
-    state: TrainState,
-    config: Config,
-) -> Metrics:
-    """The scalars that describe an update from these trajectories."""
-    returns, (number, lengths, taken) = config.sampler.counts(trajectories, streams)
-    gradient_norm = norm(found.direction)
-    stuck = config.build()[1].stuck(trajectories.obs, trajectories.valid)
-    described = jnp.stack([gradient_norm, found.entropy, found.objective])
-    return Metrics(
-        episode_return=_mean(returns, number),
-        episode_length=_mean(lengths, number),
-        num_episodes=number,
-        env_steps=state.env_steps + taken.astype(jnp.uint32),
-        entropy=found.entropy,
-        gradient_norm=gradient_norm,
-        objective=found.objective,
-        # The norm is not finite where any number of the gradient is not.
-        finite=jnp.all(jnp.isfinite(described)) & ~stuck,
-        extra=found.extra,
-    )
-
-
-def _mean(total: Array, number: Array) -> Array:
-    """The mean of `number` episodes; NaN of none, as any number would look like a return.
-
-    −∞ while `jax_debug_nans` is on, which takes every NaN that leaves a program for a mistake.
-    """
-    nothing = -jnp.inf if jax.config.jax_debug_nans else jnp.nan
-    return jnp.where(number > 0, total / jnp.maximum(number, 1), nothing)

@@ -9,8 +9,9 @@ import numpy as np
 
 from pgjax import environments, memory, schedules
 from pgjax.components import unknown
-from pgjax.config import Config, check_key, checked
+from pgjax.config import Config, bind, check_key, checked
 from pgjax.evaluation import bootstrap_interval
+from pgjax.rollout import Actor
 from pgjax.training import ACTING, check_state
 from pgjax.types import Array, Evaluation, PyTree, TrainState
 
@@ -46,10 +47,9 @@ def evaluate_in_gymnasium(
     config = checked(config)
     check_state(state, config, ACTING)
     memory.check_episodes("num_episodes", config, num_episodes)
-    config = schedules.at(config, state.num_updates)
     play_key, bootstrap_key = jax.random.split(key)
     envs = [_make(env_id, config) for _ in range(num_episodes)]
-    _check_spaces(envs[0], config)
+    _check_spaces(envs[0], schedules.at(config, state.num_updates))
     returns, lengths = _play(play_key, state, config, envs, deterministic)
     interval = bootstrap_interval(bootstrap_key, returns)
     return Evaluation(returns, lengths, jnp.mean(returns), interval)
@@ -62,45 +62,35 @@ def _play(key, state, config, envs: list, deterministic: bool) -> tuple[Array, A
     latest = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
     returns, lengths = np.zeros(len(envs)), np.zeros(len(envs), np.int32)
     running = np.ones(len(envs), bool)
-    horizon = config.sampler.resolve_horizon(config.build()[0])
-    seen = _begin(config, _observed(latest, 0, horizon, config))
+    bound = bind(config, state.num_updates)
+    actor, horizon = bound.actor(state.policy_variables, deterministic), bound.horizon()
+    memory = bound.policy.initial_memory()
+    memory = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(envs), *x.shape)), memory)
     for time in range(horizon):
-        actions = jax.device_get(_act(key, time, state, config, seen, deterministic))
+        obs = _observed(latest, time, horizon, config)
+        actions, memory = _act(jax.random.fold_in(key, time), actor, obs, memory)
+        actions = jax.device_get(actions)
         for i in np.flatnonzero(running):
             latest[i], reward, terminated, truncated, _ = envs[i].step(actions[i])
             returns[i], lengths[i] = returns[i] + reward, time + 1
             running[i] = not (terminated or truncated)
         if not running.any():
             break
-        seen = _follow(state, config, seen, _observed(latest, time + 1, horizon, config))
     for env in envs:
         env.close()
     return jnp.asarray(returns, float), jnp.asarray(lengths)
 
 
 @jax.jit
-def _begin(config: Config, obs: PyTree) -> PyTree:
-    return jax.vmap(config.build()[1].begin)(obs)
+def _act(key: Array, actor: Actor, obs: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
+    """What the environments are given, [n, …], and what the policy remembers then."""
 
+    def act(obs, memory, noise):
+        distribution, memory = actor.policy.apply(actor.variables, obs, memory)
+        return distribution.environment_action(actor.chosen(distribution, noise)), memory
 
-@jax.jit
-def _follow(state: TrainState, config: Config, seen: PyTree, obs: PyTree) -> PyTree:
-    follow = jax.vmap(config.build()[1].follow, (None, 0, 0))
-    return follow(state.policy_variables, seen, obs)
-
-
-@jax.jit
-def _act(key, time, state: TrainState, config: Config, seen: PyTree, deterministic) -> Array:
-    """What the environments are given, [n, …]."""
-    policy = config.build()[1]
-
-    def act(seen, noise):
-        distribution = policy.apply(state.policy_variables, seen)
-        action = jnp.where(deterministic, distribution.mode(), distribution.sample(noise))
-        return distribution.environment_action(action)
-
-    number = len(jax.tree.leaves(seen)[0])
-    return jax.vmap(act)(seen, policy.noise(jax.random.fold_in(key, time), (number,)))
+    number = len(jax.tree.leaves(obs)[0])
+    return jax.vmap(act)(obs, memory, actor.policy.noise(key, (number,)))
 
 
 def _observed(latest: list[PyTree], time: int, horizon: int, config: Config) -> PyTree:

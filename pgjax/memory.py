@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import jax
 
-from pgjax import chunks, gradients, schedules, training
+from pgjax import chunks, training, updates
+from pgjax.bound import Bound
 from pgjax.components import check_int
-from pgjax.config import Config, checked
+from pgjax.config import Config, bind, checked
 from pgjax.types import Array, PyTree, TrainState, Trajectories
 
 # Arrays [T, m] beside the stored trajectories while weights are computed: the weights, the returns,
@@ -63,8 +64,8 @@ def memory_estimate(config: Config, num_seeds: int = 1) -> MemoryEstimate:
     config = checked(config)
     key = jax.random.key(0)
     state = jax.eval_shape(training.init, key, config)
-    first = schedules.at(config, 0)
-    trajectories, _ = jax.eval_shape(gradients.sample, key, state, first)
+    bound = bind(config, 0)
+    trajectories, _ = jax.eval_shape(updates.sample, key, state, bound)
     metrics = jax.eval_shape(lambda state: training.update(state, config)[1], state)
     parts = (
         _bytes(trajectories),
@@ -75,21 +76,17 @@ def memory_estimate(config: Config, num_seeds: int = 1) -> MemoryEstimate:
     total = MemoryEstimate(*(num_seeds * part for part in parts))
     # Of several seeds, the one whose gradient is being taken is copied out of the batch.
     copied = parts[0] if num_seeds > 1 else 0
-    residuals = _RESIDUALS_KEPT * _bytes(jax.eval_shape(_residuals, state, trajectories, first))
+    residuals = _RESIDUALS_KEPT * _bytes(jax.eval_shape(_residuals, state, trajectories, bound))
     # On a CPU seeds take their gradients one after another.
     residuals *= 1 if jax.default_backend() == "cpu" else num_seeds
     return total._replace(working=total.working + copied + int(residuals))
 
 
-def _residuals(state: TrainState, trajectories: Trajectories, config: Config) -> PyTree:
+def _residuals(state: TrainState, trajectories: Trajectories, bound: Bound) -> PyTree:
     """What the gradient of the first chunk keeps between its two passes."""
-    data, valid = gradients.steps(trajectories, trajectories.reward, config)
-    chunk = chunks.first(data, valid)
-
-    def objective(params):
-        return gradients.summed_objective(params, state.variables, chunk, config)
-
-    return jax.vjp(objective, state.params)[1]
+    surrogate = updates.task(state, trajectories, bound).surrogate
+    chunk = chunks.first(*surrogate.batch())
+    return jax.vjp(lambda params: surrogate.terms.sums(params, chunk), state.params)[1]
 
 
 def seeds_that_fit(config: Config, limit: int | None = None) -> int:
@@ -140,9 +137,8 @@ def check_episodes(what: str, config: Config, number: int) -> None:
 
 
 def _one_episode(key: Array, config: Config) -> PyTree:
-    environment, policy = schedules.at(config, 0).build()
-    obs, env_state = environment.reset(key)
-    return policy.begin(obs), env_state
+    bound = bind(config, 0)
+    return bound.environment.reset(key), bound.policy.initial_memory()
 
 
 def available_bytes() -> int:

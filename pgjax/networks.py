@@ -303,6 +303,21 @@ def has_memory(network: nn.Module) -> bool:
     return isinstance(network, MemoryNetwork)
 
 
+def without_memory(network: nn.Module) -> nn.Module:
+    """A network of the same kind for what is remembered already: itself, if it has no memory."""
+    return MLP() if has_memory(network) else network
+
+
+def initial_memory(network: nn.Module) -> PyTree:
+    """The memory at an episode's start; () of a network without one."""
+    return network.initial_memory() if isinstance(network, MemoryNetwork) else ()
+
+
+def window(network: nn.Module) -> int | None:
+    """Rows that gradients go back through: 0: all; None: the network has no memory."""
+    return (network.window or 0) if isinstance(network, MemoryNetwork) else None
+
+
 def check(network: Any, path: str = "network") -> None:
     """Raises unless `network` is a Flax module, and if one of pgjax's, a possible one."""
     if not isinstance(network, nn.Module):

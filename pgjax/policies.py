@@ -1,20 +1,35 @@
 """Stochastic policies π_θ(a | s): a network, and a head that the action space chooses."""
 
-from collections.abc import Callable
+import dataclasses
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pgjax import heads, networks, normalizers
+from pgjax import chunks, heads, networks, normalizers
+from pgjax.components import record, static
 from pgjax.distributions import Distribution
 from pgjax.environments import Environment
 from pgjax.heads import Head
-from pgjax.types import Array, PyTree, Remembered
+from pgjax.types import Array, PyTree
 
-DISTRIBUTIONS = heads.DISTRIBUTIONS
 _NORMALIZER = "normalizer"
+
+
+class Outputs(NamedTuple):
+    """What a policy makes of one observation.
+
+    Attributes:
+      distribution: π(· | s), over the action as it is sampled.
+      value: what the network says of the state's value, float[] or float[A]; () of one that says
+        nothing.
+      memory: after the observation.
+    """
+
+    distribution: Distribution
+    value: PyTree
+    memory: PyTree
 
 
 class PolicyModule(nn.Module):
@@ -22,9 +37,10 @@ class PolicyModule(nn.Module):
 
     network: nn.Module
     head: nn.Module
+    value: nn.Module | None = None
 
-    def __call__(self, obs: PyTree, memory: PyTree = None) -> tuple[tuple[Array, ...], PyTree]:
-        """The parameters and the memory after the observation, None of a network without one.
+    def __call__(self, obs: PyTree, memory: PyTree) -> tuple[PyTree, PyTree, PyTree]:
+        """The parameters, the value's output, () without one, and the memory after the observation.
 
         Raises:
           ValueError: the network does not give one vector of floats.
@@ -33,41 +49,139 @@ class PolicyModule(nn.Module):
             features, memory = self.network(obs, memory)
         else:
             features = self.network(obs)
-        return self.head(networks.vector("network", self.network, features)), memory
+        features = networks.vector("network", self.network, features)
+        value = () if self.value is None else self.value(features)
+        return self.head(features), value, memory
+
+    def replay(self, obs: PyTree, memory: PyTree, starts: Array) -> tuple[PyTree, PyTree]:
+        """Parameters and value's outputs of a window, [L, …]; see `MemoryNetwork.replay`."""
+        features, _ = self.network.replay(obs, memory, starts)
+        value = () if self.value is None else _for_rows(self.value, features)
+        return _for_rows(self.head, features), value
 
 
-class Policy(NamedTuple):
+def _for_rows(module: nn.Module, features: Array) -> PyTree:
+    """A bound module's outputs of float[L, n]."""
+    module, variables = module.unbind()
+    return jax.vmap(lambda row: module.apply(variables, row))(features)
+
+
+@record
+class Policy:
     """A stochastic policy as pure functions of its variables; one observation at a time.
 
-    What the policy sees of a step is the observation, or, with a memory, `Remembered`.
+    Its memory, `()` for most, is what it knows of the observations before; variables are Flax's,
+    {"params": θ, other collections…}.
 
     Attributes:
-      init: key -> Flax variables, {"params": θ, other collections…}.
-      begin: obs -> what it sees of an episode's first observation.
-      follow: (variables, seen, obs) -> what it sees next, after `seen`.
-      encode: (variables, seen) -> the same in floats, for a network.
-      apply: (variables, seen) -> Distribution.
-      replay: (variables, seen [n, …], valid bool[n]) -> Distribution, each leaf [n, …]. With a
-        memory: [n, L, …] and bool[n, L], windows of L rows, in which the memory is computed anew
-        from the first row's on, and is what was seen wherever an episode starts.
-      window: L, or None without a memory; 0: all rows.
-      observe: (variables, seen [T, m, …], valid bool[T, m]) -> variables whose statistics of
-        observations have seen these.
-      stuck: (seen [T, m, …], valid bool[T, m]) -> bool[], whether in a step that was taken a mask
-        allowed no action.
-      noise: (key, batch_shape) -> the noise that `Distribution.sample` takes, one per action.
+      environment: its spaces decide the encoding and the head.
+      head: over the environment's actions.
+      module: the network, and a head's on top of it.
+      normalizes: whether the network sees observations relative to the running mean and standard
+        deviation of those seen in training.
     """
 
-    init: Callable[[Array], PyTree]
-    begin: Callable[[PyTree], PyTree]
-    follow: Callable[[PyTree, PyTree, PyTree], PyTree]
-    encode: Callable[[PyTree, PyTree], PyTree]
-    apply: Callable[[PyTree, PyTree], Distribution]
-    replay: Callable[[PyTree, PyTree, Array], Distribution]
-    window: int | None
-    observe: Callable[[PyTree, PyTree, Array], PyTree]
-    stuck: Callable[[PyTree, Array], Array]
-    noise: Callable[[Array, tuple[int, ...]], Array]
+    environment: Environment
+    head: Head
+    module: PolicyModule = static()
+    normalizes: bool = static()
+
+    def with_value(self, value: nn.Module | None) -> "Policy":
+        """The same, whose network's features also give a value."""
+        return dataclasses.replace(self, module=self.module.clone(value=value))
+
+    def init(self, key: Array) -> PyTree:
+        """Fresh variables."""
+        first = networks.encode(self.blank_obs(), self._seen)
+        variables = networks.initial("network", self.module, key, first, self.initial_memory())
+        if self.normalizes:
+            variables = {**variables, _NORMALIZER: normalizers.init(first)}
+        return variables
+
+    def blank_obs(self) -> PyTree:
+        """An observation of zeros."""
+        obs = jax.eval_shape(self.environment.reset, jax.random.key(0))[0]
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), obs)
+
+    def initial_memory(self) -> PyTree:
+        """The memory at an episode's start."""
+        return networks.initial_memory(self.module.network)
+
+    def apply(self, variables: PyTree, obs: PyTree, memory: PyTree) -> tuple[Distribution, PyTree]:
+        """π(· | s) of an observation and the memory before it; and the memory after it."""
+        found = self.outputs(variables, obs, memory)
+        return found.distribution, found.memory
+
+    def outputs(self, variables: PyTree, obs: PyTree, memory: PyTree) -> Outputs:
+        """As `apply`, with what the network says of the state's value."""
+        encoded = self.encode(variables, obs)
+        parameters, value, memory = self.module.apply(_plain(variables), encoded, memory)
+        return Outputs(self._distribution(parameters, obs), value, memory)
+
+    def encode(self, variables: PyTree, obs: PyTree) -> PyTree:
+        """The observation in floats, as the network sees it: without a mask, and normalised if it
+        is to be."""
+        plain = networks.encode(obs, self._seen)
+        return normalizers.normalized(variables[_NORMALIZER], plain) if self.normalizes else plain
+
+    def replay(self, variables: PyTree, obs: PyTree, memory: PyTree, valid: Array) -> Outputs:
+        """`outputs` of steps as `arranged` has them side by side, [n, …]: of windows [n, L, …], the
+        memory is computed anew from the first row's on."""
+        if self._window is None:
+            return jax.vmap(self.outputs, (None, 0, 0))(variables, obs, memory)
+        return jax.vmap(self._replay_window, (None, 0, 0, 0))(variables, obs, memory, valid)
+
+    def arranged(self, data: PyTree, valid: Array) -> tuple[PyTree, Array]:
+        """Data and valid, [T, m, …], for `replay`: as they are, or, where a memory is to be
+        computed anew, in windows [T / L, m, L, …]."""
+        return (data, valid) if self._window is None else chunks.windows(data, valid, self._window)
+
+    def observe(self, variables: PyTree, obs: PyTree, valid: Array) -> PyTree:
+        """Variables whose statistics of observations have seen these, [T, m, …]."""
+        if not self.normalizes:
+            return variables
+        plain = jax.vmap(jax.vmap(lambda x: networks.encode(x, self._seen)))(obs)
+        return {**variables, _NORMALIZER: normalizers.add(variables[_NORMALIZER], plain, valid)}
+
+    def stuck(self, obs: PyTree, valid: Array) -> Array:
+        """Whether in a step that was taken, of [T, m, …], a mask allowed no action: bool[]."""
+        mask = heads.mask(obs, self.environment.observation_space)
+        return jnp.any(valid & self.head.excludes_all(mask))
+
+    def noise(self, key: Array, shape: tuple[int, ...]) -> PyTree:
+        """The noise that `Distribution.sample` takes, for actions [*shape]."""
+        return self.head.noise(key, shape)
+
+    @property
+    def _window(self) -> int | None:
+        """Rows in which a memory is computed anew; 0: all; None: there is none to compute."""
+        return networks.window(self.module.network)
+
+    @property
+    def _seen(self) -> PyTree:
+        """The space of what the network sees."""
+        return heads.without_mask(self.environment.observation_space)
+
+    def _distribution(self, parameters: PyTree, obs: PyTree) -> Distribution:
+        mask = heads.mask(obs, self.environment.observation_space)
+        return self.head.distribution(parameters, mask)
+
+    def _replay_window(
+        self, variables: PyTree, obs: PyTree, memory: PyTree, valid: Array
+    ) -> Outputs:
+        """Of one window, [L, …]."""
+        first = jax.tree.map(lambda x: x[0], memory)
+        # A row that follows one in which nothing was done is an episode's first.
+        starts = jnp.append(False, ~valid[:-1])
+        encoded = jax.vmap(lambda one: self.encode(variables, one))(obs)
+        inputs = encoded, first, starts
+        parameters, value = self.module.apply(_plain(variables), *inputs, method="replay")
+        return Outputs(jax.vmap(self._distribution)(parameters, obs), value, ())
+
+
+def _plain(variables: PyTree) -> PyTree:
+    """Those of the module."""
+    return {name: found for name, found in variables.items() if name != _NORMALIZER}
 
 
 def build(
@@ -82,7 +196,7 @@ def build(
       environment: its spaces decide the encoding and the head.
       network: any Flax module from one encoded observation to features float[n]; if it has a
         method `initial_memory`, from an observation and a memory to features and a memory.
-      distribution: as for `heads.of`.
+      distribution: see `heads.of`.
       normalize_observations: whether the network sees observations relative to the running mean
         and standard deviation of those seen in training.
 
@@ -94,105 +208,4 @@ def build(
     mask_space = heads.mask_space(environment.observation_space)
     if mask_space is not None:
         head.check_mask(environment.name, mask_space)
-    module = PolicyModule(network, head.module())
-    functions = _Functions(environment, module, head, normalize_observations)
-    recurrent = functions.recurrent
-    return Policy(
-        init=functions.init,
-        begin=functions.begin,
-        follow=functions.follow,
-        encode=functions.encode,
-        apply=functions.apply,
-        replay=functions.replay,
-        window=(getattr(network, "window", None) or 0) if recurrent else None,
-        observe=functions.observe,
-        stuck=functions.stuck,
-        noise=head.noise,
-    )
-
-
-class _Functions(NamedTuple):
-    """What the functions of a `Policy` share; they are its methods, where they are not trivial."""
-
-    environment: Environment
-    module: PolicyModule
-    head: Head
-    normalizes: bool
-
-    @property
-    def recurrent(self) -> bool:
-        return networks.has_memory(self.module.network)
-
-    def mask(self, obs: PyTree) -> PyTree:
-        return heads.mask(obs, self.environment.observation_space)
-
-    def plain(self, obs: PyTree) -> PyTree:
-        return networks.encode(obs, heads.without_mask(self.environment.observation_space))
-
-    def encoded(self, variables: PyTree, obs: PyTree) -> PyTree:
-        """An observation in floats, normalised if it is to be."""
-        plain = self.plain(obs)
-        return normalizers.normalized(variables[_NORMALIZER], plain) if self.normalizes else plain
-
-    def init(self, key: Array) -> PyTree:
-        obs = jax.eval_shape(self.environment.reset, jax.random.key(0))[0]
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), obs)
-        first = self.plain(zeros)
-        memory = [self.module.network.initial_memory()] if self.recurrent else []
-        variables = networks.initial("network", self.module, key, first, *memory)
-        if self.normalizes:
-            variables = {**variables, _NORMALIZER: normalizers.init(first)}
-        return variables
-
-    def begin(self, obs: PyTree) -> PyTree:
-        return Remembered(obs, self.module.network.initial_memory()) if self.recurrent else obs
-
-    def run(self, variables: PyTree, obs: PyTree, memory: PyTree) -> tuple[Distribution, PyTree]:
-        """The distribution, and the memory after the observation."""
-        ours = {name: found for name, found in variables.items() if name != _NORMALIZER}
-        parameters, memory = self.module.apply(ours, self.encoded(variables, obs), memory)
-        return self.head.distribution(parameters, self.mask(obs)), memory
-
-    def follow(self, variables: PyTree, seen: PyTree, obs: PyTree) -> PyTree:
-        if not self.recurrent:
-            return obs
-        return Remembered(obs, self.run(variables, seen.obs, seen.memory)[1])
-
-    def encode(self, variables: PyTree, seen: PyTree) -> PyTree:
-        if not self.recurrent:
-            return self.encoded(variables, seen)
-        return {"obs": self.encoded(variables, seen.obs), "memory": seen.memory}
-
-    def apply(self, variables: PyTree, seen: PyTree) -> Distribution:
-        parts = (seen.obs, seen.memory) if self.recurrent else (seen, None)
-        return self.run(variables, *parts)[0]
-
-    def replay(self, variables: PyTree, seen: PyTree, valid: Array) -> Distribution:
-        if self.recurrent:
-            return jax.vmap(self.replay_window, (None, 0, 0))(variables, seen, valid)
-        return jax.vmap(self.apply, (None, 0))(variables, seen)
-
-    def replay_window(self, variables: PyTree, seen: PyTree, valid: Array) -> Distribution:
-        """Of one window, [L, …]."""
-
-        def row(memory, inputs):
-            seen, starts = inputs
-            memory = jax.tree.map(lambda old, x: jnp.where(starts, x, old), memory, seen.memory)
-            distribution, memory = self.run(variables, seen.obs, memory)
-            return memory, distribution
-
-        first = jax.tree.map(lambda x: x[0], seen.memory)
-        # A row that follows one in which nothing was done is an episode's first.
-        starts = jnp.append(True, ~valid[:-1])
-        return jax.lax.scan(row, first, (seen, starts))[1]
-
-    def observe(self, variables: PyTree, seen: PyTree, valid: Array) -> PyTree:
-        if not self.normalizes:
-            return variables
-        obs = seen.obs if self.recurrent else seen
-        plain = jax.vmap(jax.vmap(self.plain))(obs)
-        return {**variables, _NORMALIZER: normalizers.add(variables[_NORMALIZER], plain, valid)}
-
-    def stuck(self, seen: PyTree, valid: Array) -> Array:
-        obs = seen.obs if self.recurrent else seen
-        return jnp.any(valid & self.head.excludes_all(self.mask(obs)))
+    return Policy(environment, head, PolicyModule(network, head.module()), normalize_observations)

@@ -7,11 +7,15 @@ from typing import Any
 import optax
 
 from pgjax import environments
+from pgjax.ascents.passes import Passes
+from pgjax.ascents.trust_region import TrustRegion
 from pgjax.components import check_int, unknown
 from pgjax.config import Config
-from pgjax.estimators import GAE
+from pgjax.estimators.gae import GAE
 from pgjax.networks import MLP
-from pgjax.objectives import ClippedRatio, NaturalGradient, ScoreFunction
+from pgjax.objectives.clipped_ratio import ClippedRatio
+from pgjax.objectives.importance_ratio import ImportanceRatio
+from pgjax.objectives.score_function import ScoreFunction
 from pgjax.optimizers import SGD, Adam
 from pgjax.recurrent import Recurrent
 from pgjax.rollout import Segments
@@ -59,6 +63,7 @@ def ppo(env: str | Any, **changes: Any) -> Config:
         sampler=Segments(num_envs=64, length=64),
         estimator=GAE(standardize=True),
         objective=ClippedRatio(),
+        ascent=Passes(),
         optimizer=Adam(learning_rate=2e-3),
         num_updates=120,
     ).replace(**changes)
@@ -75,7 +80,8 @@ def natural_policy_gradient(env: str | Any, **changes: Any) -> Config:
         env=env,
         sampler=Segments(num_envs=64, length=128),
         estimator=GAE(standardize=True),
-        objective=NaturalGradient(),
+        objective=ImportanceRatio(),
+        ascent=TrustRegion(),
         optimizer=SGD(learning_rate=1.0),
         num_updates=60,
     ).replace(**changes)
@@ -88,13 +94,12 @@ def with_total_steps(config: Config, total_steps: int) -> Config:
       ValueError: whole episodes, whose steps cannot be known beforehand; less than one step.
     """
     check_int("total_steps", total_steps, 1)
-    sampler = config.sampler
-    if sampler.whole_episodes:
+    steps = config.sampler.num_steps
+    if steps is None:
         raise ValueError(
-            f"total_steps needs sampler=Segments(…): an update of {type(sampler).__name__} takes "
-            "as many steps as its episodes last; give num_updates"
+            f"total_steps needs sampler=Segments(…): an update of {type(config.sampler).__name__} "
+            "takes as many steps as its episodes last; give num_updates"
         )
-    steps = getattr(sampler, sampler.width_field) * getattr(sampler, sampler.rows_field)
     return config.replace(num_updates=math.ceil(total_steps / steps))
 
 
@@ -146,7 +151,7 @@ _CONTINUOUS = {"distribution": "normal", **_NORMALIZED}
 _MINATAR = {
     "network": MLP((64, 64), "relu"),
     "objective.entropy_coefficient": 0.01,
-    "objective.minibatches": 8,
+    "ascent.minibatches": 8,
     "critic.minibatches": 8,
     **_CLIPPED,
     **_segments(64, 128),
@@ -173,9 +178,9 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
             "estimator.discount": 0.95,
             "estimator.gae_lambda": 0.9,
             **_segments(32, 200),
-            "objective.epochs": 10,
-            "objective.max_kl": 0.03,
-            "objective.minibatches": 16,
+            "ascent.epochs": 10,
+            "ascent.max_kl": 0.03,
+            "ascent.minibatches": 16,
             "critic.epochs": 5,
             "critic.minibatches": 16,
             **_decaying(1e-3, 150),

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pgjax import drawing, environments, rollout, schedules
+from pgjax import drawing, environments
+from pgjax.bound import Bound
 from pgjax.components import check_int
-from pgjax.config import Config, check_key, checked
+from pgjax.config import Config, bind, check_key, checked
 from pgjax.keys import is_key
 from pgjax.training import ACTING, check_state
-from pgjax.types import Array, PyTree, Remembered, TrainState
+from pgjax.types import Array, PyTree, TrainState
 
 _LEAST_MILLISECONDS = 20  # shorter frames are shown at 100 ms by most viewers
 _PAUSE_MILLISECONDS = 1500  # on the last frame, before it begins again
@@ -95,9 +96,10 @@ def render(
         )
     config = checked(config)
     check_state(state, config, ACTING)
-    config = schedules.at(config, state.num_updates)
-    horizon = min(max_steps, config.sampler.resolve_horizon(config.build()[0]))
-    found = _play(key, state, config, num_episodes, horizon, jnp.bool_(deterministic))
+    bound = bind(config, state.num_updates)
+    horizon = min(max_steps, bound.horizon())
+    found = _play(key, state, bound, num_episodes, horizon, jnp.bool_(deterministic))
+    found = _untimed(found, config)
     found = jax.tree.map(lambda x: x if is_key(x) else np.asarray(x), found)
     params = env.default_params if config.env_params is None else config.env_params
     name = str(getattr(env, "name", ""))
@@ -124,38 +126,30 @@ def drawing_for(config: Config) -> tuple[Any, drawing.Drawing]:
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
 def _play(
-    key: Array, state: TrainState, config: Config, number: int, horizon: int, deterministic: Array
+    key: Array, state: TrainState, bound: Bound, number: int, horizon: int, deterministic: Array
 ) -> Episode:
-    environment, policy = config.build()
-    bounds = rollout.Bounds(horizon, horizon)
-    keys, start = rollout.begin(
-        jax.random.split(key, number), jnp.ones(number, bool), policy, environment
-    )
+    actor = bound.actor(state.policy_variables, deterministic)
+    keys, start = actor.begin(jax.random.split(key, number), jnp.ones(number, bool))
 
     def step(carry, time):
         now, returns = carry
         step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, time)
         noise_keys, step_keys = jax.vmap(jax.random.split, out_axes=1)(step_keys)
-        noise = jax.vmap(lambda key: policy.noise(key, ()))(noise_keys)
-        inputs = time, noise, step_keys, policy, state.policy_variables, environment
-        after, taken = rollout.step(now, *inputs, bounds, deterministic)
+        noise = jax.vmap(lambda key: actor.policy.noise(key, ()))(noise_keys)
+        after, taken = actor.step(now, step_keys, noise)
         returns = returns + taken.reward
-        return (after, returns), Episode(_plain(now.obs), now.env_state, now.running, returns)
+        return (after, returns), Episode(now.obs, now.env_state, now.running, returns)
 
     times = jnp.arange(horizon, dtype=jnp.int32)
-    _, found = jax.lax.scan(step, (start, jnp.zeros(number)), times)
-    env_state = found.env_state[0] if config.time_aware else found.env_state
-    return found._replace(env_state=env_state, obs=_untimed(found.obs, config))
+    return jax.lax.scan(step, (start, jnp.zeros(number)), times)[1]
 
 
-def _plain(seen: PyTree) -> PyTree:
-    """The observation alone, of what a policy with a memory sees."""
-    return seen.obs if isinstance(seen, Remembered) else seen
-
-
-def _untimed(obs: PyTree, config: Config) -> PyTree:
-    """Without the entry that `time_aware` adds."""
-    return obs["obs"] if config.time_aware and set(obs) == {"obs", "time"} else obs
+def _untimed(found: Episode, config: Config) -> Episode:
+    """Without what `time_aware` adds to observations and states."""
+    if not config.time_aware:
+        return found
+    obs = found.obs["obs"] if set(found.obs) == {"obs", "time"} else found.obs
+    return found._replace(obs=obs, env_state=found.env_state[0])
 
 
 def _frames(found: Episode, name: str, draw: Any, params: Any) -> list[Image.Image]:

@@ -1,19 +1,16 @@
-"""Sampling trajectories from a policy in an environment.
+"""Sampling trajectories from a policy in an environment."""
 
-A sampler's class attributes: `whole_episodes`, whether each trajectory is one episode;
-`width_field` and `rows_field`, which of its fields say how many trajectories it has, and rows.
-Its `divisor` makes an objective of a sum over steps.
-"""
-
+import abc
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from pgjax.batching import any_in_batch
-from pgjax.components import Component, component, option
+from pgjax.components import Component, component, option, record
+from pgjax.distributions import Distribution
 from pgjax.environments import Environment
 from pgjax.policies import Policy
 from pgjax.types import Array, PyTree, Trajectories
@@ -27,7 +24,8 @@ class Taken(NamedTuple):
     """What one or more steps leave behind; the fields of `Trajectories` of the same names."""
 
     obs: PyTree
-    action: Array
+    memory: PyTree
+    action: PyTree
     log_prob: Array
     reward: Array
     valid: Array
@@ -36,9 +34,10 @@ class Taken(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """Where n trajectories stand. `obs`, what the policy sees, stays at s_H when one is over."""
+    """Where n trajectories stand. `obs`, and the memory with it, stay at s_H when one is over."""
 
     obs: PyTree
+    memory: PyTree
     env_state: PyTree
     running: Array
 
@@ -61,8 +60,138 @@ class Streams(NamedTuple):
     num_finished: Array
 
 
+class Sampler(Component, abc.ABC):
+    """Base of every sampler, the user's own among them: what one update learns from.
+
+    Attributes:
+      whole_episodes: whether each trajectory is one episode.
+      width_field, rows_field: which of its fields say how many trajectories it has, and rows.
+    """
+
+    whole_episodes: ClassVar[bool]
+    width_field: ClassVar[str]
+    rows_field: ClassVar[str]
+
+    @property
+    @abc.abstractmethod
+    def width(self) -> int:
+        """m, trajectories side by side."""
+
+    @property
+    def num_steps(self) -> int | None:
+        """Steps in each update; None where that depends on how long episodes last."""
+        return None
+
+    @abc.abstractmethod
+    def num_rows(self, environment: Environment) -> int:
+        """T, the rows of an update's trajectories."""
+
+    @abc.abstractmethod
+    def resolve_horizon(self, environment: Environment) -> int:
+        """The longest whole episode, in steps.
+
+        Raises:
+          ValueError: nothing bounds it.
+        """
+
+    @abc.abstractmethod
+    def start(self, keys: Array, actor: "Actor") -> PyTree:
+        """Where its streams are before the first update, given keys [m]; each leaf [m, …]."""
+
+    @abc.abstractmethod
+    def sample(
+        self, keys: Array, active: Array, streams: PyTree, actor: "Actor"
+    ) -> tuple[Trajectories, PyTree]:
+        """Trajectories [T, n] for n keys, of those that are active, bool[n]; and the streams."""
+
+    @abc.abstractmethod
+    def repaired(self, streams: PyTree, before: PyTree) -> tuple[PyTree, Array]:
+        """Streams to go on with, and which were good, bool[n] or bool[]."""
+
+    @abc.abstractmethod
+    def divisor(self, valid: Array, share: float = 1.0) -> float | Array:
+        """What makes an objective of a sum over steps, valid bool[T, m]; `share` of all steps."""
+
+    @abc.abstractmethod
+    def counts(self, trajectories: Trajectories, streams: PyTree) -> tuple[Array, Array]:
+        """Summed returns of the episodes that ended; int32[3]: their number, their summed lengths,
+        and all valid steps."""
+
+
+@record
+class Actor:
+    """A policy at work in an environment, which n trajectories share.
+
+    Attributes:
+      deterministic: bool or bool[]; take the distribution's mode instead of a sample.
+    """
+
+    environment: Environment
+    policy: Policy
+    variables: PyTree
+    deterministic: bool | Array = False
+
+    def begin(self, keys: Array, active: Array) -> tuple[Array, Carry]:
+        """n episodes at their start, and the keys, [n], for what follows."""
+        start_keys, keys = _split_each(keys, 2)
+        return keys, Carry(*self._start(start_keys), active)
+
+    def step(
+        self, carry: Carry, keys: Array, noise: PyTree, last: bool | Array = False
+    ) -> tuple[Carry, Taken]:
+        """One step of n trajectories; those that are over go through the motions, marked invalid.
+
+        Args:
+          last: whether those that still run are truncated after it.
+        """
+        obs, memory, env_state, running = carry
+
+        def act(obs, memory, noise):
+            distribution, memory = self.policy.apply(self.variables, obs, memory)
+            action = self.chosen(distribution, noise)
+            environment_action = distribution.environment_action(action)
+            return action, distribution.log_prob(action), environment_action, memory
+
+        action, log_prob, environment_action, remembered = jax.vmap(act)(obs, memory, noise)
+        step = jax.vmap(self.environment.step)(keys, env_state, environment_action)
+        truncated = step.truncated | last
+        taken = Taken(
+            obs=obs,
+            memory=memory,
+            action=action,
+            log_prob=log_prob,
+            reward=jnp.where(running, step.reward, 0.0),
+            valid=running,
+            terminated=running & step.terminated,
+            truncated=running & truncated,
+        )
+        seen = _where(running, (step.obs, remembered), (obs, memory))
+        return Carry(*seen, step.env_state, running & ~step.terminated & ~truncated), taken
+
+    def chosen(self, distribution: Distribution, noise: PyTree) -> PyTree:
+        """A sample, or the mode."""
+        pairs = distribution.mode(), distribution.sample(noise)
+        return jax.tree.map(lambda *pair: jnp.where(self.deterministic, *pair), *pairs)
+
+    def restarted(self, keys: Array, carry: Carry, running: Array) -> Carry:
+        """Those that were not running, bool[n], at the start of their next episode."""
+
+        def restart(carry):
+            now = carry.obs, carry.memory, carry.env_state
+            started = _where(running, now, self._start(keys))
+            return Carry(*started, carry.running | ~running)
+
+        return jax.lax.cond(any_in_batch(~running), restart, lambda carry: carry, carry)
+
+    def _start(self, keys: Array) -> tuple[PyTree, PyTree, PyTree]:
+        obs, env_state = jax.vmap(self.environment.reset)(keys)
+        number, memory = keys.shape[0], self.policy.initial_memory()
+        memory = jax.tree.map(lambda x: jnp.broadcast_to(x, (number, *x.shape)), memory)
+        return obs, memory, env_state
+
+
 @component
-class Episodes(Component):
+class Episodes(Sampler):
     """m whole episodes side by side, each from its start to its end or to the horizon.
 
     Attributes:
@@ -79,7 +208,7 @@ class Episodes(Component):
 
     @property
     def width(self) -> int:
-        """Trajectories side by side."""
+        """m."""
         return self.num_trajectories
 
     def resolve_horizon(self, environment: Environment) -> int:
@@ -100,7 +229,7 @@ class Episodes(Component):
 
     num_rows = resolve_horizon
 
-    def start(self, keys: Array, policy: Policy, environment: Environment) -> tuple:
+    def start(self, keys: Array, actor: Actor) -> tuple:
         """Nothing: every update starts its own episodes, whatever the keys [m]."""
         return ()
 
@@ -109,18 +238,16 @@ class Episodes(Component):
         keys: Array,
         active: Array,
         streams: tuple,
-        policy: Policy,
-        variables: PyTree,
-        environment: Environment,
+        actor: Actor,
     ) -> tuple[Trajectories, tuple]:
         """One trajectory for each of n keys, empty where not active, bool[n].
 
         Returns:
           [T', n] trajectories, where T' is T rounded up to whole blocks of steps; `streams`.
         """
-        bounds = whole(self.resolve_horizon(environment))
-        keys, start = begin(keys, active, policy, environment)
-        trajectories, _ = _recorded(keys, start, policy, variables, environment, bounds)
+        bounds = whole(self.resolve_horizon(actor.environment))
+        keys, start = actor.begin(keys, active)
+        trajectories, _ = _recorded(actor, keys, start, bounds)
         return trajectories, streams
 
     def repaired(self, streams: tuple, before: tuple) -> tuple[tuple, Array]:
@@ -144,7 +271,7 @@ class Episodes(Component):
 
 
 @component
-class Segments(Component):
+class Segments(Sampler):
     """The next T rows of n streams of episodes, which go on where the last update left them.
 
     A stream whose episode ended spends one row on the episode's last observation, where nothing is
@@ -164,8 +291,13 @@ class Segments(Component):
 
     @property
     def width(self) -> int:
-        """Streams side by side."""
+        """n."""
         return self.num_envs
+
+    @property
+    def num_steps(self) -> int:
+        """n · T, those between two episodes included."""
+        return self.num_envs * self.length
 
     def num_rows(self, environment: Environment) -> int:
         """T."""
@@ -184,10 +316,10 @@ class Segments(Component):
             )
         return environment.limit
 
-    def start(self, keys: Array, policy: Policy, environment: Environment) -> Streams:
+    def start(self, keys: Array, actor: Actor) -> Streams:
         """Where the streams are before the first update: at an episode's start, [n]."""
         running, zeros = jnp.ones(keys.shape[0], bool), jnp.zeros(keys.shape[0])
-        _, carry = begin(keys, running, policy, environment)
+        _, carry = actor.begin(keys, running)
         return Streams(carry, *[zeros] * 5)
 
     def sample(
@@ -195,9 +327,7 @@ class Segments(Component):
         keys: Array,
         active: Array,
         streams: Streams,
-        policy: Policy,
-        variables: PyTree,
-        environment: Environment,
+        actor: Actor,
     ) -> tuple[Trajectories, Streams]:
         """The next T rows of each stream. All are sampled, active or not: they take equally long.
 
@@ -205,10 +335,8 @@ class Segments(Component):
           [T, n] trajectories, and where the streams are then.
         """
         bounds = Bounds(self.length, _even_block(self.length), restarts=True)
-        trajectories, carry = _recorded(keys, streams.carry, policy, variables, environment, bounds)
-        final_obs, length = trajectories.final_obs, self.length
-        trajectories = jax.tree.map(lambda x: x[:length], trajectories.replace(final_obs=None))
-        trajectories = trajectories.replace(final_obs=final_obs)
+        trajectories, carry = _recorded(actor, keys, streams.carry, bounds)
+        trajectories = first_rows(trajectories, self.length)
         return trajectories, _counted(trajectories, streams)._replace(carry=carry)
 
     def repaired(self, streams: Streams, before: Streams) -> tuple[Streams, Array]:
@@ -218,11 +346,10 @@ class Segments(Component):
         the next row resets its environment.
         """
         good = jnp.isfinite(streams.returns)
-        for leaf in jax.tree.leaves(streams.carry.obs):
+        for leaf in jax.tree.leaves((streams.carry.obs, streams.carry.memory)):
             good &= jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))
-        carry = jax.tree.map(
-            lambda new, old: _where(good, new, old), streams.carry, before.carry
-        )._replace(running=streams.carry.running & good)
+        carry = _where(good, streams.carry, before.carry)
+        carry = carry._replace(running=streams.carry.running & good)
         returns, lengths = (jnp.where(good, x, 0.0) for x in (streams.returns, streams.lengths))
         total = streams.finished_returns
         streams = streams._replace(
@@ -246,7 +373,11 @@ class Segments(Component):
         return jnp.sum(streams.finished_returns), counts
 
 
-Sampler = Episodes | Segments
+def first_rows(trajectories: Trajectories, number: int) -> Trajectories:
+    """The first rows, and what followed all of them."""
+    ends = {"final_obs": trajectories.final_obs, "final_memory": trajectories.final_memory}
+    rows = trajectories.replace(**dict.fromkeys(ends))
+    return jax.tree.map(lambda x: x[:number], rows).replace(**ends)
 
 
 class Bounds(NamedTuple):
@@ -280,35 +411,23 @@ def _even_block(length: int) -> int:
     return even if 2 * even >= most else _padded_block(length)
 
 
-def begin(
-    keys: Array, active: Array, policy: Policy, environment: Environment
-) -> tuple[Array, Carry]:
-    """n episodes at their start, and the keys, [n], for what follows."""
-    start_keys, keys = _split_each(keys, 2)
-    obs, env_state = jax.vmap(environment.reset)(start_keys)
-    return keys, Carry(jax.vmap(policy.begin)(obs), env_state, active)
-
-
 def unroll(
+    actor: Actor,
     keys: Array,
     carry: Carry,
-    policy: Policy,
-    variables: PyTree,
-    environment: Environment,
     bounds: Bounds,
     recorded: PyTree,
     record: Callable[[PyTree, Array, Taken], PyTree],
-    deterministic: bool | Array = False,
 ) -> tuple[Carry, PyTree]:
     """Runs n trajectories, block by block, until all are over or the horizon is reached.
 
     Args:
+      actor: who acts, and where.
       keys: [n], one for each trajectory and all of its randomness, so that it is the same whatever
         others run beside it, and on whichever device.
       carry: where they stand.
       recorded, record: a fold over blocks of K steps: `recorded = record(recorded, first_step,
         taken)`, where the leaves of `taken` are [K, n, …].
-      deterministic: bool or bool[]; take the distribution's mode instead of a sample.
 
     Returns:
       The carry after the last block, and what was recorded.
@@ -324,18 +443,18 @@ def unroll(
         first_step, carry, recorded = loop
         block_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, first_step)
         noise_keys, step_keys = _split_each(block_keys, 2)
-        noise = jax.vmap(lambda key: policy.noise(key, (length,)), out_axes=1)(noise_keys)
+        noise = jax.vmap(lambda key: actor.policy.noise(key, (length,)), out_axes=1)(noise_keys)
         times = first_step + jnp.arange(length, dtype=jnp.int32)
 
         def row(carry, inputs):
             time, noise, key_data = inputs
             row_keys = jax.random.wrap_key_data(key_data, impl=jax.random.key_impl(keys))
-            rest = policy, variables, environment, bounds, deterministic
-            after, taken = step(carry, time, noise, row_keys, *rest)
+            last = False if bounds.restarts else time + 1 >= bounds.horizon
+            after, taken = actor.step(carry, row_keys, noise, last)
             if bounds.restarts:
                 # Numbers that no block begins with.
-                number = bounds.horizon + time
-                after = _restarted(keys, number, after, carry.running, policy, environment)
+                reset_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, bounds.horizon + time)
+                after = actor.restarted(reset_keys, after, carry.running)
             return after, taken
 
         # The keys' data: under `vmap`, JAX's check of key reuse takes a scan's keys for used ones.
@@ -373,16 +492,11 @@ def _scanned(row: Callable, carry: PyTree, inputs: PyTree, number: Array) -> tup
 
 
 def _recorded(
-    keys: Array,
-    carry: Carry,
-    policy: Policy,
-    variables: PyTree,
-    environment: Environment,
-    bounds: Bounds,
+    actor: Actor, keys: Array, carry: Carry, bounds: Bounds
 ) -> tuple[Trajectories, Carry]:
     """All steps kept: [T', n], T' the horizon rounded up to whole blocks."""
     rows = math.ceil(bounds.horizon / bounds.block) * bounds.block
-    empty = _empty(policy, variables, environment, (rows, keys.shape[0]))
+    empty = _empty(actor, carry, rows)
 
     def record(stored: Taken, first_step: Array, taken: Taken) -> Taken:
         return jax.tree.map(
@@ -391,8 +505,9 @@ def _recorded(
             taken,
         )
 
-    carry, stored = unroll(keys, carry, policy, variables, environment, bounds, empty, record)
-    return Trajectories(**stored._asdict(), final_obs=carry.obs), carry
+    carry, stored = unroll(actor, keys, carry, bounds, empty, record)
+    ends = {"final_obs": carry.obs, "final_memory": carry.memory}
+    return Trajectories(**stored._asdict(), **ends), carry
 
 
 def _counted(trajectories: Trajectories, streams: Streams) -> Streams:
@@ -412,59 +527,6 @@ def _counted(trajectories: Trajectories, streams: Streams) -> Streams:
     return Streams(streams.carry, *totals)
 
 
-def step(
-    carry: Carry, time, noise, keys, policy, variables, environment, bounds, deterministic
-) -> tuple[Carry, Taken]:
-    """One step of n trajectories; those that are over go through the motions, marked invalid."""
-    obs, env_state, running = carry
-
-    def act(obs, noise):
-        distribution = policy.apply(variables, obs)
-        action = jnp.where(deterministic, distribution.mode(), distribution.sample(noise))
-        return action, distribution.log_prob(action), distribution.environment_action(action)
-
-    action, log_prob, environment_action = jax.vmap(act)(obs, noise)
-    step = jax.vmap(environment.step)(keys, env_state, environment_action)
-    truncated = step.truncated
-    if not bounds.restarts:
-        truncated |= time + 1 >= bounds.horizon
-    taken = Taken(
-        obs=obs,
-        action=action,
-        log_prob=log_prob,
-        reward=jnp.where(running, step.reward, 0.0),
-        valid=running,
-        terminated=running & step.terminated,
-        truncated=running & truncated,
-    )
-    following = jax.vmap(policy.follow, (None, 0, 0))(variables, obs, step.obs)
-    following = jax.tree.map(lambda new, old: _where(running, new, old), following, obs)
-    return Carry(following, step.env_state, running & ~step.terminated & ~truncated), taken
-
-
-def _restarted(
-    keys: Array,
-    number: Array,
-    carry: Carry,
-    running: Array,
-    policy: Policy,
-    environment: Environment,
-) -> Carry:
-    """Those that were not running at a step, at the start of their next episode."""
-
-    def restart(carry):
-        reset_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-        obs, env_state = jax.vmap(environment.reset)(reset_keys)
-        obs, env_state = jax.tree.map(
-            lambda new, old: _where(running, old, new),
-            (jax.vmap(policy.begin)(obs), env_state),
-            (carry.obs, carry.env_state),
-        )
-        return Carry(obs, env_state, carry.running | ~running)
-
-    return jax.lax.cond(any_in_batch(~running), restart, lambda carry: carry, carry)
-
-
 def _split_each(keys: Array, number: int) -> Array:
     """Each of n keys split: [number, n]."""
     split = jax.vmap(lambda key: jax.random.split(key, number))(keys)
@@ -473,16 +535,22 @@ def _split_each(keys: Array, number: int) -> Array:
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(keys))
 
 
-def _where(flags: Array, new: Array, old: Array) -> Array:
-    return jnp.where(flags.reshape(flags.shape + (1,) * (new.ndim - 1)), new, old)
+def _where(flags: Array, new: PyTree, old: PyTree) -> PyTree:
+    """Leaf by leaf, [n, …]: `new` where the flag is set, else `old`."""
+
+    def one(x: Array, y: Array) -> Array:
+        return jnp.where(flags.reshape(flags.shape + (1,) * (x.ndim - 1)), x, y)
+
+    return jax.tree.map(one, new, old)
 
 
-def _empty(policy, variables, environment, shape: tuple[int, int]) -> Taken:
-    obs = jax.eval_shape(lambda key: policy.begin(environment.reset(key)[0]), jax.random.key(0))
-    action = jax.eval_shape(lambda obs: policy.apply(variables, obs).mode(), obs)
-    zero, flags = jnp.zeros(shape), jnp.zeros(shape, bool)
+def _empty(actor: Actor, carry: Carry, rows: int) -> Taken:
+    """Room for so many rows of what `Actor.step` leaves behind."""
 
-    def zeros(leaf):
-        return jnp.zeros((*shape, *leaf.shape), leaf.dtype)
+    def mode(obs: PyTree, memory: PyTree) -> PyTree:
+        return actor.policy.apply(actor.variables, obs, memory)[0].mode()
 
-    return Taken(jax.tree.map(zeros, obs), zeros(action), zero, zero, flags, flags, flags)
+    action = jax.eval_shape(jax.vmap(mode), carry.obs, carry.memory)
+    zero, flags = jnp.zeros(carry.running.shape), carry.running
+    taken = Taken(carry.obs, carry.memory, action, zero, zero, flags, flags, flags)
+    return jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), taken)

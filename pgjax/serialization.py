@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,49 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pgjax import environments, identities
+from pgjax import environments, exports, identities
 from pgjax.components import Component, parts, replace, unknown
 from pgjax.config import Config
-from pgjax.critics import Critic
-from pgjax.estimators import GAE, ActionValue, RewardToGo, TotalReturn
-from pgjax.networks import CNN, MLP
-from pgjax.objectives import (
-    ClippedRatio,
-    NaturalGradient,
-    Probability,
-    ProbabilityRatio,
-    ProbabilityTimesReturn,
-    ScoreFunction,
-    SummedProbabilityTimesReturn,
-)
-from pgjax.optimizers import SGD, Adam, Custom
-from pgjax.recurrent import Recurrent
-from pgjax.rollout import Episodes, Segments
+from pgjax.optimizers import Custom
 from pgjax.schedules import Schedule, Share
 from pgjax.types import Metrics
 
 # The components that a name can stand for, by the config's field.
 COMPONENTS: dict[str, dict[str, type]] = {
-    field: {cls.__name__: cls for cls in classes}
-    for field, classes in {
-        "network": (MLP, CNN, Recurrent),
-        "sampler": (Episodes, Segments),
-        "estimator": (TotalReturn, RewardToGo, GAE, ActionValue),
-        "critic": (Critic,),
-        "objective": (
-            ScoreFunction,
-            ClippedRatio,
-            NaturalGradient,
-            Probability,
-            ProbabilityTimesReturn,
-            SummedProbabilityTimesReturn,
-            ProbabilityRatio,
-        ),
-        "optimizer": (Adam, SGD),
-    }.items()
+    field: {name: getattr(importlib.import_module(home), name) for name, home in names.items()}
+    for field, names in exports.families().items()
 }
-
-
 # Optax's schedules by name; the others there change an optimizer.
 SCHEDULES = {
     name: function

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pgjax import gradients, schedules
+from pgjax import updates
+from pgjax.bound import Bound
 from pgjax.components import check_int
-from pgjax.config import Config, check_key, checked
+from pgjax.config import Config, bind, check_key, checked
 from pgjax.training import ESTIMATING, check_state
 from pgjax.trees import norm, unit
 from pgjax.types import Array, GradientStatistics, PyTree, TrainState
@@ -70,12 +71,12 @@ class _Moments(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=3)
 def _statistics(key, state, config, num_samples, reference) -> GradientStatistics:
-    config = schedules.at(config, state.num_updates)
+    bound = bind(config, state.num_updates)
     if reference is None:
         # The same samples twice, so that their directions are compared with their own mean.
         twin = jax.random.clone(key)
-        reference = _moments(twin, state, config, num_samples, state.params).mean
-    moments = _moments(key, state, config, num_samples, reference)
+        reference = _moments(twin, state, bound, num_samples, state.params).mean
+    moments = _moments(key, state, bound, num_samples, reference)
     variance = jax.tree.map(lambda squares: squares / (num_samples - 1), moments.squares)
     total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(variance))
     return GradientStatistics(
@@ -88,16 +89,16 @@ def _statistics(key, state, config, num_samples, reference) -> GradientStatistic
     )
 
 
-def _moments(key, state, config, num_samples, reference) -> _Moments:
+def _moments(key, state, bound, num_samples, reference) -> _Moments:
     """Moments by batches of `vmap`ped estimates, which bounds memory whatever n is."""
-    size = min(_batch_size(state, config), num_samples)
+    size = min(_batch_size(state, bound), num_samples)
     num_batches = math.ceil(num_samples / size)
     keys = jax.random.split(key, num_batches * size).reshape(num_batches, size)
     counted = (jnp.arange(num_batches * size) < num_samples).reshape(num_batches, size)
 
     def add(moments, batch):
         keys, counted = batch
-        sampled = jax.vmap(lambda k: gradients.estimate(k, state, config)[0])(keys)
+        sampled = jax.vmap(lambda k: updates.estimate(k, state, bound)[0])(keys)
         return _merge(moments, _batch_moments(sampled, counted, reference)), None
 
     zeros = jax.tree.map(jnp.zeros_like, state.params)
@@ -135,8 +136,8 @@ def cosine(a: PyTree, b: PyTree) -> Array:
     return optax.tree.vdot(unit(a), unit(b))
 
 
-def _batch_size(state: TrainState, config: Config) -> int:
+def _batch_size(state: TrainState, bound: Bound) -> int:
     """Estimates side by side: 64, or as few as keep their trajectories within 256 MiB."""
-    shapes, _ = jax.eval_shape(lambda key: gradients.sample(key, state, config), jax.random.key(0))
+    shapes, _ = jax.eval_shape(lambda key: updates.sample(key, state, bound), jax.random.key(0))
     size = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
     return max(1, min(_BATCH_SIZE, _BATCH_BYTES // size))

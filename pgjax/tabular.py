@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from pgjax import schedules
-from pgjax.config import Config, checked
+from pgjax.bound import Bound
+from pgjax.config import Config, bind, checked
 from pgjax.finite_mdp import FiniteMDP, MDPParams
 from pgjax.networks import has_memory
 from pgjax.training import ACTING, check_state
@@ -81,8 +81,8 @@ def action_probabilities(state: TrainState, config: Config) -> Array:
     _require_mdp(config)
     config = checked(config)
     check_state(state, config, ACTING)
-    config = schedules.at(config, state.num_updates)
-    return _probabilities(state.params, state.variables, config)
+    bound = bind(config, state.num_updates)
+    return _probabilities(state.params, state.variables, config.env, bound)
 
 
 def policy_gradient(state: TrainState, config: Config) -> PyTree:
@@ -105,25 +105,24 @@ def policy_gradient(state: TrainState, config: Config) -> PyTree:
     _require_mdp(config)
     config = checked(config)
     check_state(state, config, ACTING)
-    config = schedules.at(config, state.num_updates)
-    environment, _ = config.build()
-    tables = config.env.default_params if config.env_params is None else config.env_params
-    tables = tables.replace(max_steps_in_episode=config.sampler.resolve_horizon(environment))
-    discount = getattr(config.estimator, "discount", 1.0)
+    bound = bind(config, state.num_updates)
+    tables = config.env.default_params if config.env_params is None else bound.environment.params
+    tables = tables.replace(max_steps_in_episode=bound.horizon())
 
     def utility(params):
-        probabilities = _probabilities(params, state.variables, config)
-        return expected_return(probabilities, tables, discount)
+        probabilities = _probabilities(params, state.variables, config.env, bound)
+        return expected_return(probabilities, tables, bound.estimator.discount)
 
     return jax.grad(utility)(state.params)
 
 
-def _probabilities(params: PyTree, variables: PyTree, config: Config) -> Array:
-    _, policy = config.build()
-    num_states = config.env.observation_space().shape[0]
+def _probabilities(params: PyTree, variables: PyTree, mdp: FiniteMDP, bound: Bound) -> Array:
+    num_states = mdp.observation_space().shape[0]
+    memory = bound.policy.initial_memory()
 
     def row(obs):
-        return jax.nn.softmax(policy.apply({"params": params, **variables}, obs).logits)
+        distribution, _ = bound.policy.apply({"params": params, **variables}, obs, memory)
+        return distribution.probabilities()
 
     return jax.vmap(row)(jnp.eye(num_states))
 

@@ -11,13 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from pgjax import gradients, schedules, values
+from pgjax import rollout, updates
 from pgjax.batching import any_in_batch
 from pgjax.components import number_meant
-from pgjax.config import Config, check_key, checked, initial_variables
-from pgjax.improvement import improve
-from pgjax.parallel import check_mesh, divided
-from pgjax.trees import either, still_finite
+from pgjax.config import Config, bind, check_key, checked, initial_variables
+from pgjax.parallel import check_mesh
+from pgjax.trees import either
 from pgjax.types import Array, Metrics, PyTree, TrainResult, TrainState, Trajectories
 
 
@@ -122,7 +121,7 @@ def policy_gradient(
 # The parts of a state that functions use which act, sample and estimate; `update` uses all.
 ACTING = ("params", "variables")
 SAMPLING = (*ACTING, "streams")
-ESTIMATING = (*SAMPLING, "critic")
+ESTIMATING = (*SAMPLING, "critic", "objective")
 _ALL = tuple(field.name for field in dataclasses.fields(TrainState))
 # What of a config decides what each part of a state is.
 _DECIDED_BY = {
@@ -130,6 +129,7 @@ _DECIDED_BY = {
     "variables": "network and normalize_observations",
     "opt_state": "optimizer",
     "critic": "estimator and critic",
+    "objective": "objective",
     "streams": "sampler and env",
 }
 
@@ -150,7 +150,7 @@ def check_state(state: TrainState, config: Config, fields: tuple[str, ...] = _AL
     expected = _expected(config, state.key, fields)
     for field in fields:
         needed, given = getattr(expected, field), getattr(state, field)
-        if fields != _ALL and field in ("critic", "streams") and not jax.tree.leaves(needed):
+        if fields != _ALL and field not in ACTING and not jax.tree.leaves(needed):
             continue
         problem = difference(avals(given, field), avals(needed, field))
         if problem is None and jax.tree.structure(given) != jax.tree.structure(needed):
@@ -226,21 +226,20 @@ def _train(key: Array, config: Config, mesh: Mesh | None) -> TrainResult:
 @jax.jit
 def _init(key: Array, config: Config) -> TrainState:
     params_key, run_key, critic_key, streams_key = jax.random.split(key, 4)
-    config = schedules.at(config, 0)
-    environment, policy = config.build()
-    variables = dict(policy.init(params_key))
-    critic = values.init(critic_key, config, variables)
-    params = variables.pop("params")
-    stream_keys = jax.random.split(streams_key, config.sampler.width)
+    bound = bind(config, 0)
+    variables = bound.policy.init(params_key)
+    params = variables["params"]
+    stream_keys = jax.random.split(streams_key, bound.sampler.width)
     return TrainState(
         params=params,
-        variables=variables,
-        opt_state=config.optimizer.init(params),
+        variables={name: found for name, found in variables.items() if name != "params"},
+        opt_state=bound.optimizer.init(params),
         key=run_key,
         num_updates=jnp.int32(0),
         env_steps=jnp.uint32(0),
-        critic=critic,
-        streams=config.sampler.start(stream_keys, policy, environment),
+        critic=bound.critic_at(variables).start(critic_key),
+        objective=bound.objective.start(),
+        streams=bound.sampler.start(stream_keys, bound.actor(variables)),
     )
 
 
@@ -248,39 +247,7 @@ def _init(key: Array, config: Config) -> TrainState:
 def _update(
     state: TrainState, config: Config, mesh: Mesh | None = None, active: bool | Array = True
 ) -> tuple[TrainState, Metrics]:
-    config = schedules.at(config, state.num_updates)
-    key, sample_key, policy_key, critic_key = jax.random.split(state.key, 4)
-    trajectories, streams = gradients.sample(sample_key, state, config, mesh, active)
-    informed = values.prepared(state, trajectories, config)
-    found = values.evaluate(informed, trajectories, config, mesh)
-    weights = gradients.weights(trajectories, found, config)
-    improved = improve(config.objective, policy_key, state, trajectories, weights, config, mesh)
-    critic, report = values.fit(critic_key, informed, trajectories, found, config, mesh)
-    gradient = improved.gradient._replace(extra={**improved.gradient.extra, **report})
-    metrics = gradients.metrics(trajectories, streams, gradient, state, config)
-    _, policy = config.build()
-    variables = policy.observe(state.variables, trajectories.obs, trajectories.valid)
-    streams, good = config.sampler.repaired(streams, state.streams)
-    learned = improved.params, variables, improved.opt_state, critic
-    before = state.params, state.variables, state.opt_state, state.critic
-    good &= jnp.all(jnp.isfinite(trajectories.reward), axis=0)
-    # Errors that have no square would leave the critic in units that it never gets out of.
-    zeros = jax.tree.map(jnp.zeros_like, report)
-    finite = metrics.finite & jnp.all(good) & still_finite((learned, report), (before, zeros))
-    # All or nothing: one bad number must not cost what was learned before.
-    params, variables, opt_state, critic = either(finite, learned, before)
-    metrics = metrics.replace(finite=finite)
-    state = state.replace(
-        params=params,
-        variables=variables,
-        opt_state=opt_state,
-        key=key,
-        num_updates=state.num_updates + 1,
-        env_steps=metrics.env_steps,
-        critic=critic,
-        streams=divided(streams, mesh),
-    )
-    return state, metrics
+    return updates.make(state, bind(config, state.num_updates, mesh), active)
 
 
 class Until(NamedTuple):
@@ -367,16 +334,13 @@ update_block = jax.jit(advance, static_argnames=("capacity", "mesh"), donate_arg
 
 @functools.partial(jax.jit, static_argnums=3)
 def _sample(key: Array, state: TrainState, config: Config, mesh: Mesh | None) -> Trajectories:
-    config = schedules.at(config, state.num_updates)
-    trajectories, _ = gradients.sample(key, state, config, mesh)
-    environment, _ = config.build()
-    rows, final_obs = config.sampler.num_rows(environment), trajectories.final_obs
-    trajectories = jax.tree.map(lambda x: x[:rows], trajectories.replace(final_obs=None))
-    return trajectories.replace(final_obs=final_obs)
+    bound = bind(config, state.num_updates, mesh)
+    trajectories, _ = updates.sample(key, state, bound)
+    return rollout.first_rows(trajectories, bound.sampler.num_rows(bound.environment))
 
 
 @functools.partial(jax.jit, static_argnums=3)
 def _policy_gradient(
     key: Array, state: TrainState, config: Config, mesh: Mesh | None
 ) -> tuple[PyTree, Metrics]:
-    return gradients.estimate(key, state, schedules.at(config, state.num_updates), mesh)
+    return updates.estimate(key, state, bind(config, state.num_updates, mesh))

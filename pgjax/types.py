@@ -13,19 +13,6 @@ PyTree = Any
 
 
 @struct.dataclass
-class Remembered:
-    """What a policy with a memory sees: an observation, and what it remembers when that comes.
-
-    Attributes:
-      obs: pytree, the environment's own dtypes.
-      memory: pytree, of the network's `initial_memory`.
-    """
-
-    obs: PyTree
-    memory: PyTree
-
-
-@struct.dataclass
 class Trajectories:
     """m trajectories side by side: of `Episodes`, whole episodes of lengths H_1 … H_m ≤ T,
 
@@ -35,9 +22,9 @@ class Trajectories:
     so an episode's last observation has a row of its own, in which nothing is done: not valid.
 
     Attributes:
-      obs: pytree of [T, m, …], the environment's own dtypes; s_t, before action a_t. Of a policy
-        with a memory, `Remembered`.
-      action: [T, m, …]; a_t as the policy sampled it, before any clipping.
+      obs: pytree of [T, m, …], the environment's own dtypes; s_t, before action a_t.
+      memory: pytree of [T, m, …]; what the policy remembered when s_t came; () of one without.
+      action: pytree of [T, m, …]; a_t as the policy sampled it, before any clipping.
       log_prob: float[T, m], nats; log π(a_t | s_t) as it was sampled.
       reward: float[T, m], reward units; r_t follows a_t; 0 where not valid.
       valid: bool[T, m]; whether step t was taken: in whole episodes, t < H_i.
@@ -45,20 +32,23 @@ class Trajectories:
       truncated: bool[T, m]; a time limit ended it: the environment's own or the sampler's.
         May be true together with `terminated`, which then counts.
       final_obs: pytree of [m, …]; the observation of row T: of whole episodes, s_{H_i}.
+      final_memory: pytree of [m, …]; what the policy remembered when that came.
     """
 
     obs: PyTree
-    action: Array
+    memory: PyTree
+    action: PyTree
     log_prob: Array
     reward: Array
     valid: Array
     terminated: Array
     truncated: Array
     final_obs: PyTree
+    final_memory: PyTree
 
 
 # Which axis of each field counts trajectories.
-TRAJECTORY_AXES = Trajectories(1, 1, 1, 1, 1, 1, 1, final_obs=0)
+TRAJECTORY_AXES = Trajectories(1, 1, 1, 1, 1, 1, 1, 1, final_obs=0, final_memory=0)
 
 
 @struct.dataclass
@@ -73,6 +63,7 @@ class TrainState:
       num_updates: int32[]; updates made.
       env_steps: uint32[]; valid environment steps taken. It wraps at 2³² = 4.29e9 steps.
       critic: what the critic has learned, a `CriticState`; () where the estimator has none.
+      objective: what the objective carries from update to update; () for most.
       streams: where the sampler's streams stand, each leaf [m, …]; () of whole episodes.
     """
 
@@ -83,6 +74,7 @@ class TrainState:
     num_updates: Array
     env_steps: Array
     critic: PyTree = ()
+    objective: PyTree = ()
     streams: PyTree = ()
 
     @property

@@ -37,6 +37,8 @@ def leaves_by_path(tree):
         (pgjax.TotalReturn(discount=0.25), [0.25]),
         (pgjax.ScoreFunction(entropy_coefficient=0.125), [0.125]),
         (pgjax.Probability(), []),
+        (pgjax.Passes(epochs=2, max_kl=0.5), [0.5]),
+        (pgjax.TrustRegion(0.5, damping=0.25, backtrack_factor=0.125), [0.5, 0.25, 0.125]),
         (pgjax.Adam(learning_rate=0.1), [0.1]),
         (pgjax.SGD(learning_rate=0.1, max_gradient_norm=2.0), [0.1, 2.0]),
     ],

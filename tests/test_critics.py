@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import pgjax
-from pgjax import critics, values
-from pgjax.config import checked
+from pgjax.config import bind, checked
+from pgjax.critics import units
+from pgjax.rollout import first_rows
 
 # Rewards of the worse arm, and by how much the other one is better.
 _OFFSETS = np.array([0.0, 0.0, 0.0, 0.0, 0.0, -10.0, 10.0])
@@ -31,10 +32,10 @@ def test_a_bandit_is_learned_at_every_scale_and_offset_of_rewards(algorithm):
         return pgjax.train(key, config.replace(env_params=params.replace(reward=reward))).state
 
     states = jax.jit(jax.vmap(jax.vmap(trained, (None, 0)), (0, None)))(rewards, keys)
-    policy = config.build()[1]
+    policy = bind(checked(config), 0).policy
 
     def probability(variables):
-        return policy.apply(variables, jnp.ones(1)).probabilities()[1]
+        return policy.apply(variables, jnp.ones(1), ())[0].probabilities()[1]
 
     good = jax.vmap(jax.vmap(probability))(states.policy_variables)
     assert np.all(good >= 0.95), np.round(good, 3)
@@ -47,16 +48,15 @@ def prepared(estimator, rewards, terminated, td_lambda=0.95):
     config = checked(config.replace(**{"critic.td_lambda": td_lambda}))
     state = pgjax.init(jax.random.key(0), config)
     trajectories = pgjax.sample_trajectories(jax.random.key(1), state, config)
-    rows = len(rewards)
-    trajectories = jax.tree.map(lambda x: x[:rows], trajectories.replace(final_obs=None)).replace(
+    trajectories = first_rows(trajectories, len(rewards)).replace(
         reward=rewards,
         terminated=terminated,
         truncated=jnp.zeros_like(terminated),
         valid=jnp.ones_like(terminated),
-        final_obs=trajectories.final_obs,
     )
-    state = values.prepared(state, trajectories, config)
-    return state.critic, values.evaluate(state, trajectories, config).state
+    critic = bind(config, 0).critic_at(state.policy_variables)
+    informed = critic.prepared(state.critic, trajectories)
+    return informed, critic.evaluate(informed, trajectories).state
 
 
 def test_the_first_units_are_those_of_sums_of_rewards():
@@ -85,8 +85,8 @@ def test_a_monte_carlo_baseline_knows_nothing_of_the_first_trajectories():
 @pytest.mark.parametrize(("number", "window"), [(256, 100), (2560, 10), (8192, 10)])
 def test_units_are_those_of_ten_updates_or_of_as_many_steps_as_tell_something(number, window):
     zero, fits = jnp.zeros(()), jnp.int32(1000)
-    critic = critics.CriticState({}, (), zero, jnp.ones(()), fits)
-    after = critics.rescaled(critic, jnp.ones(()), jnp.ones(()), jnp.int32(number))
+    critic = units.CriticState({}, (), zero, jnp.ones(()), fits)
+    after = units.rescaled(critic, jnp.ones(()), jnp.ones(()), jnp.int32(number))
     assert float(after.centre) == pytest.approx(1 / window)
 
 

@@ -102,6 +102,8 @@ def test_settings_of_one_name_are_told_apart_and_no_digit_is_lost():
         (pgjax.actor_critic, "actor-critic"),
         (pgjax.ppo, "PPO"),
         (pgjax.natural_policy_gradient, "natural policy gradient"),
+        (lambda env: pgjax.ppo(env, ascent=pgjax.GradientStep()), "ClippedRatio"),
+        (lambda env: pgjax.reinforce(env, ascent=pgjax.Passes()), "ScoreFunction by Passes"),
     ],
 )
 def test_a_curves_title_says_environment_and_algorithm(runs, make, name):

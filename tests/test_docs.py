@@ -85,13 +85,13 @@ def test_python_runs(tmp_path, monkeypatch):
 
 COMPONENTS = {
     cls
-    for field in ("estimator", "objective", "critic")
+    for field in ("estimator", "objective", "ascent", "critic")
     for cls in serialization.COMPONENTS[field].values()
 }
 
 
 @pytest.mark.parametrize("cls", sorted(COMPONENTS, key=str), ids=lambda cls: cls.__name__)
-def test_estimators_objectives_and_the_critic_have_a_page_and_a_source(cls):
+def test_estimators_objectives_ascents_and_critics_have_a_page_and_a_source(cls):
     pages = [page for page in TEXTS if page.startswith("docs/")]
     assert any(f"`{cls.__name__}" in TEXTS[page] for page in pages)
     assert "\nSource" in inspect.getdoc(cls)

@@ -21,7 +21,7 @@ from environments_for_tests import (
 
 import pgjax
 from pgjax import env_params, environments, flags, serialization, spaces
-from pgjax.config import checked
+from pgjax.config import bind, checked
 
 LINEAR = {"network": pgjax.MLP(()), "num_updates": 1, "sampler": pgjax.Episodes(2)}
 STEPS = "must be a whole number of steps from 1 to 2147483647, or infinite, got"
@@ -34,7 +34,7 @@ def limited(limit):
 @pytest.mark.parametrize("limit", [4, np.int64(4), 4.0, np.float32(4), jnp.int32(4)], ids=repr)
 def test_a_whole_limit_of_any_type_counts(limit):
     config = limited(limit)
-    assert config.build()[0].limit == 4
+    assert bind(config, 0).environment.limit == 4
     assert config.env_params.max_steps_in_episode == 4
     ours = WithParams(PlainParams(max_steps_in_episode=limit))
     assert jax.jit(lambda: environments.bind(ours).limit)() == 4
@@ -53,7 +53,7 @@ def test_an_infinite_limit_is_none():
         limited(np.inf)
     params = CounterParams(lifetime=3, max_steps_in_episode=jnp.inf)
     config = pgjax.Config(Counter(), params, sampler=pgjax.Episodes(2, horizon=7))
-    assert checked(config).build()[0].limit is None
+    assert bind(checked(config), 0).environment.limit is None
 
 
 @pytest.mark.parametrize("params", [TupleParams(), PlainParams()], ids=lambda p: type(p).__name__)
@@ -101,7 +101,7 @@ def test_what_is_no_number_is_named():
 
 def test_a_whole_number_that_sizes_is_named():
     env = Sized(SizedParams())
-    assert checked(pgjax.Config(env)).build()[0].observation_space.shape == (4,)
+    assert bind(checked(pgjax.Config(env)), 0).environment.observation_space.shape == (4,)
     with pytest.raises(TypeError, match=r"^env_params.arms is used as a Python number.*static"):
         checked(pgjax.Config(env, SizedParams(arms=6)))
 

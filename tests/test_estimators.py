@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgjax import GAE, ActionValue, RewardToGo, TotalReturn, Trajectories
-from pgjax.estimators import Values, standardized
+from pgjax import GAE, ActionValue, RewardToGo, TotalReturn, Trajectories, Values
+from pgjax.estimators.estimator import standardized
 
 REWARDS = [
     [1.0, -2.0, 0.5, 3.0],
@@ -36,6 +36,7 @@ def trajectories_of(rewards: list[list[float]], num_steps: int | None = None) ->
     time = np.arange(num_steps)[:, None]
     return Trajectories(
         obs=jnp.zeros((num_steps, len(rewards), 1)),
+        memory=(),
         action=jnp.zeros((num_steps, len(rewards)), jnp.int32),
         log_prob=jnp.zeros((num_steps, len(rewards))),
         reward=jnp.asarray(reward),
@@ -43,6 +44,7 @@ def trajectories_of(rewards: list[list[float]], num_steps: int | None = None) ->
         terminated=jnp.asarray(time == lengths[None] - 1),
         truncated=jnp.zeros((num_steps, len(rewards)), bool),
         final_obs=jnp.zeros((len(rewards), 1)),
+        final_memory=(),
     )
 
 

@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 
 import pgjax
-from pgjax import gradients
-from pgjax.config import checked
-from pgjax.estimators import Values
-from pgjax.types import Trajectories
+from pgjax import updates
+from pgjax.config import bind, checked
 
 NUM_STATES, NUM_ACTIONS = 3, 2
 
@@ -70,8 +68,9 @@ def batch_of(rows_of_each, horizon):
             flags["truncated"][t, i] = t == horizon - 1
             final[i] = np.eye(NUM_STATES)[following]
     log_prob = np.zeros((horizon, m))  # of no consequence: no ratio to it is taken
-    return Trajectories(
-        obs=obs, action=action, log_prob=log_prob, final_obs=final, **arrays, **flags
+    nothing = {"memory": (), "final_memory": ()}
+    return pgjax.Trajectories(
+        obs=obs, action=action, log_prob=log_prob, final_obs=final, **arrays, **flags, **nothing
     )
 
 
@@ -86,17 +85,15 @@ def expected_estimate(config, state, m):
         weights.append(np.prod([probability for _, probability in members]))
     assert np.isclose(sum(weights), 1.0)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
-    arrays = checked(config)
+    bound = bind(checked(config), 0)
+
+    def estimate(batch):
+        surrogate = updates.task(state, batch, bound).surrogate
+        return surrogate.gradient(state.params, surrogate.batch()).direction
 
     @jax.jit
     def expectation(stacked, weights):
-        estimates = jax.vmap(
-            lambda batch: (
-                gradients.from_trajectories(
-                    state.params, state.variables, batch, arrays, state=state
-                ).direction
-            )
-        )(stacked)
+        estimates = jax.vmap(estimate)(stacked)
         return jax.tree.map(lambda x: jnp.tensordot(weights, x, axes=1), estimates)
 
     return expectation(stacked, np.asarray(weights))
@@ -154,12 +151,12 @@ def true_critic(config, state):
     v = live * (q * probabilities).sum(-1)
 
     @pgjax.component
-    class TrueCritic(pgjax.components.Component):
+    class TrueCritic(pgjax.Oracle):
         def evaluate(self, critic_state, trajectories):
             now = np.arange(len(q) - 1)[:, None]
             states = jnp.argmax(trajectories.obs, -1)
             final = jnp.zeros_like(states[:1], float)
-            return Values(
+            return pgjax.Values(
                 state=jnp.concatenate([jnp.asarray(v)[now, states], final]),
                 action=jnp.asarray(q)[now, states],
                 probability=jnp.asarray(probabilities)[states],

@@ -16,7 +16,7 @@ from pgjax import serialization
 from pgjax.cli import main
 from pgjax.config import checked
 
-OURS = {str(path) for path in Path(pgjax.__file__).parent.glob("*.py")}
+OURS = {str(path) for path in Path(pgjax.__file__).parent.rglob("*.py")}
 _BAD_FLOATS = (float("nan"), float("inf"), -1.0, 2.0, "0.1", None, True, np.ones(2), [], 1 + 2j)
 _BAD_INTS = (0, -3, 2.5, "4", None, True, np.int64(3), 10**12)
 _ENVS = (
@@ -27,6 +27,7 @@ _ENVS = (
     Counter(),
     UnboundedActions(),
 )
+_PARTS = ("estimator", "critic", "objective", "ascent", "optimizer")
 _BAD_ENVS = ("CartPole-v7", "", 3, None, Counter, object(), [])
 _NETWORKS = (
     pgjax.MLP((4,)),
@@ -75,13 +76,13 @@ def random_config(chance):
         "network": chance.choice(_NETWORKS if chance.random() < 0.95 else _BAD_NETWORKS),
         "sampler": chance.choice([pgjax.Episodes(4, horizon=3), pgjax.Segments(4, 6)]),
         "num_updates": chance.choice([1, 2, 2, 2, chance.choice(_BAD_INTS)]),
-        **{field: component(field) for field in ("estimator", "critic", "objective", "optimizer")},
+        **{field: component(field) for field in _PARTS},
     }
     if chance.random() < 0.1:
         fields["optimizer"] = chance.choice([optax.rmsprop, optax.adam, optax.adam(1e-3), len])
     config = pgjax.Config(**fields)
     for _ in range(chance.randrange(3)):
-        part = chance.choice(["sampler", "estimator", "critic", "objective", "optimizer", ""])
+        part = chance.choice(["sampler", *_PARTS, ""])
         node = getattr(config, part) if part else None
         if part and not (hasattr(node, "check") and vars(node)):
             continue

@@ -8,8 +8,9 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import pgjax
-from pgjax import chunks, improvement
-from pgjax.config import checked
+from pgjax import chunks
+from pgjax.ascents import trust_region
+from pgjax.config import bind, checked
 
 
 def mdp():
@@ -23,13 +24,23 @@ def config_of(**fields):
     return pgjax.Config(mdp(), network=pgjax.MLP(()), **fields)
 
 
+def trust_region_config(**options):
+    return config_of(
+        objective=pgjax.ImportanceRatio(),
+        ascent=pgjax.TrustRegion(**options),
+        optimizer=pgjax.SGD(1.0),
+    )
+
+
 def equal(a, b, **tolerance):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
 
 
 def test_one_pass_of_ppo_at_the_old_parameters_is_the_policy_gradient():
     plain = config_of()
-    clipped = config_of(objective=pgjax.ClippedRatio(epochs=1, minibatches=1))
+    clipped = config_of(
+        objective=pgjax.ClippedRatio(), ascent=pgjax.Passes(epochs=1, minibatches=1)
+    )
     state = pgjax.init(jax.random.key(0), plain)
     key = jax.random.key(1)
     expected, _ = pgjax.policy_gradient(key, state, plain)
@@ -50,7 +61,7 @@ def test_clipping_stops_a_step_that_has_gone_far_enough():
 
     def slope(log_ratio, weight):
         def contribution(log_prob):
-            step = pgjax.objectives.Step(log_prob, jnp.zeros(()), jnp.zeros(()), weight, 0)
+            step = pgjax.Step(log_prob, jnp.zeros(()), jnp.zeros(()), weight, 0)
             return objective.contribution(step)
 
         return float(jax.grad(contribution)(log_ratio))
@@ -62,8 +73,10 @@ def test_clipping_stops_a_step_that_has_gone_far_enough():
 
 
 def test_a_limit_on_the_divergence_ends_the_passes():
-    loose = config_of(objective=pgjax.ClippedRatio(epochs=10), optimizer=pgjax.SGD(5.0))
-    tight = loose.replace(**{"objective.max_kl": 1e-3})
+    loose = config_of(
+        objective=pgjax.ClippedRatio(), ascent=pgjax.Passes(epochs=10), optimizer=pgjax.SGD(5.0)
+    )
+    tight = loose.replace(**{"ascent.max_kl": 1e-3})
     state = pgjax.init(jax.random.key(0), loose)
     _, far = pgjax.update(state, loose)
     moved, near = pgjax.update(state, tight)
@@ -90,12 +103,12 @@ def test_minibatches_deal_out_every_step_once(rows):
 def dense_fisher(state, config, tau):
     """Mean over valid steps of Σ_a π(a | s) ∇log π ∇log πᵀ, one state after another."""
     flat, unravel = ravel_pytree(state.params)
-    policy = config.build()[1]
+    policy = bind(checked(config), 0).policy
     total, states = 0.0, np.asarray(tau.obs)[np.asarray(tau.valid)]
     for obs, count in zip(*np.unique(states, axis=0, return_counts=True), strict=True):
 
         def log_probs(flat, obs=obs):
-            return policy.apply({"params": unravel(flat)}, jnp.asarray(obs)).log_probs()
+            return policy.apply({"params": unravel(flat)}, jnp.asarray(obs), ())[0].log_probs()
 
         scores, p = np.asarray(jax.jacobian(log_probs)(flat)), np.exp(log_probs(flat))
         total = total + count * np.einsum("a,ai,aj->ij", p, scores, scores)
@@ -105,7 +118,8 @@ def dense_fisher(state, config, tau):
 def test_the_natural_gradient_is_the_fisher_matrix_inverse_times_the_gradient():
     damping = 1e-2
     natural = config_of(
-        objective=pgjax.NaturalGradient(max_kl=None, damping=damping, iterations=30),
+        objective=pgjax.ImportanceRatio(),
+        ascent=pgjax.TrustRegion(max_kl=None, damping=damping, iterations=30),
         optimizer=pgjax.SGD(1.0),
     )
     state = pgjax.init(jax.random.key(0), natural)
@@ -143,12 +157,12 @@ def test_conjugate_gradients_solve_what_can_be_solved_in_more_steps_than_it_has(
     b = matrix @ jnp.arange(1.0, 7.0)
     b = b / jnp.linalg.norm(b)
     for right in (b, jnp.zeros(6)):
-        x = improvement._conjugate_gradients(lambda v: matrix @ v, right, 50)
+        x = trust_region._conjugate_gradients(lambda v: matrix @ v, right, 50)
         np.testing.assert_allclose(matrix @ x, right, atol=1e-4)
 
 
 def test_the_trust_region_does_not_depend_on_the_scale_of_rewards():
-    config = config_of(objective=pgjax.NaturalGradient(), optimizer=pgjax.SGD(1.0))
+    config = trust_region_config()
     config = config.replace(env_params=config.env.default_params)
     state = pgjax.init(jax.random.key(0), config)
     expected, _ = pgjax.update(state, config)
@@ -160,9 +174,7 @@ def test_the_trust_region_does_not_depend_on_the_scale_of_rewards():
 
 
 def test_the_trust_region_bounds_the_divergence_and_is_used():
-    config = config_of(
-        objective=pgjax.NaturalGradient(max_kl=0.02), optimizer=pgjax.SGD(1.0), num_updates=8
-    )
+    config = trust_region_config(max_kl=0.02).replace(num_updates=8)
     state, metrics = pgjax.train(jax.random.key(0), config)
     kl = np.asarray(metrics.extra["kl"])
     assert (kl <= 0.02).all()
@@ -177,9 +189,7 @@ def test_the_trust_region_bounds_the_divergence_and_is_used():
 
 def test_a_step_that_gains_nothing_is_not_taken():
     flat = pgjax.FiniteMDP(np.ones((1, 2, 1)), [[3.0, 3.0]], [1.0], horizon=4)
-    config = config_of(objective=pgjax.NaturalGradient(), optimizer=pgjax.SGD(1.0)).replace(
-        env=flat
-    )
+    config = trust_region_config().replace(env=flat)
     state = pgjax.init(jax.random.key(0), config)
     after, metrics = pgjax.update(state, config)
     equal(after.params, state.params)
@@ -190,11 +200,12 @@ def test_a_step_that_gains_nothing_is_not_taken():
 def test_divergences_are_expected_log_ratios(distribution):
     env = "CartPole-v1" if distribution == "categorical" else "Pendulum-v1"
     config = checked(pgjax.Config(env, distribution=distribution))
-    policy = config.build()[1]
-    obs = jnp.full(config.build()[0].observation_space.shape, 0.3)
+    bound = bind(config, 0)
+    policy = bound.policy
+    obs = jnp.full(bound.environment.observation_space.shape, 0.3)
     variables = policy.init(jax.random.key(0))
     moved = jax.tree.map(lambda x: x + 0.05, variables)
-    old, new = policy.apply(variables, obs), policy.apply(moved, obs)
+    (old, _), (new, _) = (policy.apply(v, obs, ()) for v in (variables, moved))
     actions = jax.vmap(old.sample)(policy.noise(jax.random.key(1), (200_000,)))
     ratios = jax.vmap(lambda a: old.log_prob(a) - new.log_prob(a))(actions)
     error = 4 * float(ratios.std()) / np.sqrt(len(ratios))
@@ -211,7 +222,8 @@ class HalfPrecision(nn.Module):
 
 
 def test_the_natural_gradient_leaves_parameters_their_own_dtypes():
-    config = config_of(objective=pgjax.NaturalGradient()).replace(network=HalfPrecision())
+    parts = {"objective": pgjax.ImportanceRatio(), "ascent": pgjax.TrustRegion()}
+    config = config_of(**parts).replace(network=HalfPrecision())
     before = jax.eval_shape(lambda: pgjax.init(jax.random.key(0), config))
     after = jax.eval_shape(lambda state: pgjax.update(state, config)[0], before)
     assert after.params == before.params

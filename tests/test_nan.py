@@ -251,8 +251,10 @@ FUZZED = {
 
 def carried(state):
     """All that goes on to the next update, but for the environments' own states."""
-    streams = (state.streams.carry.obs, *state.streams[1:]) if state.streams else ()
-    return learned(state), streams
+    streams = state.streams
+    if streams:
+        streams = (streams.carry.obs, streams.carry.memory, *streams[1:])
+    return learned(state), state.objective, streams
 
 
 def all_finite(tree):

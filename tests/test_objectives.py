@@ -10,14 +10,17 @@ import pytest
 import pgjax
 from pgjax import (
     ClippedRatio,
-    NaturalGradient,
+    ImportanceRatio,
+    Passes,
     Probability,
     ProbabilityRatio,
     ProbabilityTimesReturn,
     ScoreFunction,
+    Step,
     SummedProbabilityTimesReturn,
+    TrustRegion,
+    exports,
 )
-from pgjax.objectives import Step
 
 # A bandit with one state, known exactly: the first action is frequent and mediocre, the second
 # rare and good.
@@ -83,10 +86,13 @@ def test_clipped_ratio_by_hand():
     expected = [3.75, 1.5, -6.0 + 0.5, -2.25 + 1.0, 3.0 + 2.0]
     np.testing.assert_allclose(objective.contribution(MOVED), expected, rtol=1e-6)
     report = objective.report(MOVED)
+    np.testing.assert_array_equal(report["clip_fraction"], [1.0, 1.0, 1.0, 1.0, 0.0])
+
+
+def test_passes_report_an_estimate_of_the_divergence():
     # ρ − 1 − log ρ.
     expected = [1 - math.log(2), math.log(2) - 0.5, 1 - math.log(2), math.log(2) - 0.5, 0.0]
-    np.testing.assert_allclose(report["kl"], expected, rtol=1e-6)
-    np.testing.assert_array_equal(report["clip_fraction"], [1.0, 1.0, 1.0, 1.0, 0.0])
+    np.testing.assert_allclose(Passes().report(MOVED)["kl"], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("epsilon", "beyond"), [(0.0, 4), (0.75, 2), (1.5, 0)])
@@ -94,13 +100,17 @@ def test_a_ratio_as_far_as_epsilon_is_not_beyond_it(epsilon, beyond):
     assert jnp.sum(ClippedRatio(epsilon=epsilon).report(MOVED)["clip_fraction"]) == beyond
 
 
-def test_natural_gradient_climbs_the_ratio_times_the_weight():
-    found = NaturalGradient().contribution(MOVED)
+def test_importance_ratio_is_the_ratio_times_the_weight():
+    found = ImportanceRatio().contribution(MOVED)
     np.testing.assert_allclose(found, [6.0, 1.5, -6.0, -1.5, 3.0], rtol=1e-6)
+    found = ImportanceRatio(entropy_coefficient=0.5).contribution(MOVED)
+    np.testing.assert_allclose(found, [6.0, 1.5, -6.0 + 0.5, -1.5 + 1.0, 3.0 + 2.0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", pgjax.objectives.Objective.__args__)
-def test_objectives_go_through_jit(kind):
+@pytest.mark.parametrize("name", exports.families()["objective"])
+def test_objectives_go_through_jit(name):
+    kind = getattr(pgjax, name)
+
     def contribution(objective, step):
         return objective.contribution(step)
 
@@ -114,14 +124,15 @@ def test_objectives_go_through_jit(kind):
         (ScoreFunction, "entropy_coefficient", 0.0, None),
         (ClippedRatio, "entropy_coefficient", 0.0, None),
         (ClippedRatio, "epsilon", 0.0, None),
-        (ClippedRatio, "max_kl", 0.0, None),
-        (ClippedRatio, "epochs", 1, None),
-        (ClippedRatio, "minibatches", 1, None),
-        (NaturalGradient, "max_kl", 0.0, None),
-        (NaturalGradient, "damping", 0.0, None),
-        (NaturalGradient, "iterations", 1, None),
-        (NaturalGradient, "backtracks", 1, None),
-        (NaturalGradient, "backtrack_factor", 0.0, 1.0),
+        (ImportanceRatio, "entropy_coefficient", 0.0, None),
+        (Passes, "max_kl", 0.0, None),
+        (Passes, "epochs", 1, None),
+        (Passes, "minibatches", 1, None),
+        (TrustRegion, "max_kl", 0.0, None),
+        (TrustRegion, "damping", 0.0, None),
+        (TrustRegion, "iterations", 1, None),
+        (TrustRegion, "backtracks", 1, None),
+        (TrustRegion, "backtrack_factor", 0.0, 1.0),
     ],
 )
 def test_what_options_may_be(kind, name, low, high):
@@ -139,10 +150,10 @@ def test_what_options_may_be(kind, name, low, high):
 def test_defaults():
     # Everybody's results depend on them, so they change on purpose or not at all.
     assert ScoreFunction() == ScoreFunction(entropy_coefficient=0.0)
-    assert ClippedRatio() == ClippedRatio(
-        epsilon=0.2, entropy_coefficient=0.0, epochs=4, minibatches=4, max_kl=None
-    )
-    assert NaturalGradient() == NaturalGradient(
+    assert ClippedRatio() == ClippedRatio(epsilon=0.2, entropy_coefficient=0.0)
+    assert ImportanceRatio() == ImportanceRatio(entropy_coefficient=0.0)
+    assert Passes() == Passes(epochs=4, minibatches=4, max_kl=None)
+    assert TrustRegion() == TrustRegion(
         max_kl=0.01, damping=0.01, iterations=10, backtracks=10, backtrack_factor=0.7
     )
 

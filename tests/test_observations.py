@@ -117,7 +117,9 @@ def test_masked_actions_are_never_taken_and_gradients_stay_finite():
     assert metrics.finite.all()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
     np.testing.assert_allclose(metrics.entropy[0], np.log(2), rtol=1e-3)
-    natural = config.replace(objective=pgjax.NaturalGradient(), optimizer=pgjax.SGD(1.0))
+    natural = config.replace(
+        objective=pgjax.ImportanceRatio(), ascent=pgjax.TrustRegion(), optimizer=pgjax.SGD(1.0)
+    )
     assert pgjax.train(jax.random.key(0), natural)[1].finite.all()
 
 

@@ -70,9 +70,15 @@ TAKEN = {
 
 
 @pytest.mark.parametrize("name", TAKEN)
-@pytest.mark.parametrize("objective", [pgjax.ScoreFunction(), pgjax.ClippedRatio(epochs=2)])
-def test_what_asks_for_more_than_a_gradient_gets_it(name, objective):
-    config = config_of(TAKEN[name], objective=objective)
+@pytest.mark.parametrize(
+    ("objective", "ascent"),
+    [
+        (pgjax.ScoreFunction(), pgjax.GradientStep()),
+        (pgjax.ClippedRatio(), pgjax.Passes(epochs=2)),
+    ],
+)
+def test_what_asks_for_more_than_a_gradient_gets_it(name, objective, ascent):
+    config = config_of(TAKEN[name], objective=objective, ascent=ascent)
     state, _ = jax.eval_shape(pgjax.train, jax.random.key(0), config)
     assert jax.tree.leaves(state.params)
 

@@ -20,10 +20,12 @@ def python(program):
 
 
 def test_public_names_are_there_and_the_same_to_type_checkers():
-    tree = ast.parse(SOURCE.read_text())
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    typed = {alias.name for node in block.body for alias in node.names}
-    assert typed == set(pgjax.__all__)
+    tree = ast.parse(SOURCE.with_suffix(".pyi").read_text())
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    names = [alias for node in imports for alias in node.names]
+    assert all(alias.asname == alias.name for alias in names)  # exported, not only imported
+    assert {alias.name for alias in names} == set(pgjax.__all__)
+    assert len(names) == len(pgjax.__all__)
     assert set(pgjax.__all__) <= set(dir(pgjax))
     for name in pgjax.__all__:
         assert getattr(pgjax, name).__doc__, name

@@ -14,6 +14,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 import pgjax
+from pgjax.config import bind
 from pgjax.distributions import Categorical, Normal, Rounded, SquashedNormal, TanhNormal
 from pgjax.networks import encode
 
@@ -85,10 +86,18 @@ def random_linear(policy):
     return jax.tree.unflatten(structure, leaves), kernel, bias
 
 
+def policy_of(**fields):
+    return bind(pgjax.Config(**fields), 0).policy
+
+
+def distribution_of(policy, variables, obs):
+    return policy.apply(variables, obs, policy.initial_memory())[0]
+
+
 def initial_distribution(config):
-    env, policy = config.build()
-    obs, _ = env.reset(jax.random.key(0))
-    return policy.apply(policy.init(jax.random.key(1)), obs)
+    bound = bind(config, 0)
+    obs, _ = bound.environment.reset(jax.random.key(0))
+    return distribution_of(bound.policy, bound.policy.init(jax.random.key(1)), obs)
 
 
 @pytest.mark.parametrize(
@@ -121,13 +130,12 @@ def test_the_action_space_chooses_the_head(env, distribution, expected):
 def test_a_head_that_cannot_cover_the_actions_is_refused_by_name(env, distribution):
     name = env if isinstance(env, str) else "Walk"
     with pytest.raises(TypeError, match=name):
-        pgjax.Config(env=env, network=LINEAR, distribution=distribution).build()
+        policy_of(env=env, network=LINEAR, distribution=distribution)
 
 
 def test_an_unknown_distribution_is_answered_with_the_nearest():
-    config = pgjax.Config(env="Pendulum-v1", distribution="tanhnormal")
     with pytest.raises(ValueError, match="did you mean 'tanh_normal'"):
-        config.build()
+        policy_of(env="Pendulum-v1", distribution="tanhnormal")
 
 
 class Near(Counter):
@@ -207,7 +215,8 @@ def test_heads_have_jax_s_default_dtype_and_the_natural_gradient_takes_it(distri
         distribution=distribution,
         network=LINEAR,
         sampler=pgjax.Episodes(4),
-        objective=pgjax.NaturalGradient(),
+        objective=pgjax.ImportanceRatio(),
+        ascent=pgjax.TrustRegion(),
         optimizer=pgjax.SGD(1.0),
     )
     jax.config.update("jax_enable_x64", True)
@@ -254,13 +263,13 @@ def test_a_log_std_out_of_range_is_pulled_back():
         sampler=pgjax.Episodes(64),
         optimizer=pgjax.Adam(0.05),
     )
-    _, policy = config.build()
+    policy = bind(config, 0).policy
     state = pgjax.init(jax.random.key(0), config)
 
     def log_std(value, sign=1.0):
         variables = jax.tree.map(lambda x: x, state.policy_variables)
         variables["params"]["head"]["log_std"] = jnp.full(1, value)
-        distribution = policy.apply(variables, jnp.zeros(1))
+        distribution = distribution_of(policy, variables, jnp.zeros(1))
         return sign * (distribution.log_std[0] - jnp.log(distribution.high[0]))
 
     xs = [-1e4, -5.2, -5.0, -0.5, 2.0, 2.2, 1e4]
@@ -274,7 +283,9 @@ def test_a_log_std_out_of_range_is_pulled_back():
             out, _ = pgjax.update(out, config)
         assert out.params["head"]["log_std"][0] < 2.0
     # The natural gradient's curvature is that of the range, on both sides of its ends.
-    natural = config.replace(objective=pgjax.NaturalGradient(), optimizer=pgjax.SGD(1.0))
+    natural = config.replace(
+        objective=pgjax.ImportanceRatio(), ascent=pgjax.TrustRegion(), optimizer=pgjax.SGD(1.0)
+    )
     out = pgjax.init(jax.random.key(0), natural)
     out.params["head"]["log_std"] = jnp.full(1, 2.2)
     after, metrics = pgjax.update(out, natural)
@@ -310,20 +321,21 @@ def test_bounds_that_are_arrays_are_read_while_tracing_as_they_are_otherwise(dis
 
 
 def test_a_box_of_any_shape_is_flattened_into_the_linear_policy():
-    environment, policy = pgjax.Config(env="Catch-bsuite", network=LINEAR).build()
+    bound = bind(pgjax.Config(env="Catch-bsuite", network=LINEAR), 0)
+    environment, policy = bound.environment, bound.policy
     variables, kernel, bias = random_linear(policy)
     obs, _ = environment.reset(jax.random.key(0))
     assert obs.shape == (10, 5)
-    logits = policy.apply(variables, obs).logits
+    logits = distribution_of(policy, variables, obs).logits
     np.testing.assert_allclose(logits, np.ravel(obs) @ kernel + bias, rtol=1e-5)
 
 
 def test_a_discrete_observation_picks_its_row_of_the_linear_policy():
-    _, policy = pgjax.Config(env="FrozenLake-misc", network=LINEAR).build()
+    policy = policy_of(env="FrozenLake-misc", network=LINEAR)
     variables, kernel, bias = random_linear(policy)
     assert kernel.shape == (16, 4)
     for obs in (0, 7, 15):
-        logits = policy.apply(variables, jnp.int32(obs)).logits
+        logits = distribution_of(policy, variables, jnp.int32(obs)).logits
         np.testing.assert_allclose(logits, kernel[obs] + bias, rtol=1e-5)
 
 
@@ -346,9 +358,9 @@ def test_a_discrete_observation_picks_its_row_of_the_linear_policy():
     ids=["integers", "dict", "tuple"],
 )
 def test_observations_are_encoded_leaf_by_leaf(env, obs, flat):
-    _, policy = pgjax.Config(env=env, network=LINEAR).build()
+    policy = policy_of(env=env, network=LINEAR)
     variables, kernel, bias = random_linear(policy)
-    logits = policy.apply(variables, obs).logits
+    logits = distribution_of(policy, variables, obs).logits
     np.testing.assert_allclose(logits, np.array(flat) @ kernel + bias, rtol=1e-5)
 
 
@@ -404,12 +416,12 @@ class Scalar(nn.Module):
 
 
 def test_any_flax_module_serves_as_the_network_and_sees_the_structured_observation():
-    _, policy = pgjax.Config(env=Walk("dict"), network=Doubled()).build()
+    policy = policy_of(env=Walk("dict"), network=Doubled())
     variables, kernel, bias = random_linear(policy)
     position = np.array([2.0, -1.0])
     for phase in (0, 2):
         obs = {"position": jnp.asarray(position, jnp.float32), "phase": jnp.int32(phase)}
-        logits = policy.apply(variables, obs).logits
+        logits = distribution_of(policy, variables, obs).logits
         np.testing.assert_allclose(logits, 2.0 * position @ kernel + bias, rtol=1e-5)
 
 
@@ -430,12 +442,13 @@ def test_a_network_that_gives_no_vector_is_refused_by_name(network):
     ],
 )
 def test_the_initial_policy_is_nearly_uniform(env):
-    environment, policy = pgjax.Config(env=env).build()
+    bound = bind(pgjax.Config(env=env), 0)
+    environment, policy = bound.environment, bound.policy
 
     @jax.jit
     def initial_probabilities(start_key, params_key):
         obs, _ = environment.reset(start_key)
-        return jax.nn.softmax(policy.apply(policy.init(params_key), obs).logits)
+        return jax.nn.softmax(distribution_of(policy, policy.init(params_key), obs).logits)
 
     for seed in range(3):
         probabilities = initial_probabilities(*jax.random.split(jax.random.key(seed)))
@@ -444,8 +457,7 @@ def test_the_initial_policy_is_nearly_uniform(env):
 
 
 def test_the_initial_policy_depends_on_the_key_alone():
-    config = pgjax.Config(env="CartPole-v1", network=pgjax.MLP(hidden_sizes=(4,)))
-    _, policy = config.build()
+    policy = policy_of(env="CartPole-v1", network=pgjax.MLP(hidden_sizes=(4,)))
     first, again, other = (policy.init(jax.random.key(seed)) for seed in (0, 0, 1))
     kernels = [
         [np.asarray(leaf) for leaf in jax.tree.leaves(variables) if leaf.ndim == 2]

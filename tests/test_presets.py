@@ -31,9 +31,12 @@ def test_unknown_ones():
 
 def test_the_algorithms_begin_where_they_say():
     assert isinstance(pgjax.actor_critic("CartPole-v1").objective, pgjax.ScoreFunction)
-    assert isinstance(pgjax.ppo("CartPole-v1").objective, pgjax.ClippedRatio)
+    assert pgjax.actor_critic("CartPole-v1").ascent == pgjax.GradientStep()
+    ppo = pgjax.ppo("CartPole-v1")
+    assert (ppo.objective, ppo.ascent) == (pgjax.ClippedRatio(), pgjax.Passes())
     natural = pgjax.natural_policy_gradient("CartPole-v1")
-    assert isinstance(natural.objective, pgjax.NaturalGradient)
+    assert natural.objective == pgjax.ImportanceRatio()
+    assert natural.ascent == pgjax.TrustRegion()
     assert pgjax.reinforce("CartPole-v1") == pgjax.Config("CartPole-v1")
     changed = pgjax.ppo("CartPole-v1", **{"objective.epsilon": 0.1})
     assert changed.objective.epsilon == 0.1

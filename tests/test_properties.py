@@ -19,11 +19,10 @@ from hypothesis.extra.numpy import arrays
 from scipy import integrate, special, stats
 
 import pgjax
-from pgjax import chunks, environments, gradients, heads, networks, serialization
+from pgjax import Values, chunks, environments, heads, networks, serialization, updates
 from pgjax.components import hints
-from pgjax.config import checked
+from pgjax.config import bind, checked
 from pgjax.distributions import Beta, Categorical, Normal, TanhNormal
-from pgjax.estimators import Values
 from pgjax.returns import advantages, reward_to_go, total_return
 
 settings.register_profile("properties", deadline=None, derandomize=True, max_examples=50)
@@ -72,6 +71,7 @@ def segments(draw):
 def trajectories(draw, valid, terminated, truncated):
     return pgjax.Trajectories(
         obs=draw(floats((T, M, 4), 2)),
+        memory=(),
         action=draw(arrays(np.int32, (T, M), elements=st.integers(0, 1))),
         log_prob=np.full((T, M), -0.7, np.float32),
         reward=np.where(valid, draw(floats((T, M))), np.float32(0)),
@@ -79,6 +79,7 @@ def trajectories(draw, valid, terminated, truncated):
         terminated=terminated,
         truncated=truncated,
         final_obs=np.zeros((M, 4), np.float32),
+        final_memory=(),
     )
 
 
@@ -229,21 +230,29 @@ POLICY = {"network": pgjax.MLP(())}
 SAMPLERS = {"episodes": pgjax.Episodes(M, horizon=T), "segments": pgjax.Segments(M, T)}
 
 
+@pgjax.component
+class Rewards(pgjax.Estimator):
+    """Each step's own reward: any weights can be given so."""
+
+    def weights(self, trajectories):
+        return trajectories.reward
+
+
 @functools.cache
 def gradient_in(sampler, chunk_size=256, devices=None):
-    """parameters, trajectories, weights -> gradient, compiled with chunks of that size."""
-    estimator = pgjax.GAE() if sampler == "segments" else pgjax.RewardToGo()
+    """trajectories, weights -> gradient, compiled with chunks of that size; and the parameters."""
     config = checked(
-        pgjax.Config("CartPole-v1", sampler=SAMPLERS[sampler], estimator=estimator, **POLICY)
+        pgjax.Config("CartPole-v1", sampler=SAMPLERS[sampler], estimator=Rewards(), **POLICY)
     )
-    mesh = None if devices is None else pgjax.make_mesh(devices)
+    state = pgjax.init(jax.random.key(0), config)
+    bound = bind(config, 0, None if devices is None else pgjax.make_mesh(devices))
 
     @jax.jit
     def gradient(params, tau, weights):
-        data, valid = gradients.steps(tau, weights, config)
-        return gradients.at(params, {}, data, valid, config, mesh).direction
+        surrogate = updates.task(state, tau.replace(reward=weights), bound).surrogate
+        return surrogate.gradient(params, surrogate.batch()).direction
 
-    params = pgjax.init(jax.random.key(0), config).params
+    params = state.params
     tau = jax.tree.map(np.zeros_like, EXAMPLE)
     with mock.patch.object(chunks, "_CHUNK_SIZE", chunk_size):
         gradient(params, tau, np.zeros((T, M), np.float32))
@@ -252,6 +261,7 @@ def gradient_in(sampler, chunk_size=256, devices=None):
 
 EXAMPLE = pgjax.Trajectories(
     obs=np.zeros((T, M, 4), np.float32),
+    memory=(),
     action=np.zeros((T, M), np.int32),
     log_prob=np.zeros((T, M), np.float32),
     reward=np.zeros((T, M), np.float32),
@@ -259,6 +269,7 @@ EXAMPLE = pgjax.Trajectories(
     terminated=np.zeros((T, M), bool),
     truncated=np.zeros((T, M), bool),
     final_obs=np.zeros((M, 4), np.float32),
+    final_memory=(),
 )
 
 

@@ -57,17 +57,31 @@ def test_linked_files_exist():
         assert (ROOT / link).exists(), link
 
 
+def layout():
+    """Every file that the layout names, as "rollout" or "critics.base"; a line has one folder."""
+    for line in README.partition("## Layout")[2].partition("benchmarks/")[0].splitlines():
+        folder = re.match(r"pgjax/(?:(\w+)/)?", line)
+        for name in re.findall(r"(\w+)\.py", line):
+            yield f"{folder[1]}.{name}" if folder[1] else name
+
+
 def test_every_file_imports_only_from_those_above_it():
-    order = re.findall(r"(\w+)\.py", README.partition("## Layout")[2].partition("benchmarks/")[0])
-    assert sorted(order) == sorted(
-        p.stem for p in (ROOT / "pgjax").glob("*.py") if p.stem != "__init__"
-    )
+    order, package = list(layout()), ROOT / "pgjax"
+    files = {
+        ".".join(p.relative_to(package).with_suffix("").parts): p
+        for p in package.rglob("*.py")
+        if p.stem != "__init__"
+    }
+    folders = {name.partition(".")[0] for name in files if "." in name}
+    assert sorted(order) == sorted(files)
     for position, name in enumerate(order):
-        tree = ast.parse((ROOT / "pgjax" / f"{name}.py").read_text())
+        tree = ast.parse(files[name].read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pgjax"):
                 module = node.module.partition(".")[2]
                 imported = [module] if module else [alias.name for alias in node.names]
+                if module in folders:
+                    imported = [f"{module}.{alias.name}" for alias in node.names]
                 for other in imported:
                     assert other in order[:position], f"{name} imports {other}"
         if name not in ("spaces", "environments"):

@@ -9,8 +9,8 @@ from environments_for_tests import Counter
 from flax import struct
 
 import pgjax
-from pgjax import gradients
-from pgjax.config import checked
+from pgjax import updates
+from pgjax.config import bind, checked
 from pgjax.environments import EnvState, spaces
 
 
@@ -68,11 +68,12 @@ def test_what_was_sampled_is_replayed_with_the_same_probability(sampler, window,
     config = checked(config_of(sampler, network=pgjax.Recurrent(window=window, cell=cell)))
     state = moved(pgjax.init(jax.random.key(0), config))
     tau = pgjax.sample_trajectories(jax.random.key(1), state, config)
-    policy = config.build()[1]
-    (seen, action, log_prob, _), valid = gradients.steps(tau, tau.reward, config)
+    bound = bind(config, 0)
+    (obs, memory, action, log_prob, *_), valid = updates.task(state, tau, bound).surrogate.batch()
     rows = tau.valid.shape[0]
     assert valid.shape == (-(-rows // (window or rows)), tau.valid.shape[1], window or rows)
-    found = jax.vmap(policy.replay, (None, 0, 0))(state.policy_variables, seen, valid)
+    replay = jax.vmap(bound.policy.replay, (None, 0, 0, 0))
+    found = replay(state.policy_variables, obs, memory, valid).distribution
     scored = jax.vmap(jax.vmap(jax.vmap(lambda d, a: d.log_prob(a))))(found, action)
     np.testing.assert_allclose(scored[valid], log_prob[valid], rtol=1e-5, atol=1e-6)
     assert valid.sum() == tau.valid.sum()
@@ -83,11 +84,10 @@ def test_memory_follows_from_the_step_before_and_starts_empty(sampler):
     config = checked(config_of(sampler))
     state = moved(pgjax.init(jax.random.key(0), config))
     tau = pgjax.sample_trajectories(jax.random.key(1), state, config)
-    policy = config.build()[1]
-    follow = jax.vmap(jax.vmap(policy.follow, (None, 0, 0)), (None, 0, 0))
-    seen = lambda rows: jax.tree.map(lambda x: x[rows], tau.obs)
-    after = follow(state.policy_variables, seen(slice(-1)), seen(slice(1, None)).obs).memory
-    taken, memory = np.asarray(tau.valid), np.asarray(tau.obs.memory)
+    policy = bind(config, 0).policy
+    apply = jax.vmap(jax.vmap(policy.apply, (None, 0, 0)), (None, 0, 0))
+    _, after = apply(state.policy_variables, tau.obs[:-1], tau.memory[:-1])
+    taken, memory = np.asarray(tau.valid), np.asarray(tau.memory)
     np.testing.assert_allclose(memory[1:][taken[:-1]], after[taken[:-1]], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(memory[0], 0.0)
     starts = taken[1:] & ~taken[:-1]
@@ -98,16 +98,16 @@ def test_memory_follows_from_the_step_before_and_starts_empty(sampler):
 
 def through_time(state, config, tau):
     """∇ (1/m) Σ_i R(τ_i) Σ_t log π(a_t | o_0 … o_t), trajectory by trajectory, step by step."""
-    policy = config.build()[1]
+    policy = bind(config, 0).policy
 
     def objective(params):
         total, variables = 0.0, {"params": params, **state.variables}
         for i in range(tau.valid.shape[1]):
-            seen = policy.begin(tau.obs.obs[0, i])
+            memory = policy.initial_memory()
             for t in range(int(tau.valid[:, i].sum())):
-                score = policy.apply(variables, seen).log_prob(tau.action[t, i])
+                distribution, memory = policy.apply(variables, tau.obs[t, i], memory)
+                score = distribution.log_prob(tau.action[t, i])
                 total = total + tau.reward[:, i].sum() * score
-                seen = policy.follow(variables, seen, tau.obs.obs[t + 1, i])
         return total / tau.valid.shape[1]
 
     return jax.grad(objective)(state.params)
@@ -127,15 +127,18 @@ def test_the_gradient_goes_back_through_the_memory():
 
 
 @pytest.mark.parametrize(
-    "objective",
-    [pgjax.ClippedRatio(epochs=1, minibatches=1), pgjax.NaturalGradient()],
-    ids=lambda objective: type(objective).__name__,
+    ("objective", "ascent"),
+    [
+        (pgjax.ClippedRatio(), pgjax.Passes(epochs=1, minibatches=1)),
+        (pgjax.ImportanceRatio(), pgjax.TrustRegion()),
+    ],
+    ids=lambda part: type(part).__name__,
 )
-def test_every_objective_has_the_same_gradient(objective):
+def test_every_objective_has_the_same_gradient(objective, ascent):
     plain = config_of(pgjax.Segments(4, 12))
     state = moved(pgjax.init(jax.random.key(0), plain))
     expected, _ = pgjax.policy_gradient(jax.random.key(1), state, plain)
-    other = plain.replace(objective=objective)
+    other = plain.replace(objective=objective, ascent=ascent)
     found, _ = pgjax.policy_gradient(jax.random.key(1), state, other)
     equal(found, expected, rtol=1e-4, atol=1e-6)
     _, metrics = pgjax.update(state, other)

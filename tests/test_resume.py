@@ -41,7 +41,7 @@ CASES = {
         "CartPole-v1",
         optimizer=pgjax.SGD(),
         time_aware=True,
-        **{"objective.max_kl": 1e-3},
+        **{"ascent.max_kl": 1e-3},
         **_SEGMENTS,
     ),
     "natural gradient": pgjax.natural_policy_gradient("Acrobot-v1", **_SEGMENTS),
@@ -53,7 +53,8 @@ CASES = {
     "reinforce, recurrent, natural": pgjax.reinforce(
         "MemoryChain-bsuite",
         network=pgjax.Recurrent(pgjax.MLP((8,)), 8),
-        objective=pgjax.NaturalGradient(),
+        objective=pgjax.ImportanceRatio(),
+        ascent=pgjax.TrustRegion(),
         **{name: value for name, value in _EPISODES.items() if name not in _SMALL},
         **{"sampler.horizon": 8},
     ),

@@ -8,7 +8,7 @@ from gymnax.wrappers import FlattenObservationWrapper, LogWrapper, StickyActionW
 
 import pgjax
 from pgjax import environments, rollout
-from pgjax.config import checked
+from pgjax.config import bind, checked
 
 
 def sample(env, m=4, seed=0, **changes):
@@ -123,12 +123,12 @@ def test_states_are_visited_as_often_as_the_model_says():
 
 def blocks_run(env, horizon):
     config = checked(pgjax.Config(env=env, sampler=pgjax.Episodes(4)))
-    environment, policy = config.build()
-    variables = policy.init(jax.random.key(0))
+    bound = bind(config, 0)
+    actor = bound.actor(bound.policy.init(jax.random.key(0)))
     keys, active = jax.random.split(jax.random.key(0), 4), jnp.ones(4, bool)
-    keys, start = rollout.begin(keys, active, policy, environment)
+    keys, start = actor.begin(keys, active)
     bounds, count = rollout.whole(horizon), lambda n, *_: n + 1
-    _, blocks = rollout.unroll(keys, start, policy, variables, environment, bounds, 0, count)
+    _, blocks = rollout.unroll(actor, keys, start, bounds, 0, count)
     return int(blocks)
 
 

@@ -7,8 +7,8 @@ import pytest
 from environments_for_tests import Counter, CounterParams
 
 import pgjax
-from pgjax import gradients, rollout
-from pgjax.config import checked
+from pgjax import rollout, updates
+from pgjax.config import bind, checked
 
 
 def segments_of(env, number, num_envs=2, length=4):
@@ -17,9 +17,9 @@ def segments_of(env, number, num_envs=2, length=4):
         pgjax.Config(env, sampler=pgjax.Segments(num_envs, length), estimator=pgjax.GAE())
     )
     state, found = pgjax.init(jax.random.key(0), config), []
-    sample = jax.jit(gradients.sample)
+    sample, bound = jax.jit(updates.sample), bind(config, 0)
     for seed in range(number):
-        tau, streams = sample(jax.random.key(seed), state, config)
+        tau, streams = sample(jax.random.key(seed), state, bound)
         state = state.replace(streams=streams)
         found.append(tau.replace(final_obs=None))
         last = tau.final_obs
@@ -102,7 +102,8 @@ def test_a_value_counts_on_after_a_time_limit_and_ends_at_an_end(lifetime, limit
     )
     state, metrics = pgjax.train(jax.random.key(0), config)
     tau = pgjax.sample_trajectories(jax.random.key(1), state, config)
-    found = pgjax.values.evaluate(state, tau, checked(config))
+    critic = bind(checked(config), 0).critic_at(state.policy_variables)
+    found = critic.evaluate(state.critic, tau)
     np.testing.assert_allclose(found.state, value, rtol=0.02)
     np.testing.assert_allclose(metrics.episode_return[-1], min(lifetime, limit))
 
@@ -123,10 +124,10 @@ def test_what_was_sampled_is_scored_as_it_was():
         config = checked(pgjax.Config(env, sampler=pgjax.Segments(4, 30), estimator=pgjax.GAE()))
         state = pgjax.init(jax.random.key(0), config)
         tau = pgjax.sample_trajectories(jax.random.key(1), state, config)
-        policy = config.build()[1]
+        policy = bind(config, 0).policy
 
         def score(obs, action, policy=policy, state=state):
-            return policy.apply(state.policy_variables, obs).log_prob(action)
+            return policy.apply(state.policy_variables, obs, ())[0].log_prob(action)
 
         expected = jax.vmap(jax.vmap(score))(tau.obs, tau.action)
         np.testing.assert_allclose(tau.log_prob, expected, rtol=1e-5, atol=1e-6)

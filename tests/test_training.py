@@ -6,7 +6,8 @@ import pytest
 from environments_for_tests import UnboundedActions
 
 import pgjax
-from pgjax import training
+from pgjax import training, updates
+from pgjax.config import bind, checked
 
 CONFIG = pgjax.Config(env="CartPole-v1", num_updates=4).replace(
     **{"sampler.num_trajectories": 8, "network.hidden_sizes": (16,)}
@@ -111,35 +112,37 @@ def test_any_optax_factory_is_an_optimizer():
 def test_the_gradient_does_not_depend_on_the_chunks_it_is_summed_in(monkeypatch):
     config = CONFIG.replace(**{"sampler.num_trajectories": 7})
     state = pgjax.init(jax.random.key(0), config)
-    arrays = training.checked(config)
+    bound = bind(checked(config), 0)
     key = jax.random.key(9)
     whole = None
     for size in (10**9, 256, 37):
         monkeypatch.setattr(pgjax.chunks, "_CHUNK_SIZE", size)
-        found = jax.jit(lambda key, state: pgjax.gradients.estimate(key, state, arrays))(key, state)
+        found = jax.jit(lambda key, state: updates.estimate(key, state, bound))(key, state)
         whole = found if whole is None else whole
         equal(found, whole, rtol=5e-4, atol=5e-3)
 
 
 @pytest.mark.parametrize(("env", "lengths"), [("CartPole-v1", "many"), ("Catch-bsuite", "one")])
 def test_the_gradient_is_that_of_all_transitions_at_once(env, lengths):
-    config = training.checked(
+    config = checked(
         pgjax.Config(env, sampler=pgjax.Episodes(11, horizon=90 if lengths == "many" else 20))
     )
     state = pgjax.init(jax.random.key(0), config)
     tau = pgjax.sample_trajectories(jax.random.key(9), state, config)
     assert (len(set(np.asarray(tau.valid.sum(0)))) == 1) == (lengths == "one")
-    weights, policy = config.estimator.weights(tau), config.build()[1]
+    bound = bind(config, 0)
+    weights, policy = config.estimator.weights(tau), bound.policy
 
     def objective(params):
         def log_prob(obs, action):
-            return policy.apply({"params": params}, obs).log_prob(action)
+            return policy.apply({"params": params}, obs, ())[0].log_prob(action)
 
         log_probs = jax.vmap(jax.vmap(log_prob))(tau.obs, tau.action)
         return jnp.sum(jnp.where(tau.valid, log_probs * weights, 0.0)) / 11
 
     expected = jax.grad(objective)(state.params)
-    found = pgjax.gradients.from_trajectories(state.params, {}, tau, config)
+    surrogate = updates.task(state, tau, bound).surrogate
+    found = surrogate.gradient(state.params, surrogate.batch())
     np.testing.assert_allclose(found.objective, objective(state.params), rtol=1e-4, atol=1e-4)
     equal(found.direction, expected, rtol=1e-3, atol=1e-4)
 

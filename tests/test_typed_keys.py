@@ -10,7 +10,7 @@ from pgjax import keys
 from pgjax.checking import check_environment
 from pgjax.cli import main
 
-SMALL = {"sampler.num_envs": 2, "sampler.length": 4, "objective.minibatches": 1, "num_updates": 3}
+SMALL = {"sampler.num_envs": 2, "sampler.length": 4, "ascent.minibatches": 1, "num_updates": 3}
 CONFIG = pgjax.ppo(KeyedCounter(), network=pgjax.MLP(()), **SMALL)
 
 
@@ -57,7 +57,7 @@ def test_the_command_line_trains_and_resumes_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(gymnax, "registered_envs", [*gymnax.registered_envs, "Keyed-v0"])
     folder = str(tmp_path / "run")
     sizes = ["--sampler.num-envs", "2", "--sampler.length", "4", "--num-updates", "2"]
-    flags = ["--algorithm", "ppo", *sizes, "--objective.minibatches", "1", "--directory", folder]
+    flags = ["--algorithm", "ppo", *sizes, "--ascent.minibatches", "1", "--directory", folder]
     code = main(["train", "Keyed-v0", *flags])
     assert (code, capsys.readouterr().err) == (0, "")
     code = main(["resume", folder, "--num-updates", "3"])

@@ -1,0 +1,1 @@
+"""How parameters climb an objective."""

@@ -1,0 +1,1 @@
+"""Learned values of states, V(s), or of actions, Q(s, a)."""

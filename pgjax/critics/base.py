@@ -1,0 +1,104 @@
+"""What a critic offers: values of trajectories before an update, and what it learns from it."""
+
+import abc
+from typing import ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from pgjax.components import Component, record, static
+from pgjax.estimators.estimator import Estimator, Values
+from pgjax.heads import Head
+from pgjax.policies import Policy
+from pgjax.types import Array, PyTree, Trajectories
+
+
+@record
+class Setting:
+    """Where a critic stands in an update.
+
+    Attributes:
+      policy, variables: what was sampled with; observations are encoded as the policy sees them.
+      estimator: says which values it needs, their discount, and whether they bootstrap.
+      ragged: whether trajectories end early, as whole episodes do.
+      mesh: the devices that the trajectories are divided over, or None.
+    """
+
+    policy: Policy
+    variables: PyTree
+    estimator: Estimator
+    ragged: bool = static()
+    mesh: Mesh | None = static()
+
+
+class BoundCritic(abc.ABC):
+    """A critic in its setting. What it has learned is a pytree, `state`: () for nothing.
+
+    Attributes:
+      joint: whether its loss is part of what the policy's parameters climb, and `fit` does nothing.
+    """
+
+    joint: ClassVar[bool] = False
+
+    def start(self, key: Array) -> PyTree:
+        """What a critic that has learned nothing knows."""
+        return ()
+
+    def prepared(self, state: PyTree, trajectories: Trajectories) -> PyTree:
+        """What it takes from trajectories before it evaluates them."""
+        return state
+
+    @abc.abstractmethod
+    def evaluate(self, critic_state: PyTree, trajectories: Trajectories) -> Values:
+        """The values that the estimator needs, of every step."""
+
+    def lesson(
+        self, state: PyTree, trajectories: Trajectories, values: Values
+    ) -> tuple[PyTree, PyTree, dict[str, Array]]:
+        """The state in the units of what there is to learn; that, [T, m, …]; and a report."""
+        return state, (), {}
+
+    def fit(self, key: Array, state: PyTree, trajectories: Trajectories, lesson: PyTree) -> PyTree:
+        """The state after it has learned its lesson."""
+        return state
+
+    def loss(self, state: PyTree, output: PyTree, lesson: PyTree) -> Array:
+        """Of one step, given what the policy's network says of its value: subtracted from the
+        objective where the critic is `joint`. float[]."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss of its own")
+
+
+class BaseCritic(Component, abc.ABC):
+    """Base of what `Config.critic` takes: the settings of a critic."""
+
+    @abc.abstractmethod
+    def bound(self, setting: Setting) -> BoundCritic:
+        """The critic in its setting."""
+
+    def policy_module(self, estimator: Estimator, head: Head) -> nn.Module | None:
+        """From the policy's own features to a value, for a critic that has no network; or None."""
+        return None
+
+    def check_network(self, path: str) -> None:
+        """Raises TypeError or ValueError unless its network, if it has one, can be one."""
+
+    def check_steps(self, path: str, steps: int) -> None:
+        """Raises ValueError unless it can learn from so many steps an update."""
+
+
+class Oracle(BaseCritic, BoundCritic):
+    """Base of a critic of your own that learns nothing and is taken at its word."""
+
+    def bound(self, setting: Setting) -> BoundCritic:
+        """Itself."""
+        return self
+
+
+@record
+class Absent(BoundCritic):
+    """In the place of a critic where the estimator needs none."""
+
+    def evaluate(self, critic_state: PyTree, trajectories: Trajectories) -> Values:
+        """Nothing."""
+        return Values(jnp.zeros(()))

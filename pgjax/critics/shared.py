@@ -1,0 +1,103 @@
+"""A critic that shares the policy's network."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from pgjax import networks
+from pgjax.components import component, option, record
+from pgjax.critics import units
+from pgjax.critics.base import BoundCritic, Setting
+from pgjax.critics.learned import Learned
+from pgjax.critics.regression import LAST_INIT, LOSSES, Regression
+from pgjax.critics.units import CriticState
+from pgjax.estimators.estimator import Estimator, Values
+from pgjax.heads import Head
+from pgjax.types import Array, PyTree
+
+
+class ValueOutput(nn.Module):
+    """A linear layer: `outputs` values, or one, a scalar, if that is None."""
+
+    outputs: int | None
+
+    @nn.compact
+    def __call__(self, features: Array) -> Array:
+        """float[n] -> float[outputs] or float[]."""
+        values = networks.Dense(self.outputs or 1, kernel_init=LAST_INIT)(features)
+        return values if self.outputs else values[0]
+
+
+@component
+class SharedCritic(Regression):
+    """A value that is a second output of the policy's network, learned in the same gradient.
+
+        objective(θ) − c · (1/m) Σ_i Σ_t loss(V_θ(s_t), target_t)
+
+    with the sums of the objective (means over steps, for `Segments`), and targets, units and
+    reports as those of `Critic`. One pass through one network, where a `Critic` takes another
+    network, other passes and another optimizer; but the value's gradient moves what the policy sees
+    by, and both have one learning rate and one bound on the gradient.
+
+    Not with `TrustRegion`, whose region is one of policies. Where actions are not discrete, not
+    with `ActionValue`, since the policy's network does not see the action.
+
+    Attributes:
+      value_coefficient: c ≥ 0.
+      td_lambda: λ in [0, 1]; 1: the return to the episode's end, where it has one.
+      loss: "squared" or "huber", of the error in units of the targets' standard deviation.
+      value_clip: as for `Critic`.
+
+    Source: Mnih et al. (2016), A3C; Schulman et al. (2017), eq. 9.
+    """
+
+    value_coefficient: float = option(0.5, low=0.0)
+    td_lambda: float = option(0.95, low=0.0, high=1.0)
+    loss: str = option("squared", choices=tuple(LOSSES))
+    value_clip: float | None = option(None, low=0.0)
+
+    def bound(self, setting: Setting) -> BoundCritic:
+        """The critic, in the policy's network."""
+        return Shared(self, setting)
+
+    def policy_module(self, estimator: Estimator, head: Head) -> nn.Module:
+        """The second output."""
+        if estimator.critic != "actions":
+            return ValueOutput(None)
+        if head.num_actions is None:
+            raise TypeError(
+                f"critic SharedCritic() gives {type(estimator).__name__} no value of an action in "
+                f"{head}, which the policy's network does not see: use critic=Critic()"
+            )
+        return ValueOutput(head.num_actions)
+
+
+@record
+class Shared(Learned):
+    """A `SharedCritic` in its setting."""
+
+    critic: SharedCritic
+    setting: Setting
+
+    joint = True
+
+    @property
+    def trace(self) -> Array:
+        """λ."""
+        return self.critic.td_lambda
+
+    def start(self, key: Array) -> CriticState:
+        """A critic that has seen no targets; its parameters are the policy's."""
+        return units.unknown((), ())
+
+    def values(self, state: CriticState, obs: PyTree, memory: PyTree, action: PyTree) -> Values:
+        """Of one step."""
+        found = self.setting.policy.outputs(self.setting.variables, obs, memory)
+        value = state.in_rewards(found.value)
+        if self.setting.estimator.critic == "states":
+            return Values(value)
+        probability = found.distribution.probabilities()
+        return Values(jnp.sum(probability * value), value, probability)
+
+    def loss(self, state: CriticState, output: PyTree, lesson: PyTree) -> Array:
+        """Of one step, times c."""
+        return self.critic.value_coefficient * self.critic.lesson_loss(state, output, lesson)

@@ -1,0 +1,51 @@
+"""The policy-gradient theorem with a learned Q."""
+
+import jax.numpy as jnp
+
+from pgjax.components import component, option
+from pgjax.estimators.estimator import Estimator, Values, standardized
+from pgjax.types import Array, Trajectories
+
+
+@component
+class ActionValue(Estimator):
+    """Q(s_t, a_t) inside the sum, by a critic: the theorem as it stands, if Q were exact.
+
+        w_t = Q(s_t, a_t) − b(s_t)
+
+    b(s) = Σ_a π(a | s) Q(s, a) for discrete actions, Q(s, mode of π(· | s)) for others: unbiased
+    for that Q, like any baseline. Q is learned on the policy's own trajectories, and biased as far
+    as it is wrong.
+
+    Attributes:
+      discount: γ in [0, 1].
+      all_actions: for discrete actions, the sum over all of them in place of the sampled one,
+        Σ_t Σ_a ∇π(a | s_t) Q(s_t, a): the same expectation with less variance.
+      standardize: weights of mean 0 and standard deviation 1; biased, see `standardized`.
+
+    Source: Sutton et al. (2000), policy gradient theorem; all actions: Asadi et al. (2017), Mean
+      actor critic.
+    """
+
+    discount: float = option(0.99, low=0.0, high=1.0)
+    all_actions: bool = False
+    standardize: bool = False
+
+    bootstraps = True
+    critic = "actions"
+
+    def weights(self, trajectories: Trajectories, values: Values) -> Array:
+        """float[T, m], reward units; [T, m, A] of all actions; 0 where not valid."""
+        baseline, action = values.state[:-1], values.action
+        if values.probability is not None and not self.all_actions:
+            index = trajectories.action[..., None]
+            action = jnp.take_along_axis(action, index, axis=-1)[..., 0]
+        if not self.all_actions:
+            weights = jnp.where(trajectories.valid, action - baseline, 0.0)
+            valid = trajectories.valid
+        else:
+            valid = trajectories.valid[..., None]
+            # Σ_a ∇π w = Σ_a π ∇log π w: the probability is part of the weight.
+            weights = jnp.where(valid, values.probability * (action - baseline[..., None]), 0.0)
+            valid = jnp.broadcast_to(valid, weights.shape)
+        return standardized(weights, valid, values.state) if self.standardize else weights

@@ -1,0 +1,51 @@
+"""Generalized advantage estimation."""
+
+import jax.numpy as jnp
+
+from pgjax.components import component, option
+from pgjax.estimators.estimator import Estimator, Values, standardized
+from pgjax.returns import advantages
+from pgjax.types import Array, Trajectories
+
+
+@component
+class GAE(Estimator):
+    """Advantages by a critic V, between one step's and the whole return's: less noise, some bias.
+
+        δ_t = r_t + γ V(s_{t+1}) − V(s_t),    w_t = Σ_k (γλ)ᵏ δ_{t+k}
+
+    V(s_{t+1}) counts as 0 where the environment ended the episode, and as it is where a time limit
+    did, or a segment ends: those cut the sum only. Unbiased where λ = 1 and nothing is truncated,
+    or V is exact; else biased by the error of V times 1 − λ. As with `RewardToGo`, the γᵗ in front
+    of the score is dropped.
+
+    Attributes:
+      discount: γ in [0, 1].
+      gae_lambda: λ in [0, 1].
+      standardize: weights of mean 0 and standard deviation 1; biased, see `standardized`.
+
+    Source: Schulman et al. (2016), High-dimensional continuous control using generalized advantage
+      estimation, eq. 16; time limits: Pardo et al. (2018), Time limits in reinforcement learning.
+    """
+
+    discount: float = option(0.99, low=0.0, high=1.0)
+    gae_lambda: float = option(0.95, low=0.0, high=1.0)
+    standardize: bool = False
+
+    bootstraps = True
+    critic = "states"
+
+    def weights(self, trajectories: Trajectories, values: Values) -> Array:
+        """float[T, m], reward units; 0 where not valid."""
+        found = advantages(
+            trajectories.reward,
+            values.state,
+            trajectories.terminated,
+            trajectories.truncated,
+            self.discount,
+            self.gae_lambda,
+        )
+        weights = jnp.where(trajectories.valid, found, 0.0)
+        if not self.standardize:
+            return weights
+        return standardized(weights, trajectories.valid, values.state)

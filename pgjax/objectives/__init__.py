@@ -1,0 +1,1 @@
+"""What `jax.grad` differentiates, to be maximised."""

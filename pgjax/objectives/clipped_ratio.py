@@ -1,0 +1,43 @@
+"""Proximal policy optimization's objective."""
+
+import jax.numpy as jnp
+
+from pgjax.components import component, option
+from pgjax.objectives.objective import Objective, Step
+from pgjax.types import Array
+
+
+@component
+class ClippedRatio(Objective):
+    """min(ρ_t w_t, clip(ρ_t, 1 − ε, 1 + ε) w_t) + c H, ρ_t = π_θ(a_t | s_t) / π_old(a_t | s_t).
+
+    PPO, with `Passes` over the same trajectories: where θ has moved the ratio of a step beyond
+    1 ± ε in the direction that its weight asks for, the step says no more. At θ_old, where every
+    ratio is 1, its gradient is that of `ScoreFunction`.
+
+    Reports `clip_fraction`, the share of steps beyond 1 ± ε.
+
+    Attributes:
+      epsilon: ε > 0; ratios farther from 1 are clipped.
+      entropy_coefficient: c ≥ 0, as for `ScoreFunction`.
+
+    Source: Schulman et al. (2017), Proximal Policy Optimization, eq. 7.
+    """
+
+    epsilon: float = option(0.2, low=0.0)
+    entropy_coefficient: float = option(0.0, low=0.0)
+
+    needs_ratio = True
+
+    def contribution(self, step: Step) -> Array:
+        """Elementwise."""
+        ratio = jnp.exp(step.log_prob - step.old_log_prob)
+        clipped = jnp.clip(ratio, 1.0 - self.epsilon, 1.0 + self.epsilon)
+        least = jnp.minimum(ratio * step.weight, clipped * step.weight)
+        return least + self.entropy_coefficient * step.entropy
+
+    def report(self, step: Step) -> dict[str, Array]:
+        """Elementwise; see the class."""
+        ratio = jnp.exp(step.log_prob - step.old_log_prob)
+        beyond = jnp.abs(ratio - 1.0) > self.epsilon
+        return {"clip_fraction": beyond.astype(ratio.dtype)}

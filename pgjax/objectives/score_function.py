@@ -1,0 +1,23 @@
+"""The policy gradient's own objective."""
+
+from pgjax.components import component, option
+from pgjax.objectives.objective import Objective, Step
+from pgjax.types import Array
+
+
+@component
+class ScoreFunction(Objective):
+    """log π(a_t | s_t) · w_t + c H[π(· | s_t)]; its gradient is the policy gradient at w.
+
+    Attributes:
+      entropy_coefficient: c ≥ 0, objective units per nat. Not zero, it adds c Σ_t H[π(· | s_t)] for
+        the states that were visited: biased for U.
+
+    Source: Williams (1992), REINFORCE; entropy: Mnih et al. (2016), A3C.
+    """
+
+    entropy_coefficient: float = option(0.0, low=0.0)
+
+    def contribution(self, step: Step) -> Array:
+        """Elementwise."""
+        return step.log_prob * step.weight + self.entropy_coefficient * step.entropy

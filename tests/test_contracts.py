@@ -1,0 +1,146 @@
+"""What a component must offer: classes of the user's own that do, and that do not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pgjax
+
+
+@pgjax.component
+class Returns(pgjax.Estimator):
+    """As `RewardToGo(baseline="none")`, where every reward comes at the end."""
+
+    def weights(self, trajectories):
+        return jnp.where(trajectories.valid, trajectories.reward.sum(0), 0.0)
+
+
+@pgjax.component
+class Likelihood(pgjax.Objective):
+    def contribution(self, step):
+        return step.log_prob * step.weight
+
+
+@pgjax.component
+class Twice(pgjax.Ascent):
+    """Two gradient steps along the same gradient."""
+
+    def climb(self, key, surrogate, optimizer, start):
+        batch = surrogate.batch()
+        for _ in range(2):
+            found = surrogate.gradient(start.params, batch)
+            loss = surrogate.loss(found, start.params, batch)
+            start = type(start)(
+                *optimizer.ascend(found.direction, start.opt_state, start.params, loss)
+            )
+        return start, found
+
+
+@pgjax.component
+class Zeros(pgjax.Oracle):
+    def evaluate(self, critic_state, trajectories):
+        rows, m = trajectories.valid.shape
+        return pgjax.Values(jnp.zeros((rows + 1, m)))
+
+
+def first_params(**parts):
+    config = pgjax.Config("Catch-bsuite", network=pgjax.MLP((4,)), **parts)
+    state, _ = pgjax.update(pgjax.init(jax.random.key(0), config), config)
+    return state.params
+
+
+def assert_same(x, y):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), x, y)
+
+
+def test_an_estimator_and_an_objective_of_ones_own():
+    ours = first_params(estimator=Returns(), objective=Likelihood())
+    assert_same(ours, first_params(estimator=pgjax.RewardToGo(baseline="none")))
+
+
+def test_a_critic_of_ones_own():
+    whole = {"sampler": pgjax.Episodes(8), "optimizer": pgjax.SGD(0.1)}
+    ours = first_params(estimator=pgjax.GAE(discount=1.0, gae_lambda=1.0), critic=Zeros(), **whole)
+    assert_same(ours, first_params(estimator=pgjax.RewardToGo(baseline="none"), **whole))
+
+
+def test_an_ascent_of_ones_own():
+    parts = {"optimizer": pgjax.SGD(0.1)}
+    once, twice = first_params(**parts), first_params(ascent=Twice(), **parts)
+    passes = pgjax.Passes(epochs=2, minibatches=1)
+    assert_same(twice, first_params(ascent=passes, **parts))
+    assert any(
+        not np.allclose(*pair) for pair in zip(*map(jax.tree.leaves, (once, twice)), strict=True)
+    )
+
+
+INCOMPLETE = [
+    (
+        pgjax.Estimator,
+        r"Mine is no Estimator yet: it needs weights\(self, trajectories.*Of each st",
+    ),
+    (pgjax.Objective, r"Mine is no Objective yet: it needs contribution\(self, step: Step\)"),
+    (pgjax.Ascent, r"Mine is no Ascent yet: it needs climb\(self, key"),
+    (pgjax.Oracle, r"Mine is no BoundCritic yet: it needs evaluate\(self, critic_state"),
+    (pgjax.BaseCritic, r"Mine is no BaseCritic yet: it needs bound\(self, setting"),
+    (pgjax.Sampler, r"Mine is no Sampler yet: it needs counts\(self, trajectories"),
+]
+
+
+@pytest.mark.parametrize(("base", "message"), INCOMPLETE, ids=lambda x: getattr(x, "__name__", ""))
+def test_a_missing_method_is_named_when_the_class_is_made(base, message):
+    with pytest.raises(TypeError, match=message):
+        pgjax.component(type("Mine", (base,), {"__annotations__": {}}))
+
+
+def wrong(base, **methods):
+    return pgjax.component(type("Mine", (base,), {"__annotations__": {}, **methods}))()
+
+
+SHAPES = [
+    (
+        {"estimator": wrong(pgjax.Estimator, weights=lambda self, tau: tau.reward.sum(0))},
+        r"estimator Mine.weights must give \[T, m\] with T, m = \(\d+, 64\), got \(64,\)",
+    ),
+    (
+        {"objective": wrong(pgjax.Objective, contribution=lambda self, s: s.log_prob.sum())},
+        r"objective Mine.contribution must give one number for each of the steps .*, got \(\)",
+    ),
+    (
+        {
+            "estimator": pgjax.GAE(),
+            "critic": wrong(
+                pgjax.Oracle, evaluate=lambda self, state, tau: pgjax.Values(tau.reward)
+            ),
+        },
+        r"critic Mine must give .* \[T \+ 1, m\] = \(\d+, 64\), got \(\d+, 64\)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("parts", "message"), SHAPES)
+def test_a_wrong_shape_is_named(parts, message):
+    config = pgjax.Config("Catch-bsuite", **parts)
+    with pytest.raises(ValueError, match=message):
+        pgjax.train(jax.random.key(0), config)
+
+
+STRANGERS = [
+    ("estimator", "pgjax.Estimator"),
+    ("objective", "pgjax.Objective"),
+    ("ascent", "pgjax.Ascent"),
+    ("critic", "pgjax.BaseCritic"),
+    ("sampler", "pgjax.Sampler"),
+]
+
+
+@pytest.mark.parametrize(("field", "contract"), STRANGERS)
+def test_a_class_without_the_contract_says_what_to_derive_from(field, contract):
+    @pgjax.component
+    class Stranger(pgjax.Component):
+        pass
+
+    config = pgjax.Config("Catch-bsuite", **{field: Stranger()})
+    with pytest.raises(TypeError, match=f"{field} must be .* derived from {contract}"):
+        pgjax.init(jax.random.key(0), config)
