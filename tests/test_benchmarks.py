@@ -1,11 +1,16 @@
 """Every benchmark runs at small size and writes finite figures and a picture."""
 
+import importlib
 import json
 import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import jax
+
+import pgjax
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -132,6 +137,34 @@ def test_zoo(tmp_path):
     assert len(point["sampled"]) == len(point["mode"]) == 2
     assert positive(*point["sampled"], *point["mode"])
     assert "CartPole-v1" in (tmp_path / "zoo.md").read_text()
+
+
+def test_memory(tmp_path):
+    (point,) = run("memory", tmp_path)["points"]
+    assert point["cell"] == "MinGRU"
+    assert len(point["returns"]) == 2
+    assert len(point["curve"]) == 3
+    assert all(-5.0 < x < 4.0 for x in point["returns"])
+    assert "T-maze" in (tmp_path / "memory.md").read_text()
+
+
+def test_the_t_maze_pays_for_the_way_that_the_sign_said(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    t_maze = importlib.import_module("t_maze")
+    env, params = t_maze.TMaze(), t_maze.TMazeParams(length=2, max_steps_in_episode=6)
+    obs, state = env.reset(jax.random.key(0), params)
+    sign = float(obs[0])
+    right, wrong = (t_maze.RIGHT, t_maze.LEFT) if sign > 0 else (t_maze.LEFT, t_maze.RIGHT)
+    seen, step = [], jax.jit(env.step_env)
+    for action in (right, t_maze.FORWARD, t_maze.FORWARD, t_maze.FORWARD):
+        obs, state, reward, ended, _ = step(jax.random.key(1), state, action, params)
+        seen.append((*obs.tolist(), round(float(reward), 3), bool(ended)))
+    wall = [(sign, 0, -0.1, False), (0, 0, 0, False), (0, 1, 0, False), (0, 1, -0.1, False)]
+    assert seen == wall
+    for action, paid in ((right, 4.0), (wrong, -0.1)):
+        _, _, reward, ended, _ = step(jax.random.key(1), state, action, params)
+        assert (round(float(reward), 3), bool(ended)) == (paid, True)
+    pgjax.check_environment(env)
 
 
 def test_first_run(tmp_path):
