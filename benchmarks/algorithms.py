@@ -4,7 +4,8 @@
            2 × 64 tanh networks, 500 000 steps: the defaults of a widely used JAX implementation;
   ceiling  plain gymnax with auto-reset and the same policy, no learning, as many environments;
   others   each algorithm's own settings with 256 environments, on CartPole-v1 and, with the CNN, on
-           Breakout-MinAtar; PPO also with one pass over the data instead of four.
+           Breakout-MinAtar; PPO also with one pass over the data instead of four, and with one
+           network for policy and value instead of two.
 
 Whole runs of `pgjax.train`, on the devices that `pgjax train` would use: its speed is environment
 steps by running time, compilation (in seconds) apart.
@@ -54,6 +55,8 @@ def main() -> None:
             if name == "ppo":
                 one = {"ascent.epochs": 1, "critic.epochs": 1}
                 cases.append(("ppo, one pass", config.replace(**width, **one)))
+                shared = {"critic": pgjax.SharedCritic()}
+                cases.append(("ppo, one network", config.replace(**width, **shared)))
     points = []
     for name, config in cases:
         points.append(measured(name, config))

@@ -115,13 +115,15 @@ class _Gymnax(Environment):
     env: Any
     env_params: PyTree
 
-    @functools.cached_property
+    # What may hold arrays is made anew at each use, and not kept: made inside of one function that
+    # JAX traces, it is unknown outside of it.
+    @property
     def params(self) -> PyTree:
         """As the environment is given them; whole numbers of Python are NumPy's."""
         params = _defaults(self.env) if self.env_params is None else self.env_params
         return parameters.constants(params)
 
-    @functools.cached_property
+    @property
     def _arrays(self) -> PyTree:
         return jax.tree.map(lambda x: x if isinstance(x, np.integer) else _strong(x), self.params)
 
@@ -133,11 +135,11 @@ class _Gymnax(Environment):
     def limit(self) -> int | None:
         return parameters.limit_of(self.params)
 
-    @functools.cached_property
+    @property
     def observation_space(self) -> Any:
         return spaces.read("observation_space", self.env.observation_space(self.params))
 
-    @functools.cached_property
+    @property
     def action_space(self) -> Any:
         return spaces.read("action_space", self.env.action_space(self.params))
 

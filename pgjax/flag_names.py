@@ -76,7 +76,6 @@ def _fields(name: str, classes: dict[str, ast.ClassDef]) -> Iterator[tuple[str, 
         if isinstance(base, ast.Name):
             yield from _fields(base.id, classes)
     for node in classes[name].body:
-        if isinstance(node, ast.AnnAssign) and "Module" not in (
-            hint := ast.unparse(node.annotation)
-        ):
+        hint = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else "ClassVar"
+        if "Module" not in hint and "ClassVar" not in hint:
             yield node.target.id, hint == "bool"

@@ -63,7 +63,7 @@ def test_runs_are_plotted_rendered_and_resumed(tmp_path, capsys, monkeypatch):
     code, out, err = run(capsys, "resume", folders[0], "--num-updates", "5", "--tensorboard")
     assert (code, err) == (0, "")
     assert len(list((tmp_path / "runs/a0/tensorboard").iterdir())) >= 1
-    assert "updates               5 of 5" in out
+    assert "updates                5 of 5" in out
     assert max(map(len, out.splitlines())) <= 80
 
 
@@ -424,7 +424,7 @@ def test_ctrl_c_saves_and_leaves_cleanly(tmp_path):
     assert "Traceback" not in err
     rows = metrics.read_text().count("\n") - 1
     assert main(["evaluate", str(folder), "--eval-episodes", "2"]) == 0
-    assert f"updates               {rows} of 1000000" in out
+    assert f"updates                {rows} of 1000000" in out
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -114,7 +114,8 @@ def test_random_configs_trace_or_give_one_of_our_errors():
         structure = jax.tree.structure(arrays)
         if structure not in traced and len(traced) < 40:
             traced[structure] = number
-            found = jax.eval_shape(pgjax.train, jax.random.key(0), config)
+            # As arrays: JAX itself refuses Python's whole numbers from 2³¹ on.
+            found = jax.eval_shape(pgjax.train, jax.random.key(0), arrays)
             assert found.metrics.episode_return.shape == (config.num_updates,)
     assert len(traced) == 40
     assert 1000 < len(refusals) < 4500

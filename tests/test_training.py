@@ -40,6 +40,20 @@ def test_train_twice_gives_the_same_bits():
     equal(pgjax.train(jax.random.key(0), CONFIG), pgjax.train(jax.random.key(0), CONFIG))
 
 
+@pytest.mark.parametrize("env", ["CartPole-v1", "FourRooms-misc"])
+def test_every_program_runs_a_second_time(env):
+    config = pgjax.ppo(env, **{"sampler.num_envs": 4, "sampler.length": 4, "ascent.minibatches": 1})
+    # From the same default parameters, but of the environment's own making.
+    config, key = config.replace(env_params=None), jax.random.key(0)
+    for _ in range(2):
+        state = pgjax.init(key, config)
+        pgjax.update(state, config)
+        pgjax.sample_trajectories(key, state, config)
+        pgjax.policy_gradient(key, state, config)
+        pgjax.gradient_statistics(key, state, config, 2, state.params)
+        pgjax.evaluate(key, state, config, num_episodes=2)
+
+
 def test_members_of_a_vmapped_batch_equal_single_runs_and_differ_from_each_other():
     keys = jax.random.split(jax.random.key(0), 3)
     state, metrics = jax.vmap(pgjax.train, in_axes=(0, None))(keys, CONFIG)
