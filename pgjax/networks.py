@@ -57,6 +57,11 @@ class MemoryNetwork(Network, abc.ABC):
     def __call__(self, obs: PyTree, memory: PyTree) -> tuple[Array, PyTree]:
         """One observation and the memory before it -> features float[n], the memory after it."""
 
+    @nn.nowrap
+    def without_memory(self) -> nn.Module:
+        """What a critic's network is unless given: it sees the memory beside the observation."""
+        return MLP()
+
     def replay(self, obs: PyTree, memory: PyTree, starts: Array) -> tuple[Array, PyTree]:
         """The rows of a window one after another; gradients go back through all of them.
 
@@ -305,7 +310,7 @@ def has_memory(network: nn.Module) -> bool:
 
 def without_memory(network: nn.Module) -> nn.Module:
     """A network of the same kind for what is remembered already: itself, if it has no memory."""
-    return MLP() if has_memory(network) else network
+    return network.without_memory() if isinstance(network, MemoryNetwork) else network
 
 
 def initial_memory(network: nn.Module) -> PyTree:
@@ -340,6 +345,20 @@ def vector(path: str, network: nn.Module, features: Any) -> Array:
             f"{type(network).__name__} gave {jax.tree.map(jnp.shape, features)}"
         )
     return features
+
+
+def kept(path: str, network: nn.Module, before: PyTree, after: PyTree) -> PyTree:
+    """The memory after an observation, if it is one like that before; raises ValueError if not."""
+    kinds = [
+        jax.tree.map(lambda x: f"{jnp.result_type(x)}{list(jnp.shape(x))}", memory)
+        for memory in (before, after)
+    ]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"{path} must keep the structure, shapes and dtypes of its initial_memory(); "
+            f"{type(network).__name__} made {kinds[1]} of {kinds[0]}"
+        )
+    return after
 
 
 def check_without_memory(path: str, network: Any) -> None:

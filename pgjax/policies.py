@@ -43,10 +43,11 @@ class PolicyModule(nn.Module):
         """The parameters, the value's output, () without one, and the memory after the observation.
 
         Raises:
-          ValueError: the network does not give one vector of floats.
+          ValueError: the network does not give one vector of floats, or a memory unlike the first.
         """
         if networks.has_memory(self.network):
-            features, memory = self.network(obs, memory)
+            features, after = self.network(obs, memory)
+            memory = networks.kept("network", self.network, memory, after)
         else:
             features = self.network(obs)
         features = networks.vector("network", self.network, features)
@@ -194,8 +195,8 @@ def build(
 
     Args:
       environment: its spaces decide the encoding and the head.
-      network: any Flax module from one encoded observation to features float[n]; if it has a
-        method `initial_memory`, from an observation and a memory to features and a memory.
+      network: any Flax module from one encoded observation to features float[n]; a `MemoryNetwork`
+        from an observation and a memory to features and a memory.
       distribution: see `heads.of`.
       normalize_observations: whether the network sees observations relative to the running mean
         and standard deviation of those seen in training.

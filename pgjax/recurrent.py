@@ -9,7 +9,15 @@ import numpy as np
 
 from pgjax.components import check_int
 from pgjax.names import nearest
-from pgjax.networks import MLP, Dense, MemoryNetwork, check_without_memory, scanned, vector
+from pgjax.networks import (
+    MLP,
+    Dense,
+    MemoryNetwork,
+    Select,
+    check_without_memory,
+    scanned,
+    vector,
+)
 from pgjax.types import Array, PyTree
 
 
@@ -143,6 +151,11 @@ class Recurrent(MemoryNetwork):
             check_int(f"{path}.window", self.window, 1)
         check_without_memory(f"{path}.network", self.network)
         check_cell(f"{path}.cell", self.cell, self.features)
+
+    @nn.nowrap
+    def without_memory(self) -> nn.Module:
+        """An `MLP`, of the same entries of the observation."""
+        return Select(self.network.names) if isinstance(self.network, Select) else MLP()
 
     def initial_memory(self) -> PyTree:
         """The cell's memory at an episode's start, in JAX's default float."""

@@ -212,6 +212,21 @@ def test_a_cell_is_no_network():
         pgjax.init(jax.random.key(0), config)
 
 
+class Growing(Running):
+    """One whose count becomes a float."""
+
+    def __call__(self, obs, memory):
+        features, (total, count) = super().__call__(obs, memory)
+        return features, (total, count * 1.0)
+
+
+def test_a_memory_that_changes_its_kind_is_refused_before_compilation():
+    config = pgjax.Config("CartPole-v1", network=Growing())
+    message = r"network must keep .* Growing made \('float32\[3\]', 'float32\[\]'\) of .*int32"
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(lambda key: pgjax.init(key, config), jax.random.key(0))
+
+
 def test_a_network_inside_is_named_by_its_path():
     config = pgjax.Config("CartPole-v1", network=pgjax.Recurrent(pgjax.MLP((0,))))
     with pytest.raises(ValueError, match=r"network.network.hidden_sizes must be"):

@@ -58,12 +58,21 @@ def equal(a, b, **tolerance):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
 
 
+CELLS = [
+    nn.GRUCell,
+    nn.LSTMCell,
+    nn.OptimizedLSTMCell,
+    nn.MGUCell,
+    nn.SimpleCell,
+    pgjax.MinGRU,
+]
 SAMPLERS = [pgjax.Episodes(6), pgjax.Segments(3, 10)]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
-@pytest.mark.parametrize("window", [None, 4])
-@pytest.mark.parametrize("cell", [nn.GRUCell, nn.LSTMCell, pgjax.MinGRU], ids=lambda x: x.__name__)
+@pytest.mark.parametrize(
+    ("window", "cell"), [(None, nn.GRUCell), *((4, cell) for cell in CELLS)], ids=str
+)
 def test_what_was_sampled_is_replayed_with_the_same_probability(sampler, window, cell):
     config = checked(config_of(sampler, network=pgjax.Recurrent(window=window, cell=cell)))
     state = moved(pgjax.init(jax.random.key(0), config))

@@ -2,6 +2,7 @@
 
 import json
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,6 +54,20 @@ def test_policy_and_critic_have_their_own_entries():
     kernel = state.params["head"]["Dense_0"]["kernel"]
     assert kernel.shape == (1, 2)
     assert state.critic.params["values"]["kernel"].shape == (1, 1)
+
+
+def test_with_a_memory_the_critic_sees_that_and_its_own_entries():
+    config = config_of(("state",)).replace(
+        **{"network": pgjax.Recurrent(POLICY, 3, cell=nn.LSTMCell), "sampler.num_trajectories": 2}
+    )
+    linear = pgjax.init(jax.random.key(0), config).critic.params
+    assert linear["values"]["kernel"].shape == (3 + 3 + 1, 1)
+    # Unless it has another network, an MLP of the policy's entries.
+    first = pgjax.init(jax.random.key(0), config.replace(**{"critic.network": None})).critic.params
+    assert first["network"]["network"]["Dense_0"]["kernel"].shape == (3 + 3 + 1, 64)
+    misspelt = config.replace(**{"critic.network": pgjax.Select("stat")})
+    with pytest.raises(ValueError, match=r"^critic.network: unknown .* known: obs, state"):
+        pgjax.init(jax.random.key(0), misspelt)
 
 
 def test_a_critic_that_sees_more_makes_learning_possible():

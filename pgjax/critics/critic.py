@@ -53,7 +53,8 @@ class Critic(Regression):
 
     Attributes:
       network: a Flax module as for the policy; None: the policy's architecture, its own parameters.
-        It sees what a policy with a memory remembers, and then is an `MLP` unless given.
+        It sees what a policy with a memory remembers, and then is an `MLP` unless given, of the
+        same entries of the observation as the policy's.
       learning_rate: α ≥ 0, of `optax.adam`.
       epochs: passes over the trajectories in each update, ≥ 1.
       minibatches: gradient steps in each pass, ≥ 1.
