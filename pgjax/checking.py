@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from pgjax import env_params as parameters
-from pgjax import environments, faults, heads, spaces, trials
+from pgjax import environments, faults, heads, trials
 from pgjax.components import check_int, check_seed
 from pgjax.faults import Fault
 from pgjax.trials import Run, Subject
@@ -22,8 +22,8 @@ _INTERFACE = {
     "default_params": "a pytree of numbers",
     "reset": "(key, params) -> (obs, state)",
     "step": "(key, state, action, params) -> (obs, state, reward, terminated, truncated, info)",
-    "action_space": "params -> Discrete or Box",
-    "observation_space": "params -> Box, Discrete, Dict or Tuple",
+    "action_space": f"params -> {faults.KINDS}",
+    "observation_space": f"params -> {faults.KINDS}",
 }
 _RESET = ("obs", "state")
 _STEP_ENV = ("obs", "state", "reward", "terminated", "info")
@@ -113,10 +113,7 @@ def _actions_have_a_policy_head(subject: Subject) -> Iterator[Fault]:
     try:
         space = subject.env.action_space(subject.params)
     except Exception as error:
-        yield faults.raised("action_space", error, "Discrete or Box")
-        return
-    if isinstance(space, spaces.DICT + spaces.TUPLE):
-        yield Fault("action_space", f"{space!r}", "Discrete or Box")
+        yield faults.raised("action_space", error, faults.KINDS)
     else:
         yield from faults.unusable_space("action_space", space)
 
@@ -125,7 +122,7 @@ def _observations_can_be_encoded(subject: Subject) -> Iterator[Fault]:
     try:
         space = subject.env.observation_space(subject.params)
     except Exception as error:
-        yield faults.raised("observation_space", error, "Box, Discrete, Dict or Tuple")
+        yield faults.raised("observation_space", error, faults.KINDS)
     else:
         yield from faults.unusable_space("observation_space", space)
 
@@ -134,11 +131,9 @@ def _observations_can_be_encoded(subject: Subject) -> Iterator[Fault]:
 
 
 def _masks_fit_the_actions(subject: Subject) -> Iterator[Fault]:
-    mask_space = heads.mask_space(subject.observation_space(subject.params))
-    if mask_space is None:
-        return
+    space = subject.observation_space(subject.params)
     try:
-        subject.head.check_mask("observation_space", mask_space)
+        heads.check_mask(subject.head, "observation_space", space)
     except (TypeError, ValueError) as error:
         yield Fault("observation_space", str(error).partition(": ")[2], "a mask of the actions")
 

@@ -4,6 +4,8 @@ Each turns noise drawn beforehand into an action, so that noise can be drawn for
 once, and scores the action as sampled. `environment_action` makes it legal for the environment.
 """
 
+import abc
+import functools
 import math
 from typing import Any
 
@@ -12,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import betaln, digamma
 
-from pgjax.components import record
-from pgjax.types import Array
+from pgjax.components import record, static
+from pgjax.trees import each
+from pgjax.types import Array, PyTree
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 _LOG_TWO = math.log(2.0)
@@ -23,8 +26,36 @@ _NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
 _NODE_WEIGHTS = _NODE_WEIGHTS / math.sqrt(2.0 * math.pi)
 
 
+class Distribution(abc.ABC):
+    """π(· | s) in one state: a record of arrays, over actions that are pytrees of arrays."""
+
+    @abc.abstractmethod
+    def sample(self, noise: PyTree) -> PyTree:
+        """The action that the noise, drawn by the head, becomes; as it is stored and scored."""
+
+    @abc.abstractmethod
+    def mode(self) -> PyTree:
+        """The action that is taken where there is no chance."""
+
+    @abc.abstractmethod
+    def log_prob(self, action: PyTree) -> Array:
+        """log π(action | s), nats: float[], a density where actions are continuous."""
+
+    @abc.abstractmethod
+    def entropy(self) -> Array:
+        """−E[log π(a | s)], nats: float[]."""
+
+    @abc.abstractmethod
+    def divergence(self, other: Any) -> Array:
+        """KL(self ‖ other), nats: float[]; the other is of the same kind."""
+
+    @abc.abstractmethod
+    def environment_action(self, action: PyTree) -> PyTree:
+        """What the environment gets for an action."""
+
+
 @record
-class Categorical:
+class Categorical(Distribution):
     """p(a) = exp(logits_a) / Σ_b exp(logits_b) over the actions 0 … n−1.
 
     Attributes:
@@ -77,7 +108,7 @@ class Categorical:
 
 
 @record
-class Normal:
+class Normal(Distribution):
     """Independent normals, a_i ~ N(mean_i, std_i²). Scored unclipped, clipped to act.
 
     Attributes:
@@ -126,7 +157,7 @@ class Normal:
 
 
 @record
-class TanhNormal:
+class TanhNormal(Distribution):
     """Normal squashed into (low, high): a = low + (high − low)(tanh u + 1)/2, u ~ N(mean, std²).
 
     The action that is stored and scored is u, so that saturation loses nothing; its log-probability
@@ -175,7 +206,7 @@ class TanhNormal:
 
 
 @record
-class SquashedNormal:
+class SquashedNormal(Distribution):
     """Normal squashed into a range that is open on some sides: a = f(u), u ~ N(mean, std²), where
 
         f(u) = low + (high − low)(tanh u + 1)/2    between two bounds, as `TanhNormal`,
@@ -227,7 +258,7 @@ class SquashedNormal:
 
 
 @record
-class Beta:
+class Beta(Distribution):
     """Independent betas on (low, high): a = low + (high − low) x, x_i ~ Beta(alpha_i, beta_i).
 
     The action that is stored is x, kept 1e-6 away from 0 and 1, where its density may vanish.
@@ -302,7 +333,7 @@ class Beta:
 
 
 @record
-class Rounded:
+class Rounded(Distribution):
     """A continuous distribution for a Box of integers: the environment gets the nearest integer.
 
     The action that is stored and scored is the continuous one, so that its density stays exact.
@@ -353,7 +384,94 @@ def rounded(action: Array, low: Array, high: Array) -> Array:
     return jnp.minimum(jnp.maximum(legal, low), high)
 
 
-Distribution = Categorical | Normal | TanhNormal | SquashedNormal | Beta | Rounded
+@record
+class MultiCategorical(Distribution):
+    """Independent categoricals: p(a) = Π_i exp(logits_i,a_i) / Σ_b exp(logits_i,b).
+
+    Attributes:
+      logits: float[k, n], one row for each integer of the action; a very low one where the row has
+        less than n values, or a mask excludes one.
+      shape: of the action, k integers.
+      dtype: of what the environment gets.
+
+    Source: Tavakoli, Pardo & Kormushev (2018), Action branching architectures for deep
+      reinforcement learning, a factored policy over discrete dimensions.
+    """
+
+    logits: Array
+    shape: tuple[int, ...] = static()
+    dtype: Any = static()
+
+    def sample(self, noise: Array) -> Array:
+        """int32[*shape], from a uniform number for each."""
+        return jax.vmap(Categorical.sample)(self._rows, noise.ravel()).reshape(self.shape)
+
+    def mode(self) -> Array:
+        """The most probable one of each: int32[*shape]."""
+        return jax.vmap(Categorical.mode)(self._rows).reshape(self.shape)
+
+    def log_prob(self, action: Array) -> Array:
+        """Σ_i log p_i(a_i), nats."""
+        return jnp.sum(jax.vmap(Categorical.log_prob)(self._rows, action.ravel()))
+
+    def entropy(self) -> Array:
+        """Σ_i H[p_i], nats."""
+        return jnp.sum(jax.vmap(Categorical.entropy)(self._rows))
+
+    def divergence(self, other: "MultiCategorical") -> Array:
+        """Σ_i KL(p_i ‖ q_i), nats."""
+        return jnp.sum(jax.vmap(Categorical.divergence)(self._rows, other._rows))
+
+    def environment_action(self, action: Array) -> Array:
+        """The integers in the space's dtype: [*shape]."""
+        return action.astype(self.dtype)
+
+    @property
+    def _rows(self) -> Categorical:
+        return Categorical(self.logits)
+
+
+@record
+class Joint(Distribution):
+    """Independent parts: p(a) = Π_i p_i(a_i), for the entries a_i of a tuple or a dict.
+
+    Attributes:
+      parts: a tuple or dict of distributions, which may be joint ones again; noise and actions have
+        the same structure.
+
+    Source: Cover & Thomas (2006), Elements of information theory, theorems 2.5.1 and 2.5.3, the
+      chain rules of entropy and of relative entropy, for independent parts.
+    """
+
+    parts: Any
+
+    def sample(self, noise: PyTree) -> PyTree:
+        """Each part's sample."""
+        return each(lambda part, noise: part.sample(noise), self.parts, noise)
+
+    def mode(self) -> PyTree:
+        """Each part's mode."""
+        return each(lambda part: part.mode(), self.parts)
+
+    def log_prob(self, action: PyTree) -> Array:
+        """Σ_i log p_i(a_i), nats."""
+        return _total(each(lambda part, action: part.log_prob(action), self.parts, action))
+
+    def entropy(self) -> Array:
+        """Σ_i H[p_i], nats."""
+        return _total(each(lambda part: part.entropy(), self.parts))
+
+    def divergence(self, other: "Joint") -> Array:
+        """Σ_i KL(p_i ‖ q_i), nats."""
+        return _total(each(lambda one, other: one.divergence(other), self.parts, other.parts))
+
+    def environment_action(self, action: PyTree) -> PyTree:
+        """What the environment gets of each part."""
+        return each(lambda part, action: part.environment_action(action), self.parts, action)
+
+
+def _total(parts: Any) -> Array:
+    return functools.reduce(jnp.add, jax.tree.leaves(parts))
 
 
 def _sum_free(distribution: Any, terms: Array) -> Array:

@@ -10,7 +10,7 @@ import functools
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import gymnax
@@ -38,7 +38,6 @@ __all__ = [
     "default_params",
     "ids",
     "import_environment",
-    "is_whole",
     "make",
     "no_bound",
     "overrides",
@@ -88,9 +87,10 @@ class Environment(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
+    def bounds(self) -> Any:
         """Low and high of a Box of actions, NumPy arrays of its shape, with the environment's
-        default parameters; infinite where a dimension has no bound. None for other actions."""
+        default parameters; infinite where a dimension has no bound. None for other actions; of a
+        Dict or Tuple, a dict or tuple of such."""
 
     @abc.abstractmethod
     def reset(self, key: Array) -> tuple[PyTree, PyTree]:
@@ -100,11 +100,6 @@ class Environment(abc.ABC):
     def step(self, key: Array, env_state: PyTree, action: PyTree) -> Step:
         """What the action led to, also at the end of an episode: an automatic reset, where there
         is one, shows only in `env_state`."""
-
-    @property
-    def bounded(self) -> bool:
-        """Whether the action space is a Box with finite bounds."""
-        return self.bounds is not None and bool(np.isfinite(self.bounds).all())
 
 
 @jax.tree_util.register_pytree_node_class
@@ -144,7 +139,7 @@ class _Gymnax(Environment):
         return spaces.read("action_space", self.env.action_space(self.params))
 
     @functools.cached_property
-    def bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
+    def bounds(self) -> Any:
         return action_bounds(self.env, self.params)
 
     def reset(self, key: Array) -> tuple[PyTree, PyTree]:
@@ -184,7 +179,7 @@ class _Timed(Environment):
         return self.inner.action_space
 
     @property
-    def bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
+    def bounds(self) -> Any:
         return self.inner.bounds
 
     @property
@@ -194,7 +189,11 @@ class _Timed(Environment):
     @property
     def _entries(self) -> dict[str, Any]:
         space = self.inner.observation_space
-        return space.spaces if isinstance(space, spaces.Dict) else {"obs": space}
+        return spaces.children(space) if self._has_entries else {"obs": space}
+
+    @property
+    def _has_entries(self) -> bool:
+        return isinstance(self.inner.observation_space, spaces.Dict)
 
     def reset(self, key: Array) -> tuple[PyTree, PyTree]:
         obs, env_state = self.inner.reset(key)
@@ -207,11 +206,10 @@ class _Timed(Environment):
         return found._replace(obs=self._timed(found.obs, time + 1), env_state=after)
 
     def _timed(self, obs: PyTree, time: Array) -> dict[str, PyTree]:
-        if not isinstance(self.inner.observation_space, spaces.Dict):
-            obs = {"obs": obs}
-        elif not isinstance(obs, Mapping):
-            obs = {name: getattr(obs, name) for name in self._entries}
-        return {**obs, "time": time.astype(float) / self.time_limit}
+        entries = {"obs": obs}
+        if self._has_entries:
+            entries = {name: spaces.entry(obs, name) for name in self._entries}
+        return {**entries, "time": time.astype(float) / self.time_limit}
 
     def tree_flatten(self):
         return (self.inner,), self.time_limit
@@ -355,8 +353,7 @@ def with_time(environment: Environment, limit: int) -> Environment:
 
     Source: Pardo et al. (2018), Time limits in reinforcement learning, time-awareness.
     """
-    space = environment.observation_space
-    if isinstance(space, spaces.Dict) and "time" in space.spaces:
+    if "time" in (spaces.children(environment.observation_space) or {}):
         raise ValueError(
             f"time_aware adds an entry 'time' to the observation, and {environment.name} has one "
             "of that name: rename it, or use time_aware=False"
@@ -374,7 +371,7 @@ def check(environment: Environment) -> None:
     """
     key = jax.random.key(0)
     obs, env_state = jax.eval_shape(environment.reset, key)
-    action = jax.eval_shape(environment.action_space.sample, key)
+    action = spaces.example(environment.action_space)
     step = jax.eval_shape(environment.step, key, env_state, action)
     for name in ("reward", "terminated", "truncated"):
         if getattr(step, name).shape != ():
@@ -470,9 +467,7 @@ def overrides(env: Any, name: str) -> bool:
     return replaced or getattr(type(env), name, None) is not _OWN[name]
 
 
-def action_bounds(
-    env: str | Any, env_params: PyTree = None
-) -> tuple[np.ndarray, np.ndarray] | None:
+def action_bounds(env: str | Any, env_params: PyTree = None) -> Any:
     """`Environment.bounds`, of an id or a gymnax object.
 
     Raises:
@@ -481,10 +476,10 @@ def action_bounds(
     # Which bounds are finite is decided by the default parameters, since others may be traced.
     env = _resolve(env)
     usual = _bounds_as_numbers(env, _defaults(env))
-    if usual is None or any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(env_params)):
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(env_params)):
         return usual
     given = usual if env_params is None else _bounds_as_numbers(env, env_params)
-    if given is None or not np.array_equal(np.isfinite(usual), np.isfinite(given)):
+    if not _equally_bounded(usual, given):
         spaces_of = [env.action_space(params) for params in (_defaults(env), env_params)]
         raise ValueError(
             f"{_name(env)}: env_params must leave the bounds of action_space finite or not as they "
@@ -493,28 +488,36 @@ def action_bounds(
     return usual
 
 
-def _bounds_as_numbers(env: Any, params: PyTree) -> tuple[np.ndarray, np.ndarray] | None:
+def _equally_bounded(one: Any, other: Any) -> bool:
+    if jax.tree.structure(one) != jax.tree.structure(other):
+        return False
+    leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(np.isfinite(a), np.isfinite(b)) for a, b in leaves)
+
+
+def _bounds_as_numbers(env: Any, params: PyTree) -> Any:
     # As numbers, also while something else is traced.
     with jax.ensure_compile_time_eval():
-        space = spaces.read("action_space", env.action_space(params))
-        if not isinstance(space, spaces.Box):
-            return None
-        bounds = (np.asarray(bound, np.float64) for bound in (space.low, space.high))
+        return _bounds_of(_name(env), spaces.read("action_space", env.action_space(params)))
+
+
+def _bounds_of(name: str, space: Any) -> Any:
+    parts = spaces.children(space)
+    if parts is not None:
+        return spaces.joined(space, {n: _bounds_of(name, child) for n, child in parts.items()})
+    if not isinstance(space, spaces.Box):
+        return None
+    bounds = (np.asarray(bound, np.float64) for bound in (space.low, space.high))
     low, high = (np.broadcast_to(bound, space.shape) for bound in bounds)
     if not np.all((low <= high) & (low < np.inf) & (high > -np.inf)):
-        raise ValueError(f"{_name(env)}: action_space must have low <= high, got {space!r}")
+        raise ValueError(f"{name}: action_space must have low <= high, got {space!r}")
     far = no_bound(space)
     return np.where(low <= -far, -np.inf, low), np.where(high >= far, np.inf, high)
 
 
 def no_bound(space: spaces.Box) -> float:
     """What is as far from 0 is no bound: the largest number of a dtype stands for infinity."""
-    return 2.0**31 - 1.0 if is_whole(space) else float(np.finfo(np.float32).max) / 4.0
-
-
-def is_whole(space: spaces.Box) -> bool:
-    """Whether a Box holds whole numbers: integers or flags."""
-    return np.dtype(space.dtype).kind in "iub"
+    return 2.0**31 - 1.0 if spaces.is_whole(space) else float(np.finfo(np.float32).max) / 4.0
 
 
 def _name(env: Any) -> str:

@@ -1,6 +1,6 @@
 """Faults of an environment: what is wrong with a value, in words."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -9,8 +9,9 @@ import numpy as np
 
 from pgjax.environments import spaces
 from pgjax.keys import numbers
-from pgjax.types import Array, PyTree
+from pgjax.types import PyTree
 
+KINDS = "Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of them"
 TOLERANCE = 1e-3  # relative and absolute; compiled programs round differently
 _UNTRACEABLE = (
     jax.errors.ConcretizationTypeError,
@@ -30,7 +31,7 @@ class Fault(NamedTuple):
 
 def unusable_space(part: str, space: Any) -> Iterator[Fault]:
     """A space, or one inside it, that a policy cannot take."""
-    children = _children(space)
+    children = spaces.children(space)
     if children is not None:
         for name, child in children.items():
             yield from unusable_space(f"{part}[{name!r}]", child)
@@ -38,9 +39,9 @@ def unusable_space(part: str, space: Any) -> Iterator[Fault]:
     try:
         space = spaces.read(part, space)
     except (TypeError, ValueError) as error:
-        yield refused(part, error, "Box, Discrete, or a Dict or Tuple of them")
+        yield refused(part, error, KINDS)
         return
-    if isinstance(space, spaces.Box) and not np.all(np.less_equal(*bounds(space))):
+    if not np.all(np.less_equal(*spaces.limits(space))):
         yield Fault(part, f"low above high in {space!r}", "low ≤ high")
 
 
@@ -98,14 +99,14 @@ def not_a_flag(part: str, value: Any) -> Iterator[Fault]:
 def misfits(part: str, obs: PyTree, space: Any) -> Iterator[Fault]:
     """Shapes and kinds that are not the space's. A Box may hold any real numbers: the policy sees
     them as floats."""
-    children = _children(space)
+    children = spaces.children(space)
     if children is not None:
         yield from _misfitting_children(part, obs, children)
     elif jax.tree.structure(obs) != jax.tree.structure(0):
         yield Fault(part, f"{jax.tree.map(shape, obs)}", f"one array, of {space!r}")
     elif tuple(obs.shape) != tuple(space.shape):
         yield Fault(part, shape(obs), f"the shape {tuple(space.shape)} of observation_space")
-    elif isinstance(space, spaces.Discrete) and not jnp.issubdtype(obs.dtype, jnp.integer):
+    elif spaces.is_indices(space) and not jnp.issubdtype(obs.dtype, jnp.integer):
         yield Fault(part, shape(obs), f"an integer, of {space!r}")
     elif not _is_real(obs):
         yield Fault(part, shape(obs), f"real numbers, of {space!r}")
@@ -114,7 +115,7 @@ def misfits(part: str, obs: PyTree, space: Any) -> Iterator[Fault]:
 def _misfitting_children(part: str, obs: PyTree, children: dict) -> Iterator[Fault]:
     for name, child in children.items():
         try:
-            entry = _entry(obs, name)
+            entry = spaces.entry(obs, name)
         except (KeyError, IndexError, TypeError, AttributeError):
             yield Fault(part, f"no entry {name!r}", "all entries of observation_space")
         else:
@@ -123,14 +124,14 @@ def _misfitting_children(part: str, obs: PyTree, children: dict) -> Iterator[Fau
 
 def outside(part: str, obs: PyTree, space: Any) -> Iterator[Fault]:
     """Of many observations: [K, …] or [K, N, …]."""
-    children = _children(space)
+    children = spaces.children(space)
     if children is not None:
         for name, child in children.items():
-            yield from outside(f"{part}[{name!r}]", _entry(obs, name), child)
+            yield from outside(f"{part}[{name!r}]", spaces.entry(obs, name), child)
         return
     obs = np.asarray(obs, np.float64)
-    low, high = (0, space.n - 1) if isinstance(space, spaces.Discrete) else bounds(space)
-    low, high = (np.broadcast_to(np.asarray(x, np.float64), space.shape) for x in (low, high))
+    limits = (np.asarray(x, np.float64) for x in spaces.limits(space))
+    low, high = (np.broadcast_to(x, space.shape) for x in limits)
     slack = TOLERANCE * 0.1
     inside = (obs >= low - slack * np.abs(low) - slack) & (
         obs <= high + slack * np.abs(high) + slack
@@ -139,22 +140,6 @@ def outside(part: str, obs: PyTree, space: Any) -> Iterator[Fault]:
         place = tuple(index[obs.ndim - low.ndim :])
         found = f"{obs[tuple(index)]:g}" + (f" at {[int(i) for i in place]}" if place else "")
         yield Fault(part, found, f"between {low[place]:g} and {high[place]:g}, as {space!r}")
-
-
-def _children(space: Any) -> dict | None:
-    if isinstance(space, spaces.DICT):
-        return dict(space.spaces)
-    return dict(enumerate(space.spaces)) if isinstance(space, spaces.TUPLE) else None
-
-
-def _entry(obs: PyTree, name: Any) -> PyTree:
-    by_key = isinstance(obs, Mapping) or isinstance(name, int)
-    return obs[name] if by_key else getattr(obs, name)
-
-
-def bounds(space: spaces.Box) -> tuple[Array, Array]:
-    """Low and high."""
-    return space.low, space.high
 
 
 def shape(leaf: Any) -> str:

@@ -1,13 +1,11 @@
 """Policies trained here, played in Gymnasium: the same problem in another project's code."""
 
-from typing import Any
-
 import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgjax import environments, memory, schedules
+from pgjax import environments, memory, schedules, spaces
 from pgjax.components import unknown
 from pgjax.config import Config, bind, check_key, checked
 from pgjax.evaluation import bootstrap_interval
@@ -71,7 +69,8 @@ def _play(key, state, config, envs: list, deterministic: bool) -> tuple[Array, A
         actions, memory = _act(jax.random.fold_in(key, time), actor, obs, memory)
         actions = jax.device_get(actions)
         for i in np.flatnonzero(running):
-            latest[i], reward, terminated, truncated, _ = envs[i].step(actions[i])
+            action = jax.tree.map(lambda x, i=i: x[i], actions)
+            latest[i], reward, terminated, truncated, _ = envs[i].step(action)
             returns[i], lengths[i] = returns[i] + reward, time + 1
             running[i] = not (terminated or truncated)
         if not running.any():
@@ -116,26 +115,6 @@ def _make(env_id: str | None, config: Config) -> gymnasium.Env:
 def _check_spaces(env: gymnasium.Env, config: Config) -> None:
     ours = environments.bind(config.env, config.env_params)
     for name in ("observation_space", "action_space"):
-        wanted, given = getattr(ours, name), getattr(env, name)
-        if _kind(wanted) != _kind(given) or (name == "action_space" and _moved(wanted, given)):
-            raise ValueError(
-                f"{name} of {env.spec.id} must be that of {ours.name}, {wanted!r}, got {given!r}"
-            )
-
-
-def _kind(space: Any) -> Any:
-    """What is the same of two spaces of which one is gymnax's, the other Gymnasium's."""
-    children = getattr(space, "spaces", None)
-    if isinstance(children, dict):
-        return {name: _kind(child) for name, child in children.items()}
-    if children is not None:
-        return [_kind(child) for child in children]
-    size = getattr(space, "n", None)
-    number = None if size is None else (int(size), int(getattr(space, "start", 0)))
-    return type(space).__name__, tuple(space.shape), number
-
-
-def _moved(wanted: Any, given: Any) -> bool:
-    """Whether two spaces of one kind have other bounds."""
-    bounds = [(getattr(s, side, 0.0) for side in ("low", "high")) for s in (wanted, given)]
-    return not all(np.allclose(one, other) for one, other in zip(*bounds, strict=True))
+        wanted, given, part = getattr(ours, name), getattr(env, name), f"{name} of {env.spec.id}"
+        if not spaces.alike(wanted, spaces.read(part, given), name == "action_space"):
+            raise ValueError(f"{part} must be that of {ours.name}, {wanted!r}, got {given!r}")

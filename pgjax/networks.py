@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from flax.errors import InvalidRngError, ModifyScopeVariableError
 
 from pgjax.components import check_int, unknown
-from pgjax.environments import spaces
 from pgjax.types import Array, PyTree
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -382,24 +381,6 @@ def _check_choice(path: str, given: Any, choices: Mapping[str, Any]) -> None:
         raise ValueError(unknown(f"{path} {given!r}", given, choices))
 
 
-def encode(obs: PyTree, space: Any) -> PyTree:
-    """One observation as float arrays: one-hot for Discrete, the same shape for Box, leaf by leaf.
-
-    Raises:
-      TypeError: a space that is not Box, Discrete, Dict or Tuple of those.
-    """
-    if isinstance(space, spaces.Discrete):
-        return jax.nn.one_hot(obs, space.n)
-    if isinstance(space, spaces.Box):
-        return jnp.asarray(obs, float) if not _is_float(obs) else jnp.asarray(obs)
-    if isinstance(space, spaces.Dict):
-        read = obs.__getitem__ if isinstance(obs, Mapping) else lambda name: getattr(obs, name)
-        return {n: encode(read(n), child) for n, child in space.spaces.items()}
-    if isinstance(space, spaces.Tuple):
-        return tuple(encode(o, child) for o, child in zip(obs, space.spaces, strict=True))
-    raise TypeError(f"observation_space must be made of Box, Discrete, Dict, Tuple; got {space!r}")
-
-
 def initial(path: str, module: nn.Module, key: Array, *inputs: PyTree) -> PyTree:
     """The module's variables, if its outputs are a function of them and the inputs alone.
 
@@ -449,7 +430,3 @@ def check_hashable(path: str, value: Any) -> None:
         raise TypeError(
             f"{path} is part of the program, so it must be hashable: {reason}"
         ) from None
-
-
-def _is_float(x: Array) -> bool:
-    return jnp.issubdtype(jnp.result_type(x), jnp.floating)

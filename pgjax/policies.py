@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pgjax import chunks, heads, networks, normalizers
+from pgjax import chunks, heads, networks, normalizers, spaces
 from pgjax.components import record, static
 from pgjax.distributions import Distribution
 from pgjax.environments import Environment
@@ -93,7 +93,7 @@ class Policy:
 
     def init(self, key: Array) -> PyTree:
         """Fresh variables."""
-        first = networks.encode(self.blank_obs(), self._seen)
+        first = spaces.encode(self.blank_obs(), self._seen)
         variables = networks.initial("network", self.module, key, first, self.initial_memory())
         if self.normalizes:
             variables = {**variables, _NORMALIZER: normalizers.init(first)}
@@ -122,7 +122,7 @@ class Policy:
     def encode(self, variables: PyTree, obs: PyTree) -> PyTree:
         """The observation in floats, as the network sees it: without a mask, and normalised if it
         is to be."""
-        plain = networks.encode(obs, self._seen)
+        plain = spaces.encode(obs, self._seen)
         return normalizers.normalized(variables[_NORMALIZER], plain) if self.normalizes else plain
 
     def replay(self, variables: PyTree, obs: PyTree, memory: PyTree, valid: Array) -> Outputs:
@@ -141,7 +141,7 @@ class Policy:
         """Variables whose statistics of observations have seen these, [T, m, …]."""
         if not self.normalizes:
             return variables
-        plain = jax.vmap(jax.vmap(lambda x: networks.encode(x, self._seen)))(obs)
+        plain = jax.vmap(jax.vmap(lambda x: spaces.encode(x, self._seen)))(obs)
         return {**variables, _NORMALIZER: normalizers.add(variables[_NORMALIZER], plain, valid)}
 
     def stuck(self, obs: PyTree, valid: Array) -> Array:
@@ -206,7 +206,5 @@ def build(
     """
     networks.check(network)
     head = heads.of(environment, distribution)
-    mask_space = heads.mask_space(environment.observation_space)
-    if mask_space is not None:
-        head.check_mask(environment.name, mask_space)
+    heads.check_mask(head, environment.name, environment.observation_space)
     return Policy(environment, head, PolicyModule(network, head.module()), normalize_observations)

@@ -1,4 +1,7 @@
-"""Numbers of a whole tree: their norm, whether all are finite, and one tree or the other."""
+"""Numbers of a whole tree: their norm, whether all are finite; trees, and their first level."""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,3 +57,9 @@ def either(flag: Array, tree: PyTree, other: PyTree) -> PyTree:
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
 
     return jax.tree.map(one, tree, other)
+
+
+def each(function: Callable, node: Any, *others: PyTree) -> Any:
+    """A function's results for the children of a tuple or a dict, whatever they are, and for the
+    same children of others: a tuple or a dict again."""
+    return jax.tree.map(function, node, *others, is_leaf=lambda child: child is not node)

@@ -142,7 +142,7 @@ def _stream(subject: Subject, key: Array, params: PyTree) -> Run:
     return Run(obs, _clocks(state), *jax.lax.scan(step, state, (keys[1:], actions))[1])
 
 
-def _draws(subject: Subject, key: Array) -> tuple[Array, Array]:
+def _draws(subject: Subject, key: Array) -> tuple[Array, PyTree]:
     """The keys of a reset and N steps, and N actions."""
     keys = jax.random.split(key, subject.num_steps + 1)
     sample = subject.head.random_action
@@ -230,7 +230,8 @@ def walk(subject: Subject, functions: list[Callable]) -> list[dict[str, PyTree]]
     keys, actions = _draws(subject, jax.random.split(subject.key, _NUM_STREAMS)[0])
     obs, state = reset(keys[0], subject.arrays)
     rows = [{"reset: obs": obs, "reset: state": state}]
-    for key, action in zip(keys[1 : NUM_COMPARED + 1], actions, strict=False):
+    for number, key in enumerate(keys[1 : NUM_COMPARED + 1]):
+        action = jax.tree.map(lambda x, number=number: x[number], actions)
         state = typed(state)
         values = step(key, state, action, subject.arrays)
         rows.append({f"step: {name}": x for name, x in zip(STEP[:-1], values, strict=False)})

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, NamedTuple
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -92,11 +93,11 @@ class LegalActionsOnly(Counter):
         return spaces.Box(self.low, self.high, (2,))
 
 
-class DictActions(Counter):
+class TextActions(Counter):
     """An action space without a head."""
 
     def action_space(self, params=None) -> Any:
-        return spaces.Dict({"a": spaces.Discrete(2)})
+        return spaces.Dict({"a": gymnasium.spaces.Text(3)})
 
 
 @struct.dataclass

@@ -9,10 +9,10 @@ import pytest
 from broken_environments import FourFromStepEnv
 from environments_for_tests import (
     Counter,
-    DictActions,
     DriftingState,
     Endless,
     FiveValues,
+    TextActions,
     Unhashable,
     VectorReward,
 )
@@ -92,7 +92,7 @@ CASES = [
     ),
     (lambda: pgjax.Config(env=VectorReward()), ValueError, r"reward must be a scalar.*\(1,\)"),
     (lambda: pgjax.Config(env=DriftingState()), TypeError, "state changes from reset to step"),
-    (lambda: pgjax.Config(env=DictActions()), TypeError, "no policy head for the actions"),
+    (lambda: pgjax.Config(env=TextActions()), TypeError, r"space\['a'\] must be made of"),
     (lambda: bad(env_params=3.0), TypeError, "env_params must be a EnvParams, got 3.0"),
     (lambda: bad(env_params=Counter().default_params), TypeError, "env_params must be"),
     (

@@ -12,13 +12,13 @@ import pytest
 from broken_environments import broken
 from environments_for_tests import (
     Counter,
-    DictActions,
     DriftingState,
     Endless,
     FiveValues,
     LegalActionsOnly,
     PlainParams,
     Spaces,
+    TextActions,
     TupleParams,
     UnboundedActions,
     UncomparableState,
@@ -38,7 +38,7 @@ FAULTS = {
     "no hash": (Unhashable, "env: no hash .*; expected a hash"),
     "params not numbers": (broken_ones.TextParams, "params.lifetime: 'long'; expected a pytree"),
     "half a step": (broken_ones.HalfStep, "max_steps_in_episode: 2.5; expected a whole number"),
-    "kind of actions": (DictActions, "action_space: Dict.*; expected Discrete or Box"),
+    "kind of actions": (TextActions, r"action_space\['a'\]: must be made of Box.*got Text"),
     "no actions": (
         broken_ones.NoActions,
         r"action_space: must have at least one value, got Discrete\(0",
@@ -49,7 +49,7 @@ FAULTS = {
     ),
     "kind of observations": (
         broken_ones.UnknownObservations,
-        "observation_space: must be made of Box, .*got namespace.*; expected Box, Discrete, or a D",
+        "observation_space: must be made of Box, .*got namespace.*; expected Box, Discrete, Mul",
     ),
     "unfinished": (broken_ones.Unfinished, "action_space: raises NotImplementedError"),
     "values of reset": (

@@ -97,7 +97,10 @@ def test_estimators_objectives_ascents_and_critics_have_a_page_and_a_source(cls)
     assert "\nSource" in inspect.getdoc(cls)
 
 
-@pytest.mark.parametrize("cls", distributions.Distribution.__args__, ids=lambda c: c.__name__)
+OURS = [c for c in distributions.Distribution.__subclasses__() if c.__module__.startswith("pgjax")]
+
+
+@pytest.mark.parametrize("cls", OURS, ids=lambda cls: cls.__name__)
 def test_distributions_have_a_source(cls):
     assert "\nSource: " in inspect.getdoc(cls)
 

@@ -95,3 +95,31 @@ def test_a_space_that_starts_elsewhere_is_refused(name):
     setattr(shifted, name, gymnasium.spaces.Discrete(4, start=1))
     with pytest.raises(ValueError, match=rf"{name} of Shifted-v0.*got Discrete\(4, start=1\)"):
         gymnasium_bridge._check_spaces(shifted, config)
+
+
+class Hybrid(gymnasium.Env):
+    """One step that pays what its hybrid action says."""
+
+    observation_space = gymnasium.spaces.Box(0.0, 100.0, (1,))
+    action_space = gymnasium.spaces.Tuple(
+        (gymnasium.spaces.MultiDiscrete([2, 3]), gymnasium.spaces.Box(-1.0, 1.0, (1,)))
+    )
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        (first, second), x = action
+        assert self.action_space[1].contains(x)
+        return np.zeros(1, np.float32), 100.0 * first + 10.0 * second + x[0], True, False, {}
+
+
+def test_actions_with_parts_are_played():
+    gymnasium.register("pgjax-test/Hybrid-v0", Hybrid)
+    config = pgjax.Config(Spaces(actions=Hybrid.action_space), network=pgjax.MLP((2,)))
+    state = pgjax.init(jax.random.key(0), config)
+    found = evaluate_in_gymnasium(jax.random.key(1), state, config, "pgjax-test/Hybrid-v0", 32)
+    whole = set(np.round(np.asarray(found.returns), -1).astype(int).tolist())
+    assert {0, 10, 20, 100, 110, 120} >= whole
+    assert len(whole) > 3

@@ -16,7 +16,7 @@ from gymnax.environments import environment, spaces
 import pgjax
 from pgjax.config import bind
 from pgjax.distributions import Categorical, Normal, Rounded, SquashedNormal, TanhNormal
-from pgjax.networks import encode
+from pgjax.spaces import encode
 
 LINEAR = pgjax.MLP(hidden_sizes=())
 
@@ -124,7 +124,7 @@ def test_the_action_space_chooses_the_head(env, distribution, expected):
         ("CartPole-v1", "tanh_normal"),
         ("Pendulum-v1", "categorical"),
         (UNBOUNDED, "tanh_normal"),
-        (Walk("box", spaces.Tuple((spaces.Discrete(2), spaces.Discrete(2)))), "auto"),
+        (Walk("box", spaces.Tuple((spaces.Discrete(2), spaces.Discrete(2)))), "beta"),
     ],
 )
 def test_a_head_that_cannot_cover_the_actions_is_refused_by_name(env, distribution):
