@@ -64,11 +64,11 @@ def _has_nvidia() -> bool:
 def _small_run() -> tuple[float, float]:
     """Seconds to compile, and steps per second of running, of a small training."""
     config = checked(Config("CartPole-v1", sampler=Episodes(64, horizon=100)))
-    state, number = training.init(jax.random.key(0), config), jax.numpy.int32(16)
-    until = training.Until(jax.numpy.inf, False)
+    state = training.init(jax.random.key(0), config)
+    until = training.Until(jax.numpy.int32(16), jax.numpy.inf, False)
     started = time.perf_counter()
-    block = training.update_block.lower(state, config, number, until, 16).compile()
+    block = training.update_block.lower(state, config, until, 16).compile()
     compile_seconds = time.perf_counter() - started
     started = time.perf_counter()
-    state, _ = jax.block_until_ready(block(state, config, number, until))
+    state, _ = jax.block_until_ready(block(state, config, until))
     return compile_seconds, int(state.env_steps) / (time.perf_counter() - started)

@@ -106,7 +106,7 @@ class _Settings(NamedTuple):
     def until(self) -> training.Until:
         """What ends the run before its last update; NumPy numbers, compared as the device does."""
         target = np.asarray(self.stop_at_return, jnp.zeros(()).dtype)
-        return training.Until(target, np.bool_(self.nan != "skip"))
+        return training.Until(np.int32(0), target, np.bool_(self.nan != "skip"))
 
 
 def run(
@@ -381,10 +381,10 @@ def _run(
             signals.stopped = bool(asked & _STOP)
             if signals.stopped:
                 break
-        state = _save(writer, now, config)
+        _save(writer, now, config)
     if writer is not None:
         _picture(writer.path)
-    return _result(config, now, state, kept, settings, signals, directory)
+    return _result(config, now, kept, settings, signals, directory)
 
 
 def _asked(on_block: Callable | None, now: Progress) -> tuple[int, Exception | None]:
@@ -420,7 +420,7 @@ def _picture(path: Path) -> None:
         plots.learning_curves([folders.read(path)], path / "learning_curve.png")
 
 
-def _result(config, now, state, kept, settings, signals, directory) -> Run:
+def _result(config, now, kept, settings, signals, directory) -> Run:
     metrics, bad_update = kept.metrics(), kept.bad_update
     if bad_update is not None and settings.nan == "raise":
         raise FloatingPointError(not_finite(bad_update))
@@ -428,7 +428,7 @@ def _result(config, now, state, kept, settings, signals, directory) -> Run:
     bad = bad_update is not None and settings.nan == "stop"
     ended = solved or bad or signals.stopped or now.num_updates >= config.num_updates
     return Run(
-        state=state,
+        state=now.state,
         metrics=metrics,
         compile_seconds=now.compile_seconds,
         run_seconds=now.run_seconds,
@@ -457,14 +457,14 @@ def _compiled(
     state = state.replace(streams=divided(start._state.streams, mesh))
     config, until = replicated((config, settings.until), mesh)
 
-    def count(number: int) -> jax.Array:
-        return replicated(jnp.int32(number), mesh)
+    def at_most(number: int) -> training.Until:
+        return until._replace(number=replicated(jnp.int32(number), mesh))
 
-    program = training.update_block.lower(state, config, count(0), until, CAPACITY, mesh)
+    program = training.update_block.lower(state, config, at_most(0), CAPACITY, mesh)
     block = program.compile()
     seconds = start.compile_seconds + time.perf_counter() - started
     start = dataclasses.replace(start, _state=state, compile_seconds=seconds)
-    return start, lambda state, number: block(state, config, count(number), until)
+    return start, lambda state, number: block(state, config, at_most(number))
 
 
 def _blocks(
@@ -503,12 +503,11 @@ def _after_block(now: Progress, advance: Callable, size: int) -> Progress:
     )
 
 
-def _save(writer: folders.Writer | None, now: Progress, config: Config) -> TrainState:
-    """The state as this process's own, once it is on disk. Of several processes, all must call."""
-    state = local(now._state)
+def _save(writer: folders.Writer | None, now: Progress, config: Config) -> None:
+    """Puts the state on disk, as this process's own. Of several processes, all must call."""
+    state = now.state
     if writer is not None:
         writer.checkpoint(state, config, _notes(now))
-    return state
 
 
 def _notes(now: Progress) -> dict[str, float]:

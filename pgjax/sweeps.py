@@ -503,21 +503,21 @@ class _Group:
     def _updates(self, block: _Block, config: Config, target: float) -> Iterator[_Block]:
         """The block as it is, and after some updates, again and again until its last."""
         first, before = block.made, block.run_seconds
-        until = training.Until(np.asarray(target, jnp.zeros(()).dtype), np.bool_(False))
+        target = np.asarray(target, jnp.zeros(()).dtype)
         block = block._replace(state=divided(block.state, self.mesh))
         yield block
         while not block.done:
             spent = block.run_seconds - before
             number = runs.block_size(self.total - block.made, block.made - first, spent)
-            block = self._advanced(block, config, number, until)
+            until = training.Until(np.int32(number), target, np.bool_(False))
+            block = self._advanced(block, config, until)
             yield block
 
-    def _advanced(
-        self, block: _Block, config: Config, number: int, until: training.Until
-    ) -> _Block:
-        """A block after `number` more updates."""
+    def _advanced(self, block: _Block, config: Config, until: training.Until) -> _Block:
+        """A block after `until.number` more updates."""
+        number = int(until.number)
         inputs = (config, divided(jnp.asarray(block.ended), self.mesh))
-        inputs += replicated((jnp.int32(number), until), self.mesh)
+        inputs += (replicated(until, self.mesh),)
         compile_seconds = self._compile(block.state, *inputs)
         started = time.perf_counter()
         state, rows = jax.block_until_ready(self.program(block.state, *inputs))
@@ -592,7 +592,6 @@ def _advance_members(
     state: TrainState,
     config: Config,
     ended: Array,
-    number: Array,
     until: training.Until,
     varies: tuple[bool, ...],
     mesh: Mesh | None,
@@ -600,10 +599,10 @@ def _advance_members(
     leaves, structure, axes = _axes(config, varies)
     capacity = min(runs.CAPACITY, config.num_updates)
 
-    def member(state, leaves, ended, number, until):
+    def member(state, leaves, ended, until):
         config = jax.tree.unflatten(structure, leaves)
-        return training.advance(state, config, number, until, capacity, None, ended)
+        return training.advance(state, config, until, capacity, None, ended)
 
-    in_axes = (0, axes, 0, None, None)
+    in_axes = (0, axes, 0, None)
     members = on_shares(jax.vmap(member, in_axes), mesh, in_axes, 0)
-    return members(state, leaves, ended, number, until)
+    return members(state, leaves, ended, until)

@@ -251,13 +251,15 @@ def _update(
 
 
 class Until(NamedTuple):
-    """What ends a loop of updates early.
+    """What ends a loop of updates.
 
     Attributes:
+      number: int32[]; the most updates. Traced, so that any number runs one compiled program.
       target: float[]; the update whose `episode_return` reaches it is the last.
       bad: bool[]; whether an update that is not `finite` is the last.
     """
 
+    number: Array
     target: Array
     bad: Array
 
@@ -283,20 +285,19 @@ def check_target(stop_at_return: float) -> None:
 def advance(
     state: TrainState,
     config: Config,
-    number: Array,
     until: Until,
     capacity: int,
     mesh: Mesh | None = None,
     ended: bool | Array = False,
 ) -> TrainResult:
-    """Up to `capacity` updates, for host loops and sweeps; `config` must be checked.
+    """Updates in one program, for host loops and sweeps; `config` must be checked.
 
     Under `vmap`, members that have ended stay as they are and wait for those that have not; when
     all have, the loop ends.
 
     Args:
-      number: int32[], at most `capacity`; traced, so that any number runs one compiled program.
-      until: what ends it before.
+      until: what ends them.
+      capacity: at least `until.number`.
       ended: whether it had ended before this: then no update is made, and the metrics are of none.
 
     Returns:
@@ -306,7 +307,7 @@ def advance(
 
     def unfinished(carry):
         index, _, _, ended = carry
-        return any_in_batch((index < number) & ~ended)
+        return any_in_batch((index < until.number) & ~ended)
 
     def step(carry):
         index, state, stored, ended = carry
@@ -322,7 +323,7 @@ def advance(
 
     shapes = jax.eval_shape(lambda state, config: _update(state, config)[1], state, config)
     stored = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes)
-    start = (jnp.zeros_like(number), state, stored, jnp.asarray(ended))
+    start = (jnp.zeros_like(until.number), state, stored, jnp.asarray(ended))
     index, state, stored, _ = jax.lax.while_loop(unfinished, step, start)
     made = jnp.minimum(jnp.arange(capacity, dtype=index.dtype), index - 1)
     return TrainResult(state, jax.tree.map(lambda rows: rows[made], stored))

@@ -53,8 +53,8 @@ def test_nor_is_one_by_many_seeds_or_a_host_loop(name):
     keys = jax.random.split(jax.random.key(0), 2)
     check_keys(jax.vmap(lambda key: training._train(key, config, None)), keys)
     state = jax.eval_shape(training.init, keys[0], config)
-    until = training.Until(jnp.zeros(()), jnp.bool_(True))
-    check_keys(lambda state: training.advance(state, config, jnp.int32(2), until, 2), state)
+    until = training.Until(jnp.int32(2), jnp.zeros(()), jnp.bool_(True))
+    check_keys(lambda state: training.advance(state, config, until, 2), state)
 
 
 def test_functions_that_compare_what_one_key_gives_twice_say_so():
