@@ -36,6 +36,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker("slow")
 
 
+@pytest.fixture
+def float64():
+    """Double precision; a function, since `jax.enable_x64` came after the oldest JAX."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
 @pytest.fixture(autouse=True)
 def _rank_promotion_inside_gymnax(request):
     # gymnax's Swimmer subtracts a matrix from a vector; every other environment is strict itself.

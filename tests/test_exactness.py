@@ -14,11 +14,7 @@ from pgjax.config import bind, checked
 NUM_STATES, NUM_ACTIONS = 3, 2
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def make_mdp(horizon, with_terminal):
