@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pgjax import spaces
+from pgjax import faults, spaces
 from pgjax.action_heads.box import (
     BetaHead,
     NormalHead,
@@ -29,6 +29,7 @@ __all__ = [
     "SquashedNormalHead",
     "TanhNormalHead",
     "check_mask",
+    "check_masked",
     "mask",
     "mask_space",
     "of",
@@ -74,6 +75,15 @@ def check_mask(head: Head, name: str, observation_space: Any) -> None:
     found = mask_space(observation_space)
     if found is not None:
         head.check_mask(f"{name}: the observation's {_MASK!r}", found)
+
+
+def check_masked(obs: PyTree, name: str, observation_space: Any) -> None:
+    """Raises ValueError unless an observation's mask, if its space has one, has the shapes that the
+    space says; the name begins the message."""
+    found = mask_space(observation_space)
+    entry = spaces.Dict({} if found is None else {_MASK: found})
+    for fault in faults.misfits(f"{name}: the observation", obs, entry):
+        raise ValueError(f"{fault.part}: expected {fault.expected}, got {fault.found}")
 
 
 def mask(obs: PyTree, observation_space: Any) -> PyTree:

@@ -37,6 +37,7 @@ __all__ = [
 
 _DICT = (Dict, gymnasium.spaces.Dict)
 _TUPLE = (Tuple, gymnasium.spaces.Tuple)
+_REAL = (np.floating, np.integer, np.bool_)
 
 
 class MultiDiscrete(Space):
@@ -234,7 +235,9 @@ def _box(part: str, space: Any) -> Box:
     if min(shape, default=1) < 1:
         raise ValueError(f"{part} must hold at least one number, got the shape {shape}")
     low, high = (_bound(part, side, getattr(space, side), shape) for side in ("low", "high"))
-    return Box(low, high, shape, space.dtype)
+    if not any(jnp.issubdtype(space.dtype, kind) for kind in _REAL):
+        raise TypeError(f"{part} must hold real numbers, got the dtype {np.dtype(space.dtype)}")
+    return Box(low, high, shape, _dtype(space))
 
 
 def _bound(part: str, side: str, bound: Any, shape: tuple[int, ...]) -> Any:
@@ -279,7 +282,7 @@ def _multi_binary(part: str, space: Any) -> MultiBinary:
 
 
 def _dtype(space: Any) -> np.dtype:
-    # Gymnasium's integers have 64 bits, which JAX has only where it was told so.
+    # Gymnasium's numbers may have 64 bits, which JAX has only where it was told so.
     return np.dtype(jax.dtypes.canonicalize_dtype(space.dtype))
 
 

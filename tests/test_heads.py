@@ -138,6 +138,10 @@ def is_list(node):
     return isinstance(node, list)
 
 
+def arrays_of(mask):
+    return jax.tree.map(np.asarray, mask, is_leaf=is_list)
+
+
 def test_a_joint_is_sampled_with_its_probabilities():
     head = head_of(NESTED, mask=MASK)
     masks = jax.tree.map(jnp.asarray, MASK, is_leaf=is_list)
@@ -190,6 +194,8 @@ SPACES = {
     "multi-binary": GYM.MultiBinary(3),
     "box": GYM.Box(-1.0, np.inf, (2,)),
     "integers": GYM.Box(-3, 4, (2,), np.int16),
+    "64 bits": GYM.Box(-1.0, 1.0, (2,), np.float64),
+    "integers of 64 bits": GYM.Box(-3, 4, (2,), np.int64),
     "nested": NESTED,
     "hybrid": GYM.Tuple((GYM.Discrete(2), GYM.Dict({"x": GYM.Box(0.0, 2.0, (1,))}))),
 }
@@ -226,14 +232,25 @@ ALGORITHMS = {
         "sampler": pgjax.Segments(2, 4),
     },
     "trust region": {"ascent": pgjax.TrustRegion(), "sampler": pgjax.Episodes(4)},
+    "a shared trunk": {
+        "estimator": pgjax.GAE(),
+        "critic": pgjax.SharedCritic(),
+        "sampler": pgjax.Segments(2, 4),
+    },
+    "a memory": {
+        "estimator": pgjax.GAE(),
+        "network": pgjax.Recurrent(pgjax.MLP((2,)), 2),
+        "ascent": pgjax.Passes(epochs=2, minibatches=2),
+        "sampler": pgjax.Segments(2, 4),
+    },
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_ascent_takes_joint_actions(name):
-    env, network = Acts(MIXED, MIXED_MASK), pgjax.MLP((2,))
-    config = pgjax.Config(env, network=network, num_updates=1, **ALGORITHMS[name])
+    fields = {"network": pgjax.MLP((2,)), "num_updates": 1} | ALGORITHMS[name]
+    config = pgjax.Config(Acts(MIXED, MIXED_MASK), **fields)
     _, metrics = pgjax.train(jax.random.key(0), config)
     assert metrics.finite.all()
     assert metrics.gradient_norm[0] > 0
@@ -241,6 +258,29 @@ def test_every_ascent_takes_joint_actions(name):
 
 def test_an_environment_with_joint_actions_is_checked():
     pgjax.check_environment(Acts(MIXED), num_steps=16)
+
+
+def test_the_critic_of_joint_actions_cannot_list_them():
+    estimator = pgjax.ActionValue(all_actions=True)
+    config = pgjax.Config(Acts(MIXED), sampler=pgjax.Episodes(2), estimator=estimator)
+    with pytest.raises(TypeError, match=r"all_actions needs Discrete actions, not Tuple\(\(Multi"):
+        pgjax.init(jax.random.key(0), config)
+
+
+def test_a_policy_of_joint_actions_is_kept_and_evaluated(tmp_path):
+    env, sampler = Acts(NESTED, arrays_of(MASK)), pgjax.Episodes(4)
+    config = pgjax.Config(env, network=pgjax.MLP((2,)), sampler=sampler, num_updates=1)
+    state, _ = pgjax.train(jax.random.key(0), config)
+    pgjax.save(tmp_path / "kept", state, config)
+    again, config = pgjax.load(tmp_path / "kept", config)
+    actor = bind(config, 0).policy
+    obs = {"obs": jnp.zeros(1), "action_mask": jax.tree.map(jnp.asarray, arrays_of(MASK))}
+    best = sum(
+        jnp.sum(x) for x in jax.tree.leaves(actor.apply(again.policy_variables, obs, ())[0].mode())
+    )
+    for x in (state, again):
+        returns = pgjax.evaluate(jax.random.key(1), x, config, 4, True).returns
+        np.testing.assert_array_equal(returns, np.full(4, best))
 
 
 def in_space(action, space):
@@ -287,6 +327,18 @@ REFUSED = {
         TypeError,
         r"action_space\['a'\] must be made",
     ),
+    "a graph": (
+        GYM.Tuple((GYM.Discrete(2), GYM.Dict({"g": GYM.Graph(GYM.Discrete(2), None)}))),
+        "auto",
+        TypeError,
+        r"action_space\[1\]\['g'\] must be made of Box, Discrete, .*got Graph",
+    ),
+    "complex numbers": (
+        spaces.Dict({"z": spaces.Box(0.0, 1.0, (1,), np.complex64)}),
+        "auto",
+        TypeError,
+        r"action_space\['z'\] must hold real numbers, got the dtype complex64",
+    ),
     "nothing": (GYM.Tuple(()), "auto", TypeError, "at least one part"),
     "a start": (
         GYM.MultiDiscrete([2, 2], start=[0, 1]),
@@ -323,12 +375,29 @@ MASKS = {
 
 @pytest.mark.parametrize(("mask", "kind", "message"), MASKS.values(), ids=MASKS)
 def test_a_mask_that_does_not_fit_is_refused_by_name(mask, kind, message):
-    arrays = jax.tree.map(np.asarray, mask, is_leaf=is_list)
-    env = Acts(NESTED, arrays)
+    env = Acts(NESTED, arrays_of(mask))
     with pytest.raises(kind, match=f"Acts: the observation's .*{message}"):
         pgjax.init(jax.random.key(0), pgjax.Config(env))
     with pytest.raises(ValueError, match=message):
         pgjax.check_environment(env, num_steps=16)
+
+
+MISFITS = {
+    "no mask": ({}, r"expected all entries of observation_space, got no entry 'action_mask'"),
+    "an array": ({"action_mask": np.ones(5)}, r"\['action_mask'\]\[0\]: expected the shape \(5,\)"),
+    "a dict": ({"action_mask": {"a": np.ones(5)}}, r"\['action_mask'\]: .*got no entry 0"),
+    "short": ({"action_mask": (np.ones(4), ())}, r"\[0\]: expected the shape \(5,\).*float32\[4\]"),
+}
+
+
+@pytest.mark.parametrize(("entries", "message"), MISFITS.values(), ids=MISFITS)
+def test_a_mask_that_is_not_what_its_space_says_is_refused_by_name(entries, message):
+    class Liar(Acts):
+        def _seen(self, obs):
+            return jax.tree.map(jnp.asarray, {"obs": obs, **entries})
+
+    with pytest.raises(ValueError, match=f"Liar: the observation.*{message}"):
+        pgjax.init(jax.random.key(0), pgjax.Config(Liar(MIXED, MIXED_MASK)))
 
 
 def test_a_mask_of_real_numbers_is_refused():
