@@ -20,6 +20,7 @@ from pgjax.critics.base import BoundCritic as BoundCritic
 from pgjax.critics.base import Oracle as Oracle
 from pgjax.critics.critic import Critic as Critic
 from pgjax.critics.shared import SharedCritic as SharedCritic
+from pgjax.critics.two_hot import TwoHotCritic as TwoHotCritic
 from pgjax.environments import Environment as Environment
 from pgjax.estimators.action_value import ActionValue as ActionValue
 from pgjax.estimators.estimator import Estimator as Estimator
@@ -27,6 +28,7 @@ from pgjax.estimators.estimator import Values as Values
 from pgjax.estimators.gae import GAE as GAE
 from pgjax.estimators.monte_carlo import RewardToGo as RewardToGo
 from pgjax.estimators.monte_carlo import TotalReturn as TotalReturn
+from pgjax.estimators.v_trace import VTrace as VTrace
 from pgjax.evaluation import evaluate as evaluate
 from pgjax.finite_mdp import FiniteMDP as FiniteMDP
 from pgjax.gymnasium_bridge import evaluate_in_gymnasium as evaluate_in_gymnasium
@@ -37,8 +39,10 @@ from pgjax.networks import CNN as CNN
 from pgjax.networks import MLP as MLP
 from pgjax.networks import MemoryNetwork as MemoryNetwork
 from pgjax.networks import Select as Select
+from pgjax.objectives.advantage_weighted import AdvantageWeighted as AdvantageWeighted
 from pgjax.objectives.clipped_ratio import ClippedRatio as ClippedRatio
 from pgjax.objectives.importance_ratio import ImportanceRatio as ImportanceRatio
+from pgjax.objectives.kl_penalty import KLPenalty as KLPenalty
 from pgjax.objectives.lecture_ladder import Probability as Probability
 from pgjax.objectives.lecture_ladder import ProbabilityRatio as ProbabilityRatio
 from pgjax.objectives.lecture_ladder import ProbabilityTimesReturn as ProbabilityTimesReturn

@@ -50,12 +50,11 @@ class Config(Component):
       time_aware: whether the observation also tells the time, as a share of the time limit or
         horizon: what is best with little time left may differ. Static.
       sampler: what one update learns from: `Episodes` or `Segments`.
-      estimator: the weights of the scores: `TotalReturn`, `RewardToGo`, `GAE`, `ActionValue`.
-      critic: how values are learned, for an estimator that needs them: the last two, and those with
-        baseline="value".
-      objective: what is differentiated: `ScoreFunction`, `ClippedRatio`, `ImportanceRatio`, and
-        four to study.
-      ascent: how it is climbed: `GradientStep`, `Passes`, `TrustRegion`.
+      estimator: the weights of the scores: `RewardToGo`, `GAE`, or another `Estimator`.
+      critic: how values are learned, for an estimator that needs them: those that bootstrap, and
+        those with baseline="value".
+      objective: what is differentiated: `ScoreFunction`, `ClippedRatio`, or another `Objective`.
+      ascent: how it is climbed: `GradientStep`, `Passes`, or another `Ascent`.
       optimizer: `Adam`, `SGD`, or a callable learning_rate -> optax.GradientTransformation.
       num_updates: updates that `train` makes, ≥ 1. Static.
 
@@ -210,7 +209,7 @@ def _traced_variables(structure: Any, shapes: tuple) -> PyTree:
         bound.ascent.check_steps("ascent", transitions)
         if bound.estimator.critic is not None:
             bound.critic.check_steps("critic", transitions)
-        _check_all_actions(bound)
+        _check_weights(bound)
         variables = bound.policy.init(jax.random.key(0))
         if bound.critic_at(variables).joint and not bound.ascent.takes_critic:
             raise ValueError(
@@ -223,18 +222,25 @@ def _traced_variables(structure: Any, shapes: tuple) -> PyTree:
     return jax.eval_shape(trace, jax.tree.unflatten(structure, shapes))
 
 
-def _check_all_actions(bound: Bound) -> None:
-    if not bound.estimator.all_actions:
-        return
-    if bound.policy.head.num_actions is None:
+def _check_weights(bound: Bound) -> None:
+    """Raises unless the objective can do with the estimator's weights."""
+    estimator, objective = bound.estimator, bound.objective
+    name = type(objective).__name__
+    if estimator.all_actions and bound.policy.head.num_actions is None:
         raise TypeError(
             f"estimator.all_actions needs Discrete actions, not {bound.environment.action_space!r}"
         )
-    if bound.objective.needs_ratio:
-        name = type(bound.objective).__name__
+    if estimator.all_actions and not objective.takes_all_actions:
         raise ValueError(
-            f"estimator.all_actions has no ratio of the action that was taken, which {name} needs: "
-            "use objective=ScoreFunction() or ImportanceRatio(), or all_actions=False"
+            f"estimator.all_actions has weights of all actions, and objective {name} takes one of "
+            "the action that was taken: use objective=ScoreFunction() or ImportanceRatio(), or "
+            "all_actions=False"
+        )
+    if estimator.has_ratio and not objective.takes_ratio:
+        raise ValueError(
+            f"estimator {type(estimator).__name__} has the ratio to the sampling policy in its "
+            f"weights, and objective {name} takes weights without it: use "
+            "objective=ScoreFunction(), or estimator=GAE()"
         )
 
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pgjax import sweep_folders
+from pgjax import serialization, sweep_folders
+from pgjax.estimators.estimator import Estimator
 from pgjax.folders import Record
 from pgjax.names import shortened, unknown
 
@@ -17,7 +18,6 @@ _NUM_RESAMPLES = 2000
 _PERCENTILES = (2.5, 97.5)
 _SHOWN_DIFFERENCES = 3
 _DECISIVE = ("estimator", "objective", "ascent")
-_WITH_CRITIC = ("GAE", "ActionValue")
 _ALGORITHMS = {
     ("ClippedRatio", "Passes"): "PPO",
     ("ImportanceRatio", "TrustRegion"): "natural policy gradient",
@@ -83,7 +83,8 @@ def algorithm_of(record: Record) -> str:
         part.get("type", part.get("custom")) for part in map(record.config.get, _DECISIVE)
     )
     if (objective, ascent) == ("ScoreFunction", "GradientStep"):
-        return "actor-critic" if estimator in _WITH_CRITIC else "REINFORCE"
+        known = serialization.COMPONENTS["estimator"].get(estimator, Estimator)
+        return "actor-critic" if known.bootstraps else "REINFORCE"
     step = "" if ascent == "GradientStep" else f" by {ascent}"
     return _ALGORITHMS.get((objective, ascent), f"{objective}{step}")
 

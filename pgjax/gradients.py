@@ -71,38 +71,52 @@ class Terms:
     def sums(self, params: PyTree, chunk: Chunk) -> tuple[Array, tuple[Array, dict[str, Array]]]:
         """Over a chunk: of the contributions, and of the entropy and what else is reported."""
         obs, memory, action, old_log_prob, weight, lesson = chunk.data
-        every = weight.ndim > chunk.valid.ndim  # weights of all actions, not of the one taken
+        valid, weight = chunk.valid, jax.lax.stop_gradient(weight)
+        every = weight.ndim > valid.ndim  # weights of all actions, not of the one taken
 
         def score(distribution, action):
-            log_prob = distribution.log_probs() if every else distribution.log_prob(action)
-            return log_prob, distribution.entropy()
+            log_probs = distribution.log_probs() if every else ()
+            return distribution.log_prob(action), log_probs, distribution.entropy()
 
         variables = {"params": params, **self.variables}
-        outputs = self.policy.replay(variables, obs, memory, chunk.valid)
-        log_prob, entropy = per_step(score, chunk)(outputs.distribution, action)
-        valid, time, total_entropy = chunk.valid, chunk.time, _sum(entropy, chunk.valid)
-        if every:
-            # The entropy is the step's, and so each action's in equal parts.
-            entropy = entropy / weight.shape[-1]
-            entropy, old_log_prob, valid, time = (
-                x[..., None] for x in (entropy, old_log_prob, valid, time)
-            )
+        outputs = self.policy.replay(variables, obs, memory, valid)
+        log_prob, log_probs, entropy = per_step(score, chunk)(outputs.distribution, action)
         step = Step(
             log_prob=log_prob,
             # Where nothing was done, a ratio of 1: the exponential of any other might overflow.
             old_log_prob=jnp.where(valid, old_log_prob, jax.lax.stop_gradient(log_prob)),
             entropy=entropy,
-            weight=jax.lax.stop_gradient(weight),
-            time=time,
+            weight=jnp.sum(weight, axis=-1) if every else weight,
+            time=chunk.time,
         )
         extra = self.objective.report(step) | self.ascent.report(step)
-        contribution = self.objective.contribution(step)
-        _check_contribution(self.objective, contribution, step)
-        total = _sum(contribution, valid)
+        if every:
+            total = self._over_actions(step, log_probs, weight, valid)
+        else:
+            total = self._total(step, valid)
         if self.critic.joint:
             loss = per_step(lambda *step: self.critic.loss(self.critic_state, *step), chunk)
             total -= _sum(loss(outputs.value, lesson), chunk.valid)
-        return total, (total_entropy, {name: _sum(found, valid) for name, found in extra.items()})
+        return total, (_sum(entropy, valid), {name: _sum(x, valid) for name, x in extra.items()})
+
+    def _over_actions(self, step: Step, log_probs: Array, weight: Array, valid: Array) -> Array:
+        """Sum of the contributions of all actions, of which log_probs and weight are, [n, A]."""
+        steps = Step(
+            log_prob=log_probs,
+            # How likely all actions were is not stored: ratios are those at θ_old, 1.
+            old_log_prob=jax.lax.stop_gradient(log_probs),
+            # The entropy is the step's, and so each action's in equal parts.
+            entropy=step.entropy[..., None] / weight.shape[-1],
+            weight=weight,
+            time=step.time[..., None],
+        )
+        return self._total(steps, valid[..., None])
+
+    def _total(self, steps: Step, valid: Array) -> Array:
+        """Sum of contributions."""
+        contribution = self.objective.contribution(steps)
+        _check_contribution(self.objective, contribution, steps)
+        return _sum(contribution, valid)
 
 
 @dataclasses.dataclass(frozen=True)

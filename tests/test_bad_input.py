@@ -217,7 +217,7 @@ CASES = [
     (
         lambda: pgjax.ppo("CartPole-v1", estimator=pgjax.ActionValue(all_actions=True)),
         ValueError,
-        "no ratio of the action that was taken.*all_actions=False",
+        "ClippedRatio takes one of the action that was taken.*all_actions=False",
     ),
     (
         lambda: bad(network=pgjax.Recurrent(features=0)),

@@ -25,9 +25,9 @@ def make_mdp(horizon, with_terminal):
     return pgjax.FiniteMDP(transition, reward, [0.6, 0.4, 0.0], horizon, terminal)
 
 
-def make_state(config):
+def make_state(config, seed=1):
     state = pgjax.init(jax.random.key(0), config)
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     return state.replace(params=jax.tree.map(lambda x: rng.normal(size=x.shape), state.params))
 
 
@@ -50,8 +50,8 @@ def enumerate_trajectories(mdp, probabilities):
             yield from extend([], state, tables.initial[state])
 
 
-def batch_of(rows_of_each, horizon):
-    """`Trajectories` [T, m] of hand-written rows."""
+def batch_of(rows_of_each, horizon, probabilities=None):
+    """`Trajectories` [T, m] of hand-written rows; with log-probabilities of 0, unless told."""
     m = len(rows_of_each)
     arrays = {name: np.zeros((horizon, m)) for name in ("reward",)}
     flags = {n: np.zeros((horizon, m), bool) for n in ("valid", "terminated", "truncated")}
@@ -63,21 +63,28 @@ def batch_of(rows_of_each, horizon):
             flags["valid"][t, i], flags["terminated"][t, i] = True, ended
             flags["truncated"][t, i] = t == horizon - 1
             final[i] = np.eye(NUM_STATES)[following]
-    log_prob = np.zeros((horizon, m))  # of no consequence: no ratio to it is taken
+    log_prob = np.zeros((horizon, m))
+    if probabilities is not None:
+        log_prob = np.log(probabilities[np.argmax(obs, -1), action])
     nothing = {"memory": (), "final_memory": ()}
     return pgjax.Trajectories(
         obs=obs, action=action, log_prob=log_prob, final_obs=final, **arrays, **flags, **nothing
     )
 
 
-def expected_estimate(config, state, m):
-    """Σ over all m-tuples of trajectories: probability × estimate."""
+def expected_estimate(config, state, m, as_sampled=False):
+    """Σ over all m-tuples of trajectories: probability × estimate.
+
+    Args:
+      as_sampled: whether the trajectories know how likely their actions were, for a ratio to it.
+    """
     mdp, horizon = config.env, config.env.default_params.max_steps_in_episode
     probabilities = np.asarray(pgjax.tabular.action_probabilities(state, config))
     every = list(enumerate_trajectories(mdp, probabilities))
     batches, weights = [], []
     for members in itertools.product(every, repeat=m):
-        batches.append(batch_of([rows for rows, _ in members], horizon))
+        likely = probabilities if as_sampled else None
+        batches.append(batch_of([rows for rows, _ in members], horizon, likely))
         weights.append(np.prod([probability for _, probability in members]))
     assert np.isclose(sum(weights), 1.0)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
@@ -138,8 +145,12 @@ def test_expectation_of_the_probability_ratio_is_the_exact_gradient():
     assert_equal_trees(expected_estimate(config, state, 1), exact)
 
 
-def true_critic(config, state):
-    """A critic that knows V and Q of the policy at every time, and how likely actions are."""
+def true_critic(config, state, wrong=0.0):
+    """A critic that knows V and Q of the policy at every time, and how likely actions are.
+
+    Args:
+      wrong: how far V is off, but for what follows the last step.
+    """
     probabilities = np.asarray(pgjax.tabular.action_probabilities(state, config))
     q = np.asarray(pgjax.tabular.action_values(probabilities, config.env))
     q = np.concatenate([q, np.zeros_like(q[:1])])  # after the horizon there is nothing
@@ -153,7 +164,7 @@ def true_critic(config, state):
             states = jnp.argmax(trajectories.obs, -1)
             final = jnp.zeros_like(states[:1], float)
             return pgjax.Values(
-                state=jnp.concatenate([jnp.asarray(v)[now, states], final]),
+                state=jnp.concatenate([jnp.asarray(v)[now, states] + wrong * (now - 2), final]),
                 action=jnp.asarray(q)[now, states],
                 probability=jnp.asarray(probabilities)[states],
             )
@@ -165,6 +176,8 @@ WITH_THE_TRUE_CRITIC = [
     pgjax.GAE(discount=1.0, gae_lambda=0.0),
     pgjax.GAE(discount=1.0, gae_lambda=0.5),
     pgjax.GAE(discount=1.0, gae_lambda=1.0),
+    pgjax.VTrace(discount=1.0),
+    pgjax.VTrace(discount=1.0, gae_lambda=0.5, rho=2.0, c=0.5),
     pgjax.ActionValue(discount=1.0),
     pgjax.ActionValue(discount=1.0, all_actions=True),
     pgjax.RewardToGo(baseline="value"),
@@ -229,6 +242,74 @@ def weighted_scores(config, state, weight_of_step):
         for t, (s, a, *_) in enumerate(rows):
             coefficients[s, a] += probability * weight_of_step[t, s, a]
     return jax.tree.map(lambda x: jnp.tensordot(coefficients, x, axes=2), scores)
+
+
+@pytest.mark.parametrize("gae_lambda", [1.0, 0.5])
+def test_v_trace_is_the_new_policys_gradient_in_the_old_ones_states(gae_lambda):
+    """E_old[Σ_t ρ_t ∇log π_new(a_t | s_t) A_t] = Σ_{t,s} d_old,t(s) Σ_a ∇π_new(a | s) Q_new,t(s, a)
+
+    by the new policy's true values; at λ = 1 by any, if no ratio is cut off.
+    """
+    estimator = pgjax.VTrace(discount=1.0, gae_lambda=gae_lambda, rho=1e9, c=1e9)
+    config = make_config(estimator, 1, horizon=3)
+    old, new = make_state(config), make_state(config, seed=2)
+    config = config.replace(critic=true_critic(config, new, wrong=0.7 * (gae_lambda == 1.0)))
+    bound = bind(checked(config), 0)
+    behaviour = np.asarray(pgjax.tabular.action_probabilities(old, config))
+    every = list(enumerate_trajectories(config.env, behaviour))
+    batches = [batch_of([rows], 3, behaviour) for rows, _ in every]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+
+    @jax.jit
+    @jax.vmap
+    def estimate(batch):
+        surrogate = updates.task(old, batch, bound).surrogate
+        return surrogate.gradient(new.params, surrogate.batch(new.params)).direction
+
+    probability = np.array([p for _, p in every])
+    actual = jax.tree.map(lambda x: jnp.tensordot(probability, x, axes=1), estimate(stacked))
+
+    target = np.asarray(pgjax.tabular.action_probabilities(new, config))
+    q = np.asarray(pgjax.tabular.action_values(target, config.env))
+    visits = np.zeros((3, NUM_STATES))
+    for rows, p in every:
+        for t, (s, *_) in enumerate(rows):
+            visits[t, s] += p
+
+    def worth(params):
+        policy = pgjax.tabular.action_probabilities(new.replace(params=params), config)
+        return jnp.einsum("ts,sa,tsa->", visits, policy, q)
+
+    assert_equal_trees(actual, jax.grad(worth)(new.params))
+
+
+def test_weights_by_exponential_advantages_go_to_the_policy_gradient_of_a_hot_temperature():
+    temperature = 1e6
+    objective = pgjax.AdvantageWeighted(temperature=temperature)
+    config = make_config(pgjax.RewardToGo(baseline="none"), 2, horizon=1, objective=objective)
+    state = make_state(config)
+    found = expected_estimate(config, state, 2)
+    # Z holds the step's own return, as a mean baseline does: half of two trajectories' is left.
+    half = jax.tree.map(lambda x: x / 2, pgjax.tabular.policy_gradient(state, config))
+    assert_equal_trees(jax.tree.map(lambda x: temperature * x, found), half, tolerance=1e-5)
+
+
+def test_the_expectation_of_a_kl_penalty_at_the_old_parameters_is_the_exact_gradient():
+    objective = pgjax.KLPenalty(coefficient=3.0)
+    config = make_config(pgjax.RewardToGo(baseline="none"), 1, horizon=3, objective=objective)
+    state = make_state(config)
+    exact = pgjax.tabular.policy_gradient(state, config)
+    assert_equal_trees(expected_estimate(config, state, 1, as_sampled=True), exact)
+
+
+@pytest.mark.parametrize("ascent", [pgjax.GradientStep(), pgjax.Passes()], ids=repr)
+def test_all_actions_with_a_ratio_are_the_exact_gradient(ascent):
+    estimator = pgjax.ActionValue(discount=1.0, all_actions=True)
+    config = make_config(estimator, 1, horizon=3, objective=pgjax.ImportanceRatio(), ascent=ascent)
+    state = make_state(config)
+    config = config.replace(critic=true_critic(config, state))
+    exact = pgjax.tabular.policy_gradient(state, config)
+    assert_equal_trees(expected_estimate(config, state, 1), exact)
 
 
 def test_discounted_reward_to_go_has_the_expectation_that_its_docstring_states():

@@ -44,6 +44,8 @@ class Estimator(Component, abc.ABC):
         that was taken.
       follows_policy: whether the weights depend on the parameters that are being improved, so that
         several passes over the same trajectories make them anew.
+      has_ratio: whether the ratio π_θ / π_old of the action that was taken is a factor of them, so
+        that an objective must not have it again.
       discount: γ, that of a critic's values too.
     """
 
@@ -53,6 +55,7 @@ class Estimator(Component, abc.ABC):
     bootstraps: ClassVar[bool] = False
     all_actions: Any = False
     follows_policy: ClassVar[bool] = False
+    has_ratio: ClassVar[bool] = False
     discount: Any = 1.0
 
     # Any arguments after the first, so that an estimator without a critic may leave `values` out.

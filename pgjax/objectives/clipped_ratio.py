@@ -27,7 +27,8 @@ class ClippedRatio(Objective):
     epsilon: float = option(0.2, low=0.0)
     entropy_coefficient: float = option(0.0, low=0.0)
 
-    needs_ratio = True
+    takes_all_actions = False
+    takes_ratio = False
 
     def contribution(self, step: Step) -> Array:
         """Elementwise."""

@@ -23,6 +23,8 @@ class ImportanceRatio(Objective):
 
     entropy_coefficient: float = option(0.0, low=0.0)
 
+    takes_ratio = False
+
     def contribution(self, step: Step) -> Array:
         """Elementwise."""
         ratio = jnp.exp(step.log_prob - step.old_log_prob)

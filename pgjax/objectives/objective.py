@@ -44,11 +44,14 @@ class Objective(Reporter, abc.ABC):
     """Base of every objective, the user's own among them.
 
     Attributes:
-      needs_ratio: whether it needs the ratio of the action that was taken, and so cannot sum over
-        all actions.
+      takes_all_actions: whether weights may be of all actions, with their probabilities in them, in
+        place of the one that was taken.
+      takes_ratio: whether weights may have the ratio ρ = π_θ / π_old of the action in them; not, if
+        contributions have it themselves, or are not proportional to the weight.
     """
 
-    needs_ratio: ClassVar[bool] = False
+    takes_all_actions: ClassVar[bool] = True
+    takes_ratio: ClassVar[bool] = True
 
     @abc.abstractmethod
     def contribution(self, step: Step) -> Array:

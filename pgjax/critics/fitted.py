@@ -1,0 +1,195 @@
+"""Critics with a network of their own, fitted after the policy has used them."""
+
+import abc
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from pgjax import networks
+from pgjax.chunks import Chunk, check_minibatches, minibatches, per_step, summed
+from pgjax.components import record, static
+from pgjax.critics import units
+from pgjax.critics.base import BaseCritic, BoundCritic, Setting
+from pgjax.critics.learned import Learned
+from pgjax.critics.regression import LAST_INIT
+from pgjax.critics.units import CriticState
+from pgjax.estimators.estimator import Values
+from pgjax.networks import CriticInputs
+from pgjax.types import Array, PyTree, Trajectories
+
+
+class ValueModule(nn.Module):
+    """A network with a linear output of some shape, () for one value."""
+
+    network: nn.Module
+    shape: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, inputs: PyTree) -> Array:
+        """One encoded observation (with the action, for Q of continuous ones) -> float[*shape]."""
+        layer = networks.Dense(math.prod(self.shape), kernel_init=LAST_INIT, name="values")
+        features = networks.vector("critic.network", self.network, self.network(inputs))
+        return layer(features).reshape(self.shape)
+
+
+class NetworkCritic(BaseCritic, abc.ABC):
+    """Base of their settings.
+
+    Attributes:
+      network: a Flax module as for the policy; None: the policy's architecture, its own parameters.
+      learning_rate: α ≥ 0, of `optax.adam`.
+      epochs: passes over the trajectories in each update, ≥ 1.
+      minibatches: gradient steps in each pass, ≥ 1.
+      td_lambda: λ in [0, 1] of the targets.
+      output_shape: of what the network says of one value; () for the value itself.
+    """
+
+    network: nn.Module | None
+    learning_rate: float
+    epochs: int
+    minibatches: int
+    td_lambda: float
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """That of what the network says of one value."""
+        return ()
+
+    def value(self, output: Array) -> Array:
+        """Values in the network's units, float[…], of what it says of them, [… *output_shape]."""
+        return output
+
+    @abc.abstractmethod
+    def lesson_loss(self, state: CriticState, output: Array, lesson: PyTree) -> Array:
+        """Of one step: float[]; see `Regression`."""
+
+    def bound(self, setting: Setting) -> BoundCritic:
+        """The critic, with a network of its own."""
+        # What a policy with a memory remembers is among the inputs; it needs none of its own.
+        policys = networks.without_memory(setting.policy.module.network)
+        network = policys if self.network is None else self.network
+        number = setting.policy.head.num_actions
+        every = setting.estimator.critic == "actions" and number is not None
+        shape = ((number,) if every else ()) + self.output_shape
+        return Fitted(self, setting, ValueModule(network, shape))
+
+    def check_network(self, path: str) -> None:
+        """Raises TypeError or ValueError unless its network can be one."""
+        if self.network is not None:
+            networks.check_hashable(f"{path}.network", self.network)
+            networks.check_without_memory(f"{path}.network", self.network)
+
+    def check_steps(self, path: str, steps: int) -> None:
+        """Raises ValueError if there are more minibatches than steps."""
+        check_minibatches(path, self.minibatches, type(self)().minibatches, steps)
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """Adam."""
+        return optax.adam(self.learning_rate)
+
+
+@record
+class Fitted(Learned):
+    """A `NetworkCritic` in its setting."""
+
+    critic: NetworkCritic
+    setting: Setting
+    module: ValueModule = static()
+
+    def start(self, key: Array) -> CriticState:
+        """A critic that has seen no targets."""
+        policy, variables = self.setting.policy, self.setting.variables
+        obs, memory = policy.blank_obs(), policy.initial_memory()
+        action = jax.tree.map(jnp.zeros_like, policy.apply(variables, obs, memory)[0].mode())
+        inputs = self._inputs(variables, obs, memory, action)
+        variables = networks.initial("critic.network", self.module, key, inputs)
+        params = variables.pop("params")
+        if variables:
+            raise ValueError(
+                f"critic.network must have parameters only, got the collections {[*variables]}"
+            )
+        return units.unknown(params, self.critic.optimizer().init(params))
+
+    @property
+    def trace(self) -> Array:
+        """λ."""
+        return self.critic.td_lambda
+
+    def fit(
+        self, key: Array, state: CriticState, trajectories: Trajectories, lesson: PyTree
+    ) -> CriticState:
+        """Some passes over the targets."""
+        tau, mesh, settings = trajectories, self.setting.mesh, self.critic
+        data = tau.obs, tau.memory, lesson
+
+        def step(state, batch):
+            return self._descended(self._gradient(state, *batch), state), None
+
+        def epoch(state, key_data):
+            key = jax.random.wrap_key_data(key_data, impl=impl)
+            batches = minibatches(key, data, tau.valid, settings.minibatches, mesh)
+            return jax.lax.scan(step, state, batches)[0], None
+
+        # The keys' data: under `vmap`, JAX's check of key reuse takes a scan's keys for used ones.
+        impl, keys = jax.random.key_impl(key), jax.random.split(key, settings.epochs)
+        return jax.lax.scan(epoch, state, jax.random.key_data(keys))[0]
+
+    def values(self, state: CriticState, obs: PyTree, memory: PyTree, action: PyTree) -> Values:
+        """Of one step."""
+        policy, variables = self.setting.policy, self.setting.variables
+
+        def value(action):
+            inputs = self._inputs(variables, obs, memory, action)
+            output = self.module.apply({"params": state.params}, inputs)
+            return state.in_rewards(self.critic.value(output))
+
+        if self.setting.estimator.critic == "states":
+            return Values(value(action))
+        distribution, _ = policy.apply(variables, obs, memory)
+        if policy.head.num_actions is None:
+            of_action = value(action)
+            return Values(value(distribution.mode()), of_action)
+        q, probability = value(action), distribution.probabilities()
+        return Values(jnp.sum(probability * q), q, probability)
+
+    def _inputs(self, variables: PyTree, obs: PyTree, memory: PyTree, action: PyTree) -> PyTree:
+        """What the network sees of a step: Q of actions that it cannot list, the action too."""
+        policy = self.setting.policy
+        encoded, seen = policy.encode(variables, obs), ()
+        if self.setting.estimator.critic == "actions" and policy.head.num_actions is None:
+            distribution, _ = policy.apply(variables, obs, memory)
+            seen = policy.head.encode(distribution.environment_action(action))
+        more = jax.tree.leaves((seen, memory))
+        return CriticInputs(seen, memory, encoded) if more else encoded
+
+    def _gradient(self, state: CriticState, data: PyTree, valid: Array) -> PyTree:
+        """Of the mean loss of the valid steps of a minibatch."""
+        ragged, mesh = self.setting.ragged, self.setting.mesh
+        gradient = summed(_summed_loss_gradient, (self, state), data, valid, ragged, mesh)
+        return jax.tree.map(lambda x: x / jnp.maximum(jnp.sum(valid), 1), gradient)
+
+    def _descended(self, gradient: PyTree, state: CriticState) -> CriticState:
+        """One step of the optimizer."""
+        updates, opt_state = self.critic.optimizer().update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return state.replace(params=params, opt_state=opt_state)
+
+    def summed_loss(self, params: PyTree, state: CriticState, chunk: Chunk) -> Array:
+        """Over the valid steps of a chunk."""
+        variables = self.setting.variables
+
+        def one(obs, memory, lesson):
+            inputs = self._inputs(variables, obs, memory, lesson[0])
+            output = self.module.apply({"params": params}, inputs)
+            return self.critic.lesson_loss(state, output, lesson)
+
+        losses = per_step(one, chunk)(*chunk.data)
+        return jnp.sum(jnp.where(chunk.valid, losses, 0.0))
+
+
+def _summed_loss_gradient(context: tuple[Fitted, CriticState], chunk: Chunk) -> PyTree:
+    fitted, state = context
+    return jax.grad(fitted.summed_loss)(state.params, state, chunk)

@@ -1,0 +1,96 @@
+"""V-trace: advantages of the policy that is being improved, from steps of an older one."""
+
+import jax
+import jax.numpy as jnp
+
+from pgjax.components import component, is_traced, option
+from pgjax.estimators.estimator import Estimator, Values, standardized
+from pgjax.returns import reward_to_go
+from pgjax.types import Array, Trajectories
+
+
+@component
+class VTrace(Estimator):
+    """Advantages by a critic V, of π_θ, where the trajectories are those of an older π_old.
+
+        ρ_t = min(ρ̄, π_θ/π_old(a_t | s_t)),    c_t = min(c̄, π_θ/π_old(a_t | s_t)),
+        δ_t = r_t + γ V(s_{t+1}) − V(s_t),
+        v_t = V(s_t) + ρ_t δ_t + γλ c_t (v_{t+1} − V(s_{t+1})),
+        w_t = ρ_t (r_t + γ [(1 − λ) V(s_{t+1}) + λ v_{t+1}] − V(s_t))
+
+    At θ_old, where every ratio is 1, this is `GAE` for the same λ, and at λ = 1 the n-step return
+    less V: unbiased where that is. With `Passes`, the weights of each pass are made anew from the
+    policy at its beginning, so that later passes climb the gradient of the policy that they have,
+    in states as π_old visits them. Where ρ̄ cuts ratios off, the values are of a policy between
+    π_old and π_θ: biased; c̄ shortens the sums only. Time limits, ends and segments' ends as in
+    `GAE`.
+
+    The weights have the ratio in them: for `ScoreFunction`, whose gradient is then V-trace's,
+    ρ_t ∇log π(a_t, s_t) · (…). Objectives with a ratio of their own are refused.
+
+    Attributes:
+      discount: γ in [0, 1].
+      gae_lambda: λ in [0, 1].
+      rho: ρ̄ ≥ 1, the largest ratio in front of an error.
+      c: c̄ in [0, ρ̄], the largest ratio in front of what follows.
+      standardize: advantages, before the ratio in front, of mean 0 and standard deviation 1;
+        biased, see `standardized`.
+
+    Source: Espeholt et al. (2018), IMPALA, section 4.1, remark 1, and 4.2; λ: their remark 2.
+    """
+
+    discount: float = option(0.99, low=0.0, high=1.0)
+    gae_lambda: float = option(1.0, low=0.0, high=1.0)
+    rho: float = option(1.0, low=1.0)
+    c: float = option(1.0, low=0.0)
+    standardize: bool = False
+
+    bootstraps = True
+    critic = "states"
+    follows_policy = True
+    has_ratio = True
+
+    def check(self, path: str) -> None:
+        """Raises if a field's value is not allowed."""
+        super().check(path)
+        if not (is_traced(self.rho) or is_traced(self.c)) and self.c > self.rho:
+            raise ValueError(f"{path}.c must be at most {path}.rho, {self.rho}, got {self.c}")
+
+    def weights(self, trajectories: Trajectories, values: Values) -> Array:
+        """float[T, m], reward units; 0 where not valid.
+
+        Raises:
+          ValueError: how likely the actions were is not known, of π_old or of π_θ.
+        """
+        tau = trajectories
+        _check_log_probs(trajectories, values)
+        # 1 where nothing was done: the exponential of any other might overflow.
+        ratio = jnp.exp(jnp.where(tau.valid, values.log_prob - tau.log_prob, 0.0))
+        rho, c = jnp.minimum(self.rho, ratio), jnp.minimum(self.c, ratio)
+        following = jnp.where(tau.terminated, 0.0, values.state[1:])
+        errors = tau.reward + self.discount * following - values.state[:-1]
+        trace = self.discount * self.gae_lambda
+        traces = jnp.where(tau.terminated | tau.truncated, 0.0, trace).astype(errors.dtype)
+        end = jnp.zeros_like(errors[0])
+        # v_t − V(s_t) of each row, and of the one after the last.
+        sums = jax.vmap(reward_to_go, in_axes=(1, 1, 0), out_axes=1)(rho * errors, traces * c, end)
+        later = jnp.concatenate([sums[1:], end[None]])
+        advantages = jnp.where(tau.valid, errors + traces * later, 0.0)
+        if self.standardize:
+            advantages = standardized(advantages, tau.valid, values.state)
+        return rho * advantages
+
+
+def _check_log_probs(trajectories: Trajectories, values: Values) -> None:
+    shape = trajectories.valid.shape
+    policies = {
+        "trajectories.log_prob, the behaviour's": trajectories.log_prob,
+        "values.log_prob, the improved policy's": values.log_prob,
+    }
+    for name, log_prob in policies.items():
+        found = "none" if log_prob is None else jnp.shape(log_prob)
+        if found != shape:
+            raise ValueError(
+                f"estimator VTrace needs {name}, float[T, m] = {shape}, got {found}: "
+                "use estimator=GAE(), which needs none"
+            )

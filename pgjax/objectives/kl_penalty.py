@@ -1,0 +1,79 @@
+"""Proximal policy optimization by a penalty on the divergence."""
+
+import jax.numpy as jnp
+
+from pgjax.components import component, option
+from pgjax.objectives.objective import Objective, Step
+from pgjax.types import Array, PyTree
+
+# The penalty follows a divergence that is this many times the target, or less than one in as many.
+_TOLERANCE = 1.5
+# The farthest from `coefficient` that it goes, so that it comes back within tens of updates.
+_FARTHEST = 2.0**20
+
+
+@component
+class KLPenalty(Objective):
+    """ρ_t w_t − β (ρ_t − 1 − log ρ_t) + c H, ρ_t = π_θ(a_t | s_t) / π_old(a_t | s_t).
+
+    PPO's other half, with `Passes` over the same trajectories: the bracket, whose mean over actions
+    of π_old is KL(π_old ‖ π_θ), pulls θ back. At θ_old, where every ratio is 1, its gradient is
+    that of `ScoreFunction`: with `GradientStep`, it is `ScoreFunction`.
+
+    With a target d, β is `coefficient` times a factor that begins with 1 and is kept from one
+    update to the next: doubled after one whose `kl` is above 1.5 d, halved after one below d / 1.5;
+    between 2⁻²⁰ and 2²⁰.
+
+    Reports `kl`, the mean of ρ − 1 − log ρ, in nats, as `Passes` does: over the steps made, before
+    each; and `kl_coefficient`, the β of the update.
+
+    Attributes:
+      coefficient: β ≥ 0, weights' units per nat; of the first update, where there is a target.
+      target: d ≥ 0, nats; None: β is `coefficient` throughout.
+      entropy_coefficient: c ≥ 0, as for `ScoreFunction`.
+
+    Source: Schulman et al. (2017), Proximal Policy Optimization, section 4; the estimate of the
+      divergence: Schulman (2020), Approximating KL divergence.
+    """
+
+    coefficient: float = option(1.0, low=0.0)
+    target: float | None = option(0.01, low=0.0)
+    entropy_coefficient: float = option(0.0, low=0.0)
+
+    takes_all_actions = False
+    takes_ratio = False
+
+    def contribution(self, step: Step) -> Array:
+        """Elementwise."""
+        ratio = jnp.exp(step.log_prob - step.old_log_prob)
+        gain = ratio * step.weight - self.coefficient * _divergence(step)
+        return gain + self.entropy_coefficient * step.entropy
+
+    def report(self, step: Step) -> dict[str, Array]:
+        """Elementwise; see the class."""
+        beta = jnp.broadcast_to(self.coefficient, step.log_prob.shape)
+        return {"kl": _divergence(step), "kl_coefficient": beta}
+
+    def start(self) -> PyTree:
+        """The factor, float[]."""
+        return () if self.target is None else jnp.ones(())
+
+    def carrying(self, carried: PyTree) -> Objective:
+        """With β of the update."""
+        if self.target is None:
+            return self
+        return self.replace(coefficient=self.coefficient * carried)
+
+    def carried(self, carried: PyTree, report: dict[str, Array]) -> PyTree:
+        """The factor of the next update, float[], given the mean of `kl` in nats."""
+        if self.target is None:
+            return carried
+        far = report["kl"] > _TOLERANCE * self.target
+        near = report["kl"] < self.target / _TOLERANCE
+        factor = jnp.where(far, 2.0 * carried, jnp.where(near, 0.5 * carried, carried))
+        return jnp.clip(factor, 1.0 / _FARTHEST, _FARTHEST)
+
+
+def _divergence(step: Step) -> Array:
+    log_ratio = step.log_prob - step.old_log_prob
+    return jnp.exp(log_ratio) - 1.0 - log_ratio
