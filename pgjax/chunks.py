@@ -18,8 +18,10 @@ from pgjax.parallel import on_shares
 from pgjax.types import Array, PyTree
 
 # Steps in one backward pass. On a CPU the activations of a few hundred stay in its caches, and XLA
-# does not yet split their matrix products over threads, which costs more than it gains.
+# does not yet split their matrix products over threads, which costs more than it gains. An
+# accelerator wants as many as its memory holds easily: each kernel's start costs what thousands do.
 _CHUNK_SIZE = 256
+_ACCELERATOR_CHUNK_SIZE = 2**16
 # Windows go through their rows one after another, and want company.
 _LEAST_WINDOWS = 32
 
@@ -140,8 +142,12 @@ def _flat(data: PyTree, valid: Array) -> tuple[tuple[PyTree, Array], Array, int]
     first = jnp.arange(rows, dtype=jnp.int32)[:, None] * length
     inside = jnp.arange(length, dtype=jnp.int32)
     times = jnp.broadcast_to((first + inside[None])[:, None], (rows, n, length))
-    most = max(_CHUNK_SIZE // length, _LEAST_WINDOWS) if window else _CHUNK_SIZE
+    most = max(_chunk_size() // length, _LEAST_WINDOWS) if window else _chunk_size()
     return flat, times.reshape(rows * n, *window), min(most, rows * n)
+
+
+def _chunk_size() -> int:
+    return _CHUNK_SIZE if jax.default_backend() == "cpu" else _ACCELERATOR_CHUNK_SIZE
 
 
 def first(data: PyTree, valid: Array) -> Chunk:
@@ -176,7 +182,7 @@ def windows(data: PyTree, valid: Array, length: int) -> tuple[PyTree, Array]:
 def per_row(function: Callable[[PyTree], PyTree], data: PyTree, valid: Array) -> PyTree:
     """`function`, [n, …] -> [n, …], of all rows up to the last with a valid step; zeros after."""
     rows, m = valid.shape
-    together = max(1, min(_CHUNK_SIZE // m, rows))
+    together = max(1, min(_chunk_size() // m, rows))
     number = -(-rows // together)
 
     def grouped(x):

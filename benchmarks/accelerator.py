@@ -1,0 +1,206 @@
+"""When an accelerator wins: trained environment steps per second on it and on the machine's CPU.
+
+  REINFORCE  whole episodes of CartPole (500 steps each) and Breakout, m side by side;
+  seeds      so many of them under one `vmap`, m = 16 each;
+  PPO        segments of 128 steps, four passes of four minibatches; on Breakout with the CNN, with
+             two networks and with one for policy and value.
+
+As in throughput.py: a trained policy, a learning rate of 0 while the clock runs, only valid steps
+counting, compilation apart. The CPU's figures are from a second process, which uses all cores, one
+device each. Each program runs twice on the same input: "same bits" says whether all numbers agree.
+What is larger than a quarter of the memory, or than `--seconds` for a call, is left out.
+
+    python benchmarks/accelerator.py
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+# Processes share an accelerator's memory; none may take most of it at its start.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import jax
+
+from pgjax import parallel
+
+if os.environ.get("JAX_PLATFORMS") == "cpu":
+    parallel.use_cores()  # before gymnax, which starts JAX's devices when it is imported
+
+import numpy as np
+from common import (
+    compile_ahead,
+    environment_facts,
+    markdown,
+    measure,
+    parser,
+    per_second,
+    results_folder,
+    significant,
+    write,
+)
+from throughput import train_block, trained
+
+import pgjax
+
+UPDATES = 2
+HEADER = ("environment", "algorithm", "side by side", "accelerator", "CPU", "ratio", "same bits")
+
+
+def main() -> None:
+    """Measures on both, prints a table, writes accelerator.json and .md."""
+    flags = parser(__doc__.splitlines()[0])
+    flags.add_argument("--seconds", type=float, default=20.0, help="longest call on the CPU")
+    flags.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    flags = flags.parse_args()
+    if flags.worker is not None:
+        measure_all(flags.quick, flags.seconds, flags.worker)
+        return
+    folder = results_folder(flags)
+    found = {}
+    for platform, variables in (("accelerator", {}), ("cpu", {"JAX_PLATFORMS": "cpu"})):
+        file = folder / f"accelerator-{platform}.json"
+        command = [sys.executable, __file__, "--worker", str(file)]
+        command += ["--quick"] * flags.quick + ["--seconds", str(flags.seconds)]
+        subprocess.run(command, check=True, env=os.environ | variables)
+        found[platform] = json.loads(file.read_text())
+        file.unlink()
+    table = markdown(HEADER, rows(*(found[name]["points"] for name in ("accelerator", "cpu"))))
+    write(folder, "accelerator", {"quick": flags.quick, **found})
+    (folder / "accelerator.md").write_text(table)
+    print(f"\n{table}\nwritten to {folder}")
+
+
+def measure_all(quick: bool, seconds: float, file: Path) -> None:
+    """Every case on this process's devices; the file is written anew after each."""
+    points = []
+    print(f"{jax.device_count()} × {jax.devices()[0].device_kind}", flush=True)
+    for case in quick_cases() if quick else cases():
+        points.append(measured(case, seconds))
+        print(json.dumps(points[-1]), flush=True)
+        file.write_text(json.dumps({"facts": environment_facts(), "points": points}))
+
+
+def cases() -> Iterator[dict[str, Any]]:
+    """Algorithm, environment, how many side by side, config and how many seeds."""
+    for env, sizes in (("CartPole-v1", (64, 1024, 16384)), ("Breakout-MinAtar", (64, 1024, 4096))):
+        for m in sizes:
+            yield case("REINFORCE", pgjax.Config(env), {"sampler.num_trajectories": m}, m)
+    for seeds in (64, 1024):
+        small = {"sampler.num_trajectories": 16}
+        yield case(f"{seeds} seeds", pgjax.Config("CartPole-v1"), small, 16 * seeds, seeds)
+    for width in (256, 4096):
+        yield case("PPO", pgjax.ppo("CartPole-v1"), {"sampler.num_envs": width}, width)
+    network = {"network": pgjax.CNN()}
+    for name, changes in (
+        ("two networks", network),
+        ("one network", network | {"critic": pgjax.SharedCritic()}),
+    ):
+        for width in (256, 4096):
+            config = pgjax.ppo("Breakout-MinAtar").replace(**changes)
+            yield case(f"PPO, CNN, {name}", config, {"sampler.num_envs": width}, width)
+
+
+def quick_cases() -> Iterator[dict[str, Any]]:
+    """Two small ones."""
+    yield case("REINFORCE", pgjax.Config("CartPole-v1"), {"sampler.num_trajectories": 4}, 4)
+    small = {"sampler.num_trajectories": 4}
+    yield case("2 seeds", pgjax.Config("CartPole-v1"), small, 8, 2)
+
+
+def case(
+    name: str, config: pgjax.Config, changes: dict[str, Any], width: int, num_seeds: int = 1
+) -> dict[str, Any]:
+    """One line of the table."""
+    rate = {"optimizer.learning_rate": 0.0}
+    config = config.replace(**changes, **rate, num_updates=UPDATES)
+    return {"name": name, "width": width, "config": config, "num_seeds": num_seeds}
+
+
+def measured(case: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Speed of the case's program, and whether it gives the same bits twice."""
+    config, num_seeds = case["config"], case["num_seeds"]
+    point = {"env": config.env, "name": case["name"], "width": case["width"]}
+    needed = pgjax.memory_estimate(config, num_seeds).total
+    if needed > memory_bytes() / 4:
+        return {**point, "skipped": f"{needed / 2**30:.0f} GiB"}
+    state = start(config)
+    mesh = pgjax.make_mesh() if jax.device_count() > 1 and num_seeds == 1 else None
+    program = partial(train_block, num_updates=UPDATES, mesh=mesh)
+    if num_seeds > 1:
+        keys = jax.random.split(state.key, num_seeds)
+        state = jax.jit(jax.vmap(lambda key: state.replace(key=key)))(keys)
+        program = jax.vmap(program, in_axes=(0, None))
+    compiled, compile_seconds = compile_ahead(jax.jit(program), state, config)
+    point["compile_seconds"] = significant(compile_seconds, 3)
+    call = partial(compiled, state, config)
+    first, once = timed(call)
+    second, _ = timed(call) if once < seconds else (first, 0.0)
+    if once > seconds:
+        return {**point, "skipped": f"{once:.0f} s a call"}
+    num_steps = int(np.sum(np.asarray(second.state.env_steps - state.env_steps), dtype=np.int64))
+    point |= per_second(num_steps, measure(call, repeats=5, seconds=5.0))
+    return {**point, "same_bits": same_bits(first, second)}
+
+
+def start(config: pgjax.Config) -> pgjax.TrainState:
+    """A state whose policy has learned something where episodes are whole, else a fresh one."""
+    state = pgjax.init(jax.random.key(1), config)
+    if not isinstance(config.sampler, pgjax.Episodes):
+        return state
+    if config.env not in _LEARNED:
+        overrides = {"num_updates": 60} if config.env == "CartPole-v1" else {}
+        _LEARNED[config.env] = trained(config.env, overrides)[1].params
+    return state.replace(params=_LEARNED[config.env])
+
+
+_LEARNED: dict[str, Any] = {}
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """A call's result, and its seconds."""
+    begin = time.perf_counter()
+    result = jax.block_until_ready(call())
+    return result, time.perf_counter() - begin
+
+
+def same_bits(one: pgjax.TrainResult, other: pgjax.TrainResult) -> bool:
+    """Whether two results agree in every bit of parameters and metrics."""
+    pairs = zip(
+        jax.tree.leaves((one.state.params, one.metrics)),
+        jax.tree.leaves((other.state.params, other.metrics)),
+        strict=True,
+    )
+    return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)
+
+
+def memory_bytes() -> int:
+    """Of the device, or of the machine."""
+    stats = jax.devices()[0].memory_stats()
+    return (
+        stats["bytes_limit"] if stats else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE")
+    )
+
+
+def rows(accelerator: list[dict[str, Any]], cpu: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """Lines of the table, k steps/s."""
+    for one, other in zip(accelerator, cpu, strict=True):
+        speeds = [point.get("steps_per_second") for point in (one, other)]
+        shown = [
+            f"{speed / 1e3:.4g} k" if speed else point.get("skipped", "")
+            for speed, point in zip(speeds, (one, other), strict=True)
+        ]
+        ratio = f"{speeds[0] / speeds[1]:.2g}" if all(speeds) else ""
+        bits = ", ".join("yes" if p.get("same_bits") else "no" for p in (one, other))
+        yield (one["env"], one["name"], str(one["width"]), *shown, ratio, bits)
+
+
+if __name__ == "__main__":
+    main()
