@@ -7,10 +7,12 @@
 
 As in throughput.py: a trained policy, a learning rate of 0 while the clock runs, only valid steps
 counting, compilation apart. The CPU's figures are from a second process, which uses all cores, one
-device each. Each program runs twice on the same input: "same bits" says whether all numbers agree.
-What is larger than a quarter of the memory, or than `--seconds` for a call, is left out.
+device each; seeds stay on one. Each program runs twice on the same input: "same bits" says whether
+all numbers agree. What is larger than a quarter of the memory, or than `--seconds` for a call, is
+left out.
 
     python benchmarks/accelerator.py
+    python benchmarks/accelerator.py --draw    # table and picture anew, from accelerator.json
 """
 
 import argparse
@@ -46,36 +48,58 @@ from common import (
     significant,
     write,
 )
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from throughput import train_block, trained
 
 import pgjax
 
 UPDATES = 2
-HEADER = ("environment", "algorithm", "side by side", "accelerator", "CPU", "ratio", "same bits")
+PLATFORMS = {"accelerator": {}, "cpu": {"JAX_PLATFORMS": "cpu"}}  # and what a process of each needs
+HEADER = (
+    "environment",
+    "algorithm",
+    "side by side",
+    "accelerator, M steps/s",
+    "compile, s",
+    "CPU, M steps/s",
+    "compile, s",
+    "ratio",
+    "same bits",
+)
 
 
 def main() -> None:
     """Measures on both, prints a table, writes accelerator.json and .md."""
     flags = parser(__doc__.splitlines()[0])
     flags.add_argument("--seconds", type=float, default=20.0, help="longest call on the CPU")
+    flags.add_argument("--draw", action="store_true", help="from the results that are there")
     flags.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     flags = flags.parse_args()
     if flags.worker is not None:
         measure_all(flags.quick, flags.seconds, flags.worker)
         return
     folder = results_folder(flags)
-    found = {}
-    for platform, variables in (("accelerator", {}), ("cpu", {"JAX_PLATFORMS": "cpu"})):
-        file = folder / f"accelerator-{platform}.json"
-        command = [sys.executable, __file__, "--worker", str(file)]
-        command += ["--quick"] * flags.quick + ["--seconds", str(flags.seconds)]
-        subprocess.run(command, check=True, env=os.environ | variables)
-        found[platform] = json.loads(file.read_text())
-        file.unlink()
-    table = markdown(HEADER, rows(*(found[name]["points"] for name in ("accelerator", "cpu"))))
-    write(folder, "accelerator", {"quick": flags.quick, **found})
+    if not flags.draw:
+        found = {name: measured_on(name, folder, flags) for name in PLATFORMS}
+        write(folder, "accelerator", {"quick": flags.quick, **found})
+    found = json.loads((folder / "accelerator.json").read_text())
+    pairs = list(zip(*(found[name]["points"] for name in PLATFORMS), strict=True))
+    table = markdown(HEADER, (row(*pair) for pair in pairs))
     (folder / "accelerator.md").write_text(table)
+    picture(pairs, folder / "accelerator.png")
     print(f"\n{table}\nwritten to {folder}")
+
+
+def measured_on(platform: str, folder: Path, flags: argparse.Namespace) -> dict[str, Any]:
+    """Facts and points of a process of its own; they are kept should it not end."""
+    file = folder / f"accelerator-{platform}.json"
+    command = [sys.executable, __file__, "--worker", str(file), "--seconds", str(flags.seconds)]
+    command += ["--quick"] * flags.quick
+    subprocess.run(command, check=True, env=os.environ | PLATFORMS[platform])
+    found = json.loads(file.read_text())
+    file.unlink()
+    return found
 
 
 def measure_all(quick: bool, seconds: float, file: Path) -> None:
@@ -109,8 +133,7 @@ def cases() -> Iterator[dict[str, Any]]:
 
 
 def quick_cases() -> Iterator[dict[str, Any]]:
-    """Two small ones."""
-    yield case("REINFORCE", pgjax.Config("CartPole-v1"), {"sampler.num_trajectories": 4}, 4)
+    """A small one."""
     small = {"sampler.num_trajectories": 4}
     yield case("2 seeds", pgjax.Config("CartPole-v1"), small, 8, 2)
 
@@ -189,17 +212,55 @@ def memory_bytes() -> int:
     )
 
 
-def rows(accelerator: list[dict[str, Any]], cpu: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
-    """Lines of the table, k steps/s."""
-    for one, other in zip(accelerator, cpu, strict=True):
-        speeds = [point.get("steps_per_second") for point in (one, other)]
-        shown = [
-            f"{speed / 1e3:.4g} k" if speed else point.get("skipped", "")
-            for speed, point in zip(speeds, (one, other), strict=True)
-        ]
-        ratio = f"{speeds[0] / speeds[1]:.2g}" if all(speeds) else ""
-        bits = ", ".join("yes" if p.get("same_bits") else "no" for p in (one, other))
-        yield (one["env"], one["name"], str(one["width"]), *shown, ratio, bits)
+def row(accelerator: dict[str, Any], cpu: dict[str, Any]) -> tuple[str, ...]:
+    """A line of the table."""
+    cells = []
+    for point in (accelerator, cpu):
+        speed = point.get("steps_per_second")
+        cells.append(f"{speed / 1e6:.3g}" if speed else f"left out: {point['skipped']}")
+        cells.append(f"{point.get('compile_seconds', 0):.1f}")
+    times = ratio(accelerator, cpu)
+    bits = [{True: "yes", False: "no"}.get(p.get("same_bits"), "—") for p in (accelerator, cpu)]
+    return (
+        accelerator["env"],
+        accelerator["name"],
+        str(accelerator["width"]),
+        *cells,
+        f"{times:.2g}" if times else "—",
+        ", ".join(bits),
+    )
+
+
+def ratio(accelerator: dict[str, Any], cpu: dict[str, Any]) -> float | None:
+    """How many times as fast as the CPU; None if one of them was left out."""
+    speeds = [point.get("steps_per_second") for point in (accelerator, cpu)]
+    return speeds[0] / speeds[1] if all(speeds) else None
+
+
+def picture(pairs: list[tuple[dict[str, Any], dict[str, Any]]], path: Path) -> None:
+    """Steps/s of each case as two bars."""
+    figure = Figure(figsize=(7.5, 0.8 + 0.34 * len(pairs)), layout="constrained")
+    axes = figure.subplots()
+    for index, pair in enumerate(pairs):
+        for offset, color, point in zip((-0.2, 0.2), ("C1", "C0"), pair, strict=True):
+            speed = point.get("steps_per_second")
+            if speed:
+                axes.barh(index + offset, speed, 0.38, color=color)
+                axes.text(speed * 1.1, index + offset, f"{speed / 1e6:.3g} M", va="center", size=7)
+    labels = [f"{p['env'].partition('-')[0]}, {p['name']}, {p['width']}" for p, _ in pairs]
+    axes.set_yticks(range(len(pairs)), labels, fontsize=8)
+    axes.invert_yaxis()
+    axes.set(
+        xscale="log", xlabel="trained environment steps/s; the number is how many side by side"
+    )
+    axes.margins(x=0.12)
+    axes.legend(
+        [Patch(color="C1"), Patch(color="C0")],
+        ["accelerator", "CPU, all cores; seeds: one"],
+        fontsize=8,
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,16 @@ def test_algorithms(tmp_path):
     assert "the job" in (tmp_path / "algorithms.md").read_text()
 
 
+def test_accelerator(tmp_path):
+    found = run("accelerator", tmp_path)
+    for platform in ("accelerator", "cpu"):
+        (point,) = found[platform]["points"]
+        assert positive(point["steps_per_second"], point["compile_seconds"])
+        assert point["same_bits"]
+    assert "2 seeds" in (tmp_path / "accelerator.md").read_text()
+    assert not list(tmp_path.glob("accelerator-*.json"))
+
+
 def test_zoo(tmp_path):
     (point,) = run("zoo", tmp_path)["points"]
     assert point["env_steps"] == 1024
