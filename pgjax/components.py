@@ -5,6 +5,8 @@ recompiling and can be batched by `vmap`. Every other field is static: part of t
 """
 
 import dataclasses
+import functools
+import importlib
 import inspect
 import math
 import re
@@ -15,9 +17,11 @@ from typing import Any, dataclass_transform
 import jax
 import numpy as np
 
-from pgjax.names import nearest, unknown
+from pgjax.exports import families
+from pgjax.names import choices, nearest, unknown, within
 
 MAX_INT = 2**31 - 1  # what an int32 holds
+_OF_FLAX = ("parent", "name")  # fields of every module, which are not for a user to give
 
 
 def option(default: Any, *, low: float | None = None, high: float | None = None, choices=None):
@@ -35,7 +39,7 @@ def component(cls: type) -> type:
     >>> jax.tree.leaves(pgjax.RewardToGo(discount=0.5))
     [0.5]
     """
-    cls = dataclasses.dataclass(frozen=True)(cls)
+    cls = knows_fields(dataclasses.dataclass(frozen=True)(cls))
     _check_complete(cls)
     return _register(cls, [name for name, hint in hints(cls).items() if _allows(hint, float)])
 
@@ -50,6 +54,49 @@ def _check_complete(cls: type) -> None:
         raise TypeError(
             f"{cls.__name__} is no {contract.__name__} yet: it needs {name}{signature}: {says}"
         )
+
+
+def knows_fields(cls: type) -> type:
+    """The class, whose constructor answers a field that it does not have in one line."""
+    make = cls.__init__
+    taken = inspect.signature(make).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        return cls
+
+    @functools.wraps(make)
+    def __init__(self, *args, **fields):
+        for name in fields:
+            if name not in taken:
+                raise TypeError(_no_field(type(self), name, [*taken][1:]))
+        make(self, *args, **fields)
+
+    cls.__init__ = __init__
+    return cls
+
+
+def _no_field(cls: type, given: str, taken: list[str]) -> str:
+    known, elsewhere = [name for name in taken if name not in _OF_FLAX], _elsewhere()
+    # Its own come first, if as near; others' only if that very name is likely meant.
+    near = [*nearest(given, [*known, *elsewhere], 0.8), *nearest(given, known)]
+    best = next(iter(near), "")
+    if best in elsewhere:
+        field, _, name = best.partition(".")
+        says = f"{name} is a field of {', '.join(elsewhere[best])} ({field})"
+    else:
+        says = choices(given, known)
+    return f"{cls.__name__} has no field {given!r}; {says}"
+
+
+def _elsewhere() -> dict[str, list[str]]:
+    """By its path in a config, the components that have a field."""
+    found: dict[str, list[str]] = {}
+    for field, homes in families().items():
+        for name, home in homes.items():
+            cls = getattr(importlib.import_module(home), name)
+            for inner in dataclasses.fields(cls):
+                if inner.name not in _OF_FLAX:
+                    found.setdefault(f"{field}.{inner.name}", []).append(name)
+    return found
 
 
 def static() -> Any:
@@ -244,8 +291,8 @@ def _check_float(path: str, value: Any, low: float | None, high: float | None) -
     above = low is None or number >= low
     below = high is None or number <= high
     if not (math.isfinite(number) and above and below):
-        bounds = f"[{'-inf' if low is None else low}, {'inf' if high is None else high}]"
-        raise ValueError(f"{path} must be a finite number in {bounds}, got {number}")
+        allowed = f"a finite number {within(low, high)}".rstrip()
+        raise ValueError(f"{path} must be {allowed}, got {number}")
 
 
 def check_int(path: str, value: Any, low: int | None, high: int | None = MAX_INT) -> None:
@@ -272,6 +319,14 @@ def _integer_meant(value: Any) -> str:
 def number_meant(value: Any) -> str:
     """What to write for "500", to be added to an error's message; or nothing."""
     try:
-        return f"; write {float(value):g}" if isinstance(value, str) else ""
+        number = float(value) if isinstance(value, str) else None
     except ValueError:
         return ""
+    return "" if number is None else f"; write {_written(number)}"
+
+
+def _written(number: float) -> str:
+    """A number in Python; infinity for what is none, as what is to have no bound."""
+    if math.isfinite(number):
+        return repr(number).removesuffix(".0")
+    return "-math.inf" if number < 0 else "math.inf"

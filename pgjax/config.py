@@ -19,7 +19,7 @@ from pgjax import environments, heads, networks, policies, schedules
 from pgjax.ascents.ascent import Ascent
 from pgjax.ascents.gradient_step import GradientStep
 from pgjax.bound import Bound
-from pgjax.components import Component, check_int, option
+from pgjax.components import Component, check_int, knows_fields, option
 from pgjax.critics.base import BaseCritic
 from pgjax.critics.critic import Critic
 from pgjax.estimators.estimator import Estimator
@@ -34,6 +34,7 @@ from pgjax.types import Array, PyTree
 
 
 @jax.tree_util.register_pytree_with_keys_class
+@knows_fields
 @dataclasses.dataclass(frozen=True)
 class Config(Component):
     """All that `train` needs besides a key.

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax.errors import InvalidRngError, ModifyScopeVariableError
 
-from pgjax.components import check_int, unknown
+from pgjax.components import check_int, knows_fields, unknown
 from pgjax.types import Array, PyTree
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -31,6 +31,10 @@ INITIALIZERS: dict[str, Callable] = {
 
 class Network(nn.Module):
     """Base of pgjax's own modules: a module that checks its fields."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        knows_fields(cls)
 
     def check(self, path: str) -> None:
         """Raises TypeError or ValueError if a field's value is not allowed."""

@@ -1,13 +1,14 @@
 """Networks with a memory: a network, and an RNN cell over what it makes of each observation."""
 
 import abc
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgjax.components import check_int
+from pgjax.components import check_int, knows_fields
 from pgjax.names import nearest
 from pgjax.networks import (
     MLP,
@@ -40,6 +41,10 @@ class LinearCell(nn.RNNCellBase, abc.ABC):
     """
 
     features: int
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        knows_fields(cls)
 
     def check(self, path: str) -> None:
         """Raises TypeError or ValueError if a field's value is not allowed."""

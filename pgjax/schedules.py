@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgjax.components import knows_fields
 from pgjax.types import Array
 
 # A training's length, where only the kinds of a schedule's arguments matter.
@@ -17,6 +18,7 @@ _SOME_UPDATES = 1000
 _MOST_LOOKED_AT = 10**6
 
 
+@knows_fields
 @dataclasses.dataclass(frozen=True, order=True)
 class Share:
     """A number of updates as a share of `num_updates`, rounded: for the lengths of a `Schedule`.

@@ -14,6 +14,8 @@ import typing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pgjax.names import within
+
 _LIMIT = 2**26  # bytes; no file of ours comes near it
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 HEX = re.compile("[0-9a-f]{64}")
@@ -129,7 +131,7 @@ def _described(schema: Any) -> str:
     if isinstance(schema, re.Pattern):
         return f"like {schema.pattern}"
     if isinstance(schema, Number):
-        return f"{_described(schema.kind)} in [{schema.low}, {schema.high}]"
+        return f"{_described(schema.kind)} {within(schema.low, schema.high)}"
     names = {int: "an integer", float: "a finite number", str: "a text", bool: "true or false"}
     return names.get(schema, "an object" if schema is dict else "a list")
 

@@ -18,6 +18,7 @@ from environments_for_tests import (
 )
 
 import pgjax
+from pgjax import training
 
 CONFIG = pgjax.Config(env="CartPole-v1")
 
@@ -151,7 +152,7 @@ CASES = [
         "critic.minibatches must be at most 4096",
     ),
     (lambda: bad(num_updates=True), TypeError, "num_updates must be an integer"),
-    (lambda: bad(estimator__discount=1.01), ValueError, r"\[0.0, 1.0\], got 1.01"),
+    (lambda: bad(estimator__discount=1.01), ValueError, "from 0.0 to 1.0, got 1.01"),
     (lambda: bad(estimator__discount=-0.1), ValueError, "estimator.discount must be a finite"),
     (lambda: bad(estimator__discount=float("nan")), ValueError, "got nan"),
     (lambda: bad(estimator__discount="0.9"), TypeError, "estimator.discount must be a number"),
@@ -248,7 +249,7 @@ CASES = [
         r"kernels of 11 do not fit a grid \(10, 10\)",
     ),
     (lambda: bad(critic__network=3), TypeError, "network must be a flax.linen.Module instance"),
-    (lambda: bad(critic__td_lambda=1.5), ValueError, r"critic.td_lambda.*\[0.0, 1.0\], got 1.5"),
+    (lambda: bad(critic__td_lambda=1.5), ValueError, "critic.td_lambda.*from 0.0 to 1.0, got 1.5"),
     (lambda: bad(critic__loss="huberr"), ValueError, "did you mean 'huber'"),
     (lambda: bad(objective__epsilon=0.1), ValueError, "unknown field 'objective.epsilon'"),
     (lambda: bad(normalize_observations=1), TypeError, "must be True or False, got 1"),
@@ -403,6 +404,21 @@ def test_a_number_meant_as_an_integer_is_written_out():
             TypeError, match=rf"num_updates must be an integer .*; write {written}$"
         ):
             pgjax.run(pgjax.Config(env="Catch-bsuite", num_updates=given))
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("500", "500"),
+        ("1234567.5", "1234567.5"),
+        ("inf", "math.inf"),
+        ("-inf", "-math.inf"),
+        ("nan", "math.inf"),
+    ],
+)
+def test_a_number_meant_by_a_text_is_written_as_python_has_it(text, written):
+    with pytest.raises(TypeError, match=rf"got '{text}'; write {written}$"):
+        training.check_target(text)
 
 
 def test_a_nested_fields_own_name_is_led_to_its_path():

@@ -1,5 +1,9 @@
+import copy
 import dataclasses
+import inspect
 import itertools
+import math
+import pickle
 
 import chex
 import jax
@@ -281,6 +285,16 @@ def test_a_path_into_env_params_and_a_new_environment_start_from_that_ones_defau
         ("gamma", "estimator.discount"),
         ("clip_eps", "objective.epsilon"),
         ("critic.lr", "critic.learning_rate"),
+        ("policy_lr", "optimizer.learning_rate"),
+        ("vf_lr", "critic.learning_rate"),
+        ("discount_factor", "estimator.discount"),
+        ("target_kl", "ascent.max_kl"),
+        ("num_sgd_iter", "ascent.epochs"),
+        ("num_mini_batch", "ascent.minibatches"),
+        ("unroll_length", "sampler.length"),
+        ("clip_range_vf", "critic.value_clip"),
+        ("entropy_cost", "objective.entropy_coefficient"),
+        ("max_steps", "num_updates"),
         ("ent_coef", "objective.entropy_coefficient"),
         ("n_envs", "sampler.num_envs"),
     ],
@@ -289,6 +303,130 @@ def test_a_setting_by_the_name_that_others_give_it_is_pointed_to_ours(name, mean
     answer = f"(did you mean '|write \\*\\*{{\"){meant}\\W"
     with pytest.raises(ValueError, match=f"unknown field '{name}' .*{answer}"):
         pgjax.ppo("CartPole-v1", **{name: 1})
+
+
+@pytest.mark.parametrize(
+    ("given", "known", "meant"),
+    [
+        ("--log-interval", "--metrics-every", True),
+        ("--save-freq", "--checkpoint-seconds", True),
+        ("--reward-threshold", "--stop-at-return", True),
+        ("--n-seeds", "--num-seeds", True),
+        ("critic_lr", "critic.learning_rate", True),
+        ("vf_coef", "value_coefficient", True),
+        ("unroll_length", "strength", False),
+        ("log_freq", "metric_very", False),
+    ],
+)
+def test_a_synonym_helps_only_to_what_is_known(given, known, meant):
+    assert names.nearest(given, ["other", known]) == [known] * meant
+
+
+def test_no_synonym_leads_back_to_itself():
+    for word in names._SYNONYMS:
+        meant = list(itertools.islice(names._meant(word), 9))
+        assert len(set(meant)) == len(meant) < 9
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (1, 8, "from 1 to 8"),
+        (0, None, "at least 0"),
+        (0.5, math.inf, "at least 0.5"),
+        (None, 3, "at most 3"),
+        (-math.inf, 1, "at most 1"),
+        (None, None, ""),
+        (-math.inf, math.inf, ""),
+    ],
+)
+def test_a_range_is_said_in_words(low, high, words):
+    assert names.within(low, high) == words
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "allowed"),
+    [
+        (pgjax.option(0.5, low=0.0, high=1.0), 2.0, "a finite number from 0.0 to 1.0"),
+        (pgjax.option(0.5, high=1.0), 2.0, "a finite number at most 1.0"),
+        (pgjax.option(0.5, low=1.0), 0.0, "a finite number at least 1.0"),
+        (pgjax.option(0.5), math.inf, "a finite number"),
+    ],
+)
+def test_a_number_out_of_its_range_is_told_the_range(option, given, allowed):
+    @pgjax.component
+    class Mine(pgjax.Component):
+        number: float = option
+
+    with pytest.raises(ValueError, match=f"^a.number must be {allowed}, got {given}$"):
+        Mine(given).check("a")
+
+
+@pgjax.component
+class Own(pgjax.Objective):
+    sharpness: float = 1.0
+
+    def contribution(self, step):
+        return step.weight
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "says"),
+    [
+        (pgjax.GAE, "lam", "did you mean 'gae_lambda'? known: discount, gae_lambda, standardize"),
+        (pgjax.ClippedRatio, "clip", "did you mean 'epsilon'? known: epsilon, entropy_coefficient"),
+        (pgjax.Segments, "n_steps", "did you mean 'length'? known: num_envs, length"),
+        (pgjax.Passes, "n_epochs", "did you mean 'epochs'? known: epochs, minibatches, max_kl"),
+        (pgjax.Adam, "lr", "did you mean 'learning_rate'? known: learning_rate, max_gradient_norm"),
+        (
+            pgjax.Critic,
+            "gae",
+            "known: network, learning_rate, epochs, minibatches, td_lambda, loss, value_clip",
+        ),
+        (
+            pgjax.KLPenalty,
+            "kl_coef",
+            "did you mean 'coefficient'? known: coefficient, target, entropy_coefficient",
+        ),
+        (
+            pgjax.MLP,
+            "hidden",
+            "did you mean 'hidden_sizes'? known: hidden_sizes, activation, initializer",
+        ),
+        (
+            pgjax.Recurrent,
+            "lstm_hidden_size",
+            "did you mean 'features'? known: network, features, window, cell",
+        ),
+        (pgjax.MinGRU, "size", "known: features, longest"),
+        (pgjax.Share, "part", "known: share"),
+        (pgjax.Config, "learning_rat", "learning_rate is a field of SGD, Adam (optimizer)"),
+        (Own, "sharpnes", "did you mean 'sharpness'? known: sharpness"),
+        (pgjax.GradientStep, "zzz", "known: none"),
+        (pgjax.GAE, "epsilon", "epsilon is a field of ClippedRatio (objective)"),
+        (Own, "rho", "rho is a field of VTrace (estimator)"),
+        (pgjax.MLP, "n_steps", "length is a field of Segments (sampler)"),
+        (pgjax.Config, "lr", "learning_rate is a field of SGD, Adam (optimizer)"),
+        (pgjax.Config, "total_timesteps", "did you mean 'num_updates'? there are 13"),
+    ],
+)
+def test_a_constructor_answers_a_field_that_it_does_not_have(cls, name, says):
+    with pytest.raises(TypeError) as caught:
+        cls(**{name: 1})
+    assert str(caught.value) == f"{cls.__name__} has no field {name!r}; {says}"
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [pgjax.GAE(gae_lambda=0.5), pgjax.MLP((3,)), pgjax.MinGRU(4), Own(2.0), SMALL],
+    ids=lambda x: type(x).__name__,
+)
+def test_constructors_are_those_of_dataclasses(whole):
+    same = (copy.copy(whole), copy.deepcopy(whole), pickle.loads(pickle.dumps(whole)))
+    assert {*map(type, same)} == {type(whole)}
+    assert all(other == whole for other in (*same, dataclasses.replace(whole)))
+    fields = [field.name for field in dataclasses.fields(whole)]
+    assert list(inspect.signature(type(whole)).parameters) == fields
 
 
 def test_of_many_names_the_nearest_are_said_and_what_lists_all():

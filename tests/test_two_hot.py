@@ -132,7 +132,7 @@ def test_a_monte_carlo_baseline_is_0_in_the_first_update():
     [
         ({"num_bins": 1}, ValueError, "critic.num_bins must be at least 2, got 1"),
         ({"num_bins": 5.0}, TypeError, "critic.num_bins must be an integer.*write 5"),
-        ({"limit": 0.5}, ValueError, r"critic.limit must be a finite number in \[1.0, inf\]"),
+        ({"limit": 0.5}, ValueError, "critic.limit must be a finite number at least 1.0, got"),
         ({"td_lambda": 1.5}, ValueError, "critic.td_lambda"),
         ({"minibatches": 10**6}, ValueError, "critic.minibatches must be at most"),
         ({"network": pgjax.Recurrent()}, TypeError, "critic.network must map one observation"),

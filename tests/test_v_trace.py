@@ -209,7 +209,7 @@ def test_an_objective_with_a_ratio_of_its_own_is_refused(objective):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rho": 0.9}, r"estimator.rho must be a finite number in \[1.0, inf\], got 0.9"),
+        ({"rho": 0.9}, "estimator.rho must be a finite number at least 1.0, got 0.9"),
         ({"c": -0.1}, "estimator.c must be a finite number"),
         ({"c": 1.5}, "estimator.c must be at most estimator.rho, 1.0, got 1.5"),
         ({"gae_lambda": 1.1}, "estimator.gae_lambda"),
