@@ -10,6 +10,7 @@ import functools
 import importlib
 import os
 import sys
+import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from gymnax.environments.environment import Environment as GymnaxEnvironment
 from gymnax.environments.environment import EnvParams, EnvState
 
 from pgjax import env_params as parameters
-from pgjax import spaces
+from pgjax import own_modules, spaces
 from pgjax.components import unknown
 from pgjax.keys import is_key
 from pgjax.types import Array, PyTree
@@ -271,20 +272,41 @@ def import_environment(name: str) -> str:
       ValueError: no such module or attribute, or no environment.
     """
     module, _, attribute = name.partition(":")
-    if not (module and attribute):
-        raise ValueError(f"an environment of your own is named module:factory, got {name!r}")
+    hint = own_modules.hint(name)
+    if hint or not (module and attribute):
+        raise ValueError(f"an environment of your own is named module:factory, got {name!r}{hint}")
     if name in _IMPORTED:
         return name
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        made = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+        made = _attribute(importlib.import_module(module), attribute)
         made = made() if callable(made) and not hasattr(made, "default_params") else made
         made = made() if isinstance(made, type) else made
         _IMPORTED[name] = _resolve(made)
-    except (ImportError, AttributeError, TypeError) as error:
+    except (ImportError, AttributeError, TypeError, SyntaxError) as error:
         raise ValueError(f"environment {name!r} cannot be imported: {error}") from error
     return name
+
+
+def _attribute(module: types.ModuleType, path: str) -> Any:
+    """What a module has under a name, or a dotted path.
+
+    Raises:
+      AttributeError: there is none of that name; the message says which there are.
+    """
+    first = path.partition(".")[0]
+    if not hasattr(module, first):
+        makers = [name for name, value in vars(module).items() if _is_maker(module, name, value)]
+        what = f"name {first!r} in {module.__name__}"
+        raise AttributeError(unknown(what, first, makers))
+    return functools.reduce(getattr, path.split("."), module)
+
+
+def _is_maker(module: types.ModuleType, name: str, value: Any) -> bool:
+    """Whether a module's public attribute, defined there, may be an environment or make one."""
+    own = callable(value) and getattr(value, "__module__", None) == module.__name__
+    return not name.startswith("_") and (own or hasattr(value, "default_params"))
 
 
 def make(env_id: str) -> Any:
@@ -295,6 +317,9 @@ def make(env_id: str) -> Any:
     """
     if ":" not in env_id:
         if env_id not in gymnax.registered_envs:
+            hint = own_modules.hint(env_id)
+            if hint:
+                raise ValueError(f"environment {env_id!r} is no id{hint}")
             raise ValueError(unknown(f"environment {env_id!r}", env_id, ids(), "`pgjax envs`"))
         return _make(env_id, _factory(env_id))
     if env_id not in _IMPORTED:

@@ -7,9 +7,11 @@ typing error is answered before that. `tests/test_cli.py` holds both to the same
 import ast
 from collections.abc import Iterator
 
+from pgjax import parsers, startup
 from pgjax.exports import PACKAGE, families
 from pgjax.names import unknown
 
+_ENV = ("--env", "--env-id", "--env-name")
 _ENV_PARAMS = "--env-params."
 _OWN = ("--algorithm", "--total-steps")  # of `flags`, that are no paths
 
@@ -27,8 +29,25 @@ def check(command: str, arguments: list[str], options: list[str]) -> None:
         if flag == "--":
             return
         if flag.startswith("--") and flag not in options and not flag.startswith(_ENV_PARAMS):
-            lister = f"`pgjax {command} --help`"
-            raise ValueError(unknown(f"option {flag!r}", flag, options, lister))
+            raise ValueError(_unknown(command, flag, options))
+
+
+def _unknown(command: str, flag: str, options: list[str]) -> str:
+    what = f"option {flag!r}"
+    if flag in _ENV and command in parsers.CONFIGURED:
+        return f"unknown {what}; write the environment without it: pgjax {command} CartPole-v1"
+    if flag == "--seeds" and "--num-seeds" in options:
+        return f"unknown {what}; write --num-seeds N, how many, and --seed S to draw them from"
+    if flag in ("--seeds", "--num-seeds") and "--seed" in options:
+        return f"unknown {what}; write --seed N, one number; `pgjax sweep` has --num-seeds N"
+    others = (name for name in startup.COMMANDS if flag in _flags(name))
+    other = next(others, "")
+    has = f", which `pgjax {other}` has" if other else ""
+    return unknown(what + has, flag, options, f"`pgjax {command} --help`")
+
+
+def _flags(command: str) -> list[str]:
+    return startup.flags_of(parsers.of_command(command))
 
 
 def config_flags() -> list[str]:

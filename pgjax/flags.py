@@ -6,6 +6,7 @@ component by its name; `--env-params.gravity 12` sets a parameter of the environ
 
 import argparse
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -104,10 +105,12 @@ def _grid_value(path: str, text: str, known: dict[str, Any], config: Config) -> 
         if hint is bool:
             return {"true": True, "false": False}[text.lower()]
         if "nargs" in options:
-            return tuple(map(options["type"], text.split()))
+            return tuple(map(integer, text.split()))
         return options["type"](text)
     except (ValueError, KeyError):
-        raise ValueError(f"{path} cannot be {text!r}") from None
+        spaced = f"; write numbers with spaces between: '{path}=64 64'"
+        hint = spaced if "nargs" in options else ""
+        raise ValueError(f"{path} cannot be {text!r}{hint}") from None
 
 
 def _config(
@@ -200,7 +203,7 @@ def _argument(hint: Any) -> dict[str, Any]:
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
     if typing.get_origin(hint) is tuple:
-        return {"type": integer, "nargs": "*", "metavar": "N", "action": _Tuple}
+        return {"nargs": "*", "metavar": "N", "action": _Tuple}
     if isinstance(hint, types.UnionType):
         kind = next(kind for kind in typing.get_args(hint) if kind is not type(None))
         return {"type": _optional(kind), "metavar": kind.__name__.upper()}
@@ -218,7 +221,17 @@ def _optional(kind: type) -> Any:
 
 class _Tuple(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
-        setattr(namespace, self.dest, tuple(values))
+        try:
+            setattr(namespace, self.dest, tuple(map(integer, values)))
+        except ValueError:
+            given = " ".join(values)
+            # Of 64,64 or [64, 64] or 64x64.
+            listed = re.fullmatch(r"[\d\s,;x*()\[\]]+", given)
+            numbers = " ".join(re.findall(r"\d+", given)) if listed else "64 64"
+            raise ValueError(
+                f"{option_string} cannot be {given!r}; write numbers with spaces between: "
+                f"{option_string} {numbers}"
+            ) from None
 
 
 def _named(field: str, name: str, classes: dict[str, type]) -> type:

@@ -286,6 +286,7 @@ def test_every_options_help_says_what_it_is_and_flags_are_known_without_jax():
         (["train", "CartPole-v1", "--lr", "1"], "did you mean '--optimizer.learning-rate'"),
         (["sweep", "CartPole-v1", "--num-seed", "1"], "did you mean '--num-seeds'"),
         (["evaluate", "runs/a", "--sede", "1"], "did you mean '--seed'"),
+        (["train", "CartPole-v1", "--grid", "a=1,2"], "'--grid', which `pgjax sweep` has"),
     ],
 )
 def test_a_wrong_command_or_flag_is_answered_before_jax_is_imported(arguments, answer):
@@ -328,6 +329,73 @@ def test_whole_numbers_may_have_an_exponent_and_steps_may_be_asked_for():
         configured("CartPole-v1", "--total-steps", "1000")
     with pytest.raises(ValueError, match="give it or --num-updates"):
         configured(*steps, "--num-updates", "3")
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "answer"),
+    [
+        ("train", "--seeds", "; write --seed N, one number; `pgjax sweep` has --num-seeds N$"),
+        ("evaluate", "--seeds", "; write --seed N, one number; `pgjax sweep` has --num-seeds N$"),
+        ("train", "--num-seeds", "; write --seed N, one .* `pgjax sweep` has --num-seeds N$"),
+        ("sweep", "--seeds", "; write --num-seeds N, how many, and --seed S to draw them from$"),
+        ("resume", "--grid", ", which `pgjax sweep` has; "),
+        ("sweep", "--metrics-every", ", which `pgjax train` has; "),
+        ("train", "--env", "; write the environment without it: pgjax train CartPole-v1$"),
+        ("sweep", "--env-id", "; write the environment without it: pgjax sweep CartPole-v1$"),
+    ],
+)
+def test_a_flag_of_another_command_or_library_is_told_what_to_write(command, flag, answer, capsys):
+    code, _, err = run(capsys, command, flag, "0,1,2")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert re.search(f"^pgjax: unknown option '{flag}'{answer}", err)
+
+
+@pytest.mark.parametrize("given", ["8,16", "[8,16]", "(8, 16)", "8x16", "[8, 16]", "8 16"])
+def test_a_list_of_numbers_is_told_its_form(given):
+    with pytest.raises(ValueError, match=r"spaces between: --network.hidden-sizes 8 16$"):
+        configured("CartPole-v1", f"--network.hidden-sizes={given}")
+    assert configured("a", "--network.hidden-sizes", "8", "1e1").network.hidden_sizes == (8, 10)
+
+
+OWN_MODULES = {
+    "one.py": "def make(): ...\ndef _other(): ...\nraise ValueError('imported')",
+    "two.py": "def easy(): ...\ndef hard(): ...\nclass Mine: ...\n_hidden = easy",
+    "broken.py": "def (",
+    "pkg/__init__.py": "",
+    "pkg/inner.py": "def make(): ...",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("one", "write one:make, a function of one.py that makes the environment"),
+        ("one.py", "write one:make, a function of one.py"),
+        ("./one.py", "write one:make, a function of one.py"),
+        ("one:", "write one:make, a function of one.py"),
+        ("one.py:make", "write one:make, a function of one.py"),
+        ("{folder}/one.py", "write one:make, a function of one.py"),
+        ("two", "write two:MAKER, a function of two.py"),
+        ("broken.py", "write broken:MAKER, a function of broken.py"),
+        ("missing.py", "write missing:MAKER, a function of missing.py"),
+        ("pkg", "write pkg:MAKER, a function of pkg/__init__.py"),
+        ("pkg/inner", "write pkg.inner:make, a function of pkg/inner.py"),
+        ("pkg.inner", "write pkg.inner:make, a function of pkg/inner.py"),
+        ("../other.py", "write other:MAKER in the folder .., a function of ../other.py"),
+        ("two:eazy", "unknown name 'eazy' in two; did you mean 'easy'? known: easy, hard, Mine"),
+        ("broken:make", "'broken:make' cannot be imported: invalid syntax"),
+        (":make", "is named module:factory, got ':make'"),
+        ("CartPole", "did you mean 'CartPole-v1'"),
+    ],
+)
+def test_a_module_is_told_how_its_environment_is_named(name, answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for path, text in OWN_MODULES.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    with pytest.raises(ValueError, match=re.escape(answer)):
+        pgjax.environments.default_params(configured(name.format(folder=tmp_path)).env)
 
 
 BAD = [
@@ -385,6 +453,11 @@ BAD = [
     (["train", "CartPole-v1", "--num-updates", "1.5"], "invalid int value: '1.5'"),
     (["train", "CartPole-v1", "--learning-rate", "1"], "mean '--optimizer.learning-rate'"),
     (["train", "CartPole-v1", "--total-timesteps", "9"], "mean '--total-steps'"),
+    (["train", "CartPole-v1", "--network.hidden-sizes", "a"], "write numbers with spaces between"),
+    (
+        ["sweep", "CartPole-v1", "--grid", "network.hidden_sizes=8x8"],
+        "write numbers with spaces between: 'network.hidden_sizes=64 64'",
+    ),
     (["sweep", "CartPole-v1", "--grid", "lr=1"], "mean 'optimizer.learning_rate'"),
     (["completion", "powershell"], "invalid choice: 'powershell'"),
 ]
