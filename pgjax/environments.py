@@ -10,6 +10,7 @@ import functools
 import importlib
 import os
 import sys
+import traceback
 import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -284,9 +285,18 @@ def import_environment(name: str) -> str:
         made = made() if callable(made) and not hasattr(made, "default_params") else made
         made = made() if isinstance(made, type) else made
         _IMPORTED[name] = _resolve(made)
-    except (ImportError, AttributeError, TypeError, SyntaxError) as error:
-        raise ValueError(f"environment {name!r} cannot be imported: {error}") from error
+    except Exception as error:  # the user's own code may raise any
+        raise ValueError(f"environment {name!r} cannot be imported: {_said(error)}") from error
     return name
+
+
+def _said(error: Exception) -> str:
+    """An error with its kind, where that is not plain, and the line that raised it."""
+    if isinstance(error, (ImportError, AttributeError, TypeError, SyntaxError, ValueError)):
+        return str(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(last.filename)}, line {last.lineno}"
+    return f"{type(error).__name__}: {error} ({place})"
 
 
 def _attribute(module: types.ModuleType, path: str) -> Any:

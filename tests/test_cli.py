@@ -361,6 +361,7 @@ OWN_MODULES = {
     "one.py": "def make(): ...\ndef _other(): ...\nraise ValueError('imported')",
     "two.py": "def easy(): ...\ndef hard(): ...\nclass Mine: ...\n_hidden = easy",
     "broken.py": "def (",
+    "raises.py": "def make():\n    return nothing",
     "pkg/__init__.py": "",
     "pkg/inner.py": "def make(): ...",
 }
@@ -384,6 +385,7 @@ OWN_MODULES = {
         ("../other.py", "write other:MAKER in the folder .., a function of ../other.py"),
         ("two:eazy", "unknown name 'eazy' in two; did you mean 'easy'? known: easy, hard, Mine"),
         ("broken:make", "'broken:make' cannot be imported: invalid syntax"),
+        ("raises:make", "imported: NameError: name 'nothing' is not defined (raises.py, line 2)"),
         (":make", "is named module:factory, got ':make'"),
         ("CartPole", "did you mean 'CartPole-v1'"),
     ],
