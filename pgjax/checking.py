@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from pgjax import elements, environments, faults, heads, trials
 from pgjax import env_params as parameters
-from pgjax import environments, faults, heads, trials
 from pgjax.components import check_int, check_seed
-from pgjax.faults import Fault
+from pgjax.elements import Fault
 from pgjax.trials import Run, Subject
 from pgjax.types import PyTree
 
@@ -159,7 +159,7 @@ def _reset_gives_two_values(subject: Subject) -> Iterator[Fault]:
 
 def _reset_fits_its_space(subject: Subject) -> Iterator[Fault]:
     space = subject.observation_space(subject.params)
-    yield from faults.misfits("reset: obs", subject.start[0], space)
+    yield from elements.misfits("reset: obs", subject.start[0], space)
 
 
 def _step_env_fits(subject: Subject) -> Iterator[Fault]:
@@ -188,7 +188,7 @@ def _transition_faults(subject: Subject, part: str, names: tuple[str, ...]) -> I
     try:
         result = subject.traced(part)
     except Exception as error:
-        action = faults.shape(subject.action)
+        action = elements.shape(subject.action)
         yield faults.raised(part, error, f"a transition for the action {action}")
         return
     wrong = list(faults.wrong_length(part, result, names))
@@ -285,9 +285,9 @@ def _observations_stay_in_their_space(subject: Subject) -> Iterator[Fault]:
     for params, run in subject.runs:
         space, ended = subject.observation_space(params), trials.ended(run)
         final = jax.tree.map(operator.itemgetter(ended), run.final)
-        yield from faults.outside("reset: obs", run.first, space)
-        yield from faults.outside("step: obs", run.obs, space)
-        yield from faults.outside("step: info['final_observation']", final, space)
+        yield from elements.outside("reset: obs", run.first, space)
+        yield from elements.outside("step: obs", run.obs, space)
+        yield from elements.outside("step: info['final_observation']", final, space)
 
 
 def _limits_end_episodes(subject: Subject) -> Iterator[Fault]:
@@ -386,7 +386,7 @@ def _disagreement(run: Run, name: str, part: str, other: str) -> Iterator[Fault]
         ours, theirs = (
             jax.tree.map(lambda x: x[where], x) for x in (getattr(run, name), run.inner[name])
         )
-        if not faults.equal(ours, theirs, faults.TOLERANCE):
+        if not faults.equal(ours, theirs, elements.TOLERANCE):
             one, two = faults.first_unequal(ours, theirs)
             yield Fault(part, f"{one}, but {two} from {other}", "the same, for split(key)[0]")
 

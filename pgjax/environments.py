@@ -22,8 +22,8 @@ import numpy as np
 from gymnax.environments.environment import Environment as GymnaxEnvironment
 from gymnax.environments.environment import EnvParams, EnvState
 
+from pgjax import elements, own_modules, spaces
 from pgjax import env_params as parameters
-from pgjax import own_modules, spaces
 from pgjax.components import unknown
 from pgjax.keys import is_key
 from pgjax.types import Array, PyTree
@@ -397,11 +397,12 @@ def with_time(environment: Environment, limit: int) -> Environment:
 
 
 def check(environment: Environment) -> None:
-    """Raises unless reset and step agree with each other; traces both, compiles nothing.
+    """Raises unless reset, step and the space of observations agree with each other; traces both
+    functions, compiles nothing.
 
     Raises:
       TypeError: `step` has the five values of gymnax before 1.0, or a state that changes its
-        structure, shape or dtype.
+        structure, shape or dtype, or an observation is none of its space.
       ValueError: a reward or an end-of-episode flag that is not a scalar.
     """
     key = jax.random.key(0)
@@ -417,6 +418,8 @@ def check(environment: Environment) -> None:
             raise TypeError(
                 f"{environment.name}: {name} changes from reset to step: {path}{old} -> {new}"
             )
+    for part, found, expected in elements.misfits("obs", obs, environment.observation_space):
+        raise TypeError(f"{environment.name}: {part}: {found}; expected {expected}")
 
 
 def _changes(before: PyTree, after: PyTree) -> Iterator[tuple[str, Any, Any]]:

@@ -1,32 +1,23 @@
 """Faults of an environment: what is wrong with a value, in words."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from pgjax.elements import TOLERANCE, Fault, is_real, shape
 from pgjax.environments import spaces
 from pgjax.keys import numbers
 from pgjax.types import PyTree
 
 KINDS = "Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of them"
-TOLERANCE = 1e-3  # relative and absolute; compiled programs round differently
 _UNTRACEABLE = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
     jax.errors.NonConcreteBooleanIndexError,
 )
-
-
-class Fault(NamedTuple):
-    """The part that is at fault, what was found of it, and what was expected."""
-
-    part: str
-    found: str
-    expected: str
 
 
 def unusable_space(part: str, space: Any) -> Iterator[Fault]:
@@ -84,7 +75,7 @@ def not_a_number(part: str, value: Any) -> Iterator[Fault]:
     """Not one real number."""
     if jax.tree.structure(value) != jax.tree.structure(0) or value.shape != ():
         yield Fault(part, f"{jax.tree.map(shape, value)}", "a scalar")
-    elif not _is_real(value):
+    elif not is_real(value):
         yield Fault(part, shape(value), "a real number")
 
 
@@ -94,63 +85,6 @@ def not_a_flag(part: str, value: Any) -> Iterator[Fault]:
         yield Fault(part, f"{jax.tree.map(shape, value)}", "a scalar, bool[]")
     elif value.dtype != bool:
         yield Fault(part, shape(value), "bool[]")
-
-
-def misfits(part: str, obs: PyTree, space: Any) -> Iterator[Fault]:
-    """Shapes and kinds that are not the space's. A Box may hold any real numbers: the policy sees
-    them as floats."""
-    children = spaces.children(space)
-    if children is not None:
-        yield from _misfitting_children(part, obs, children)
-    elif jax.tree.structure(obs) != jax.tree.structure(0):
-        yield Fault(part, f"{jax.tree.map(shape, obs)}", f"one array, of {space!r}")
-    elif tuple(obs.shape) != tuple(space.shape):
-        yield Fault(part, shape(obs), f"the shape {tuple(space.shape)} of observation_space")
-    elif spaces.is_indices(space) and not jnp.issubdtype(obs.dtype, jnp.integer):
-        yield Fault(part, shape(obs), f"an integer, of {space!r}")
-    elif not _is_real(obs):
-        yield Fault(part, shape(obs), f"real numbers, of {space!r}")
-
-
-def _misfitting_children(part: str, obs: PyTree, children: dict) -> Iterator[Fault]:
-    for name, child in children.items():
-        try:
-            entry = spaces.entry(obs, name)
-        except (KeyError, IndexError, TypeError, AttributeError):
-            yield Fault(part, f"no entry {name!r}", "all entries of observation_space")
-        else:
-            yield from misfits(f"{part}[{name!r}]", entry, child)
-
-
-def outside(part: str, obs: PyTree, space: Any) -> Iterator[Fault]:
-    """Of many observations: [K, …] or [K, N, …]."""
-    children = spaces.children(space)
-    if children is not None:
-        for name, child in children.items():
-            yield from outside(f"{part}[{name!r}]", spaces.entry(obs, name), child)
-        return
-    obs = np.asarray(obs, np.float64)
-    limits = (np.asarray(x, np.float64) for x in spaces.limits(space))
-    low, high = (np.broadcast_to(x, space.shape) for x in limits)
-    slack = TOLERANCE * 0.1
-    inside = (obs >= low - slack * np.abs(low) - slack) & (
-        obs <= high + slack * np.abs(high) + slack
-    )
-    for index in np.argwhere(~(inside & np.isfinite(obs)))[:1]:
-        place = tuple(index[obs.ndim - low.ndim :])
-        found = f"{obs[tuple(index)]:g}" + (f" at {[int(i) for i in place]}" if place else "")
-        yield Fault(part, found, f"between {low[place]:g} and {high[place]:g}, as {space!r}")
-
-
-def shape(leaf: Any) -> str:
-    """As `float32[3,2]`."""
-    return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
-
-
-def _is_real(leaf: Any) -> bool:
-    return leaf.dtype == bool or any(
-        jnp.issubdtype(leaf.dtype, kind) for kind in (jnp.integer, jnp.floating)
-    )
 
 
 def leaves(part: str, tree: PyTree) -> list[tuple[str, Any]]:

@@ -235,7 +235,7 @@ def _box(part: str, space: Any) -> Box:
     if min(shape, default=1) < 1:
         raise ValueError(f"{part} must hold at least one number, got the shape {shape}")
     low, high = (_bound(part, side, getattr(space, side), shape) for side in ("low", "high"))
-    if not any(jnp.issubdtype(space.dtype, kind) for kind in _REAL):
+    if not _is_real(space.dtype):
         raise TypeError(f"{part} must hold real numbers, got the dtype {np.dtype(space.dtype)}")
     return Box(low, high, shape, _dtype(space))
 
@@ -249,9 +249,14 @@ def _bound(part: str, side: str, bound: Any, shape: tuple[int, ...]) -> Any:
         fits = False
     if not fits:
         raise ValueError(f"{part}: {side} must fit the shape {shape}, got {bound!r}")
-    if not traced and numbers.dtype.kind not in "biuf":
-        raise TypeError(f"{part}: {side} must be made of numbers, got {bound!r}")
+    dtypes = map(jnp.result_type, jax.tree.leaves(bound)) if traced else (numbers.dtype,)
+    if not all(map(_is_real, dtypes)):
+        raise TypeError(f"{part}: {side} must be made of real numbers, got {bound!r}")
     return numbers if isinstance(bound, (list, tuple)) else bound
+
+
+def _is_real(dtype: Any) -> bool:
+    return any(jnp.issubdtype(dtype, kind) for kind in _REAL)
 
 
 def _index(part: str, value: Any) -> int:

@@ -25,6 +25,19 @@ def broken(**parts):
     return Broken
 
 
+def observing(value):
+    """A class that differs from `Counter` in that it observes this all the time."""
+
+    class Observing(Counter):
+        def reset_env(self, key, params):
+            return value, EnvState(time=0)
+
+        def step_env(self, key, state, action, params):
+            return value, *super().step_env(key, state, action, params)[1:]
+
+    return Observing
+
+
 class Wrapper:
     """What wrappers are: another object that calls the environment's reset and step."""
 
@@ -79,9 +92,8 @@ class NothingObserved(Counter):
         return spaces.Box(1.0, 0.0, (1,))
 
 
-class DictForBox(Counter):
-    def reset_env(self, key, params):
-        return {"position": jnp.zeros(1)}, EnvState(time=0)
+class DictForBox(observing({"position": jnp.zeros(1)})):
+    pass
 
 
 class EntryMissing(DictForBox):
@@ -90,17 +102,18 @@ class EntryMissing(DictForBox):
         return spaces.Dict({"position": box, "velocity": box})
 
 
-class ComplexObserved(Counter):
-    def reset_env(self, key, params):
-        return jnp.zeros(1, complex), EnvState(time=0)
+class EntryTooMany(observing({"position": jnp.zeros(1), "speed": jnp.zeros(())})):
+    def observation_space(self, params=None):
+        return spaces.Dict({"position": spaces.Box(0.0, 100.0, (1,))})
 
 
-class OneOfTenObserved(Counter):
+class ComplexObserved(observing(jnp.zeros(1, complex))):
+    pass
+
+
+class OneOfTenObserved(observing({"digit": jnp.float32(0)})):
     def observation_space(self, params=None):
         return spaces.Dict({"digit": spaces.Discrete(10)})
-
-    def reset_env(self, key, params):
-        return {"digit": jnp.float32(0)}, EnvState(time=0)
 
 
 class UpToTwoObserved(Counter):

@@ -6,7 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from broken_environments import FourFromStepEnv
+from broken_environments import (
+    ComplexObserved,
+    EntryMissing,
+    EntryTooMany,
+    FourFromStepEnv,
+    OneOfTenObserved,
+    TwoNumbersObserved,
+)
 from environments_for_tests import (
     Counter,
     DriftingState,
@@ -94,6 +101,15 @@ CASES = [
     (lambda: pgjax.Config(env=VectorReward()), ValueError, r"reward must be a scalar.*\(1,\)"),
     (lambda: pgjax.Config(env=DriftingState()), TypeError, "state changes from reset to step"),
     (lambda: pgjax.Config(env=TextActions()), TypeError, r"space\['a'\] must be made of"),
+    (lambda: pgjax.Config(TwoNumbersObserved()), TypeError, r"obs: float32\[1\]; .* shape \(2,\)"),
+    (lambda: pgjax.Config(OneOfTenObserved()), TypeError, r"obs\['digit'\]: float32.* an integer"),
+    (lambda: pgjax.Config(ComplexObserved()), TypeError, r"obs: complex64\[1\]; .* real numbers"),
+    (lambda: pgjax.Config(EntryMissing()), TypeError, "obs: no entry 'velocity'; expected all"),
+    (
+        lambda: pgjax.Config(EntryTooMany()),
+        TypeError,
+        "EntryTooMany: obs: an entry 'speed' too many; expected those of observation_space alone",
+    ),
     (lambda: bad(env_params=3.0), TypeError, "env_params must be a EnvParams, got 3.0"),
     (lambda: bad(env_params=Counter().default_params), TypeError, "env_params must be"),
     (

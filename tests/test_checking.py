@@ -127,6 +127,10 @@ FAULTS = {
         broken_ones.EntryMissing,
         "reset: obs: no entry 'velocity'; expected all entries of observation_space",
     ),
+    "entry beside the space": (
+        broken_ones.EntryTooMany,
+        "reset: obs: an entry 'speed' too many; expected those of observation_space alone",
+    ),
     "complex observation": (
         broken_ones.ComplexObserved,
         r"reset: obs: complex64\[1\]; expected real numbers, of Box",

@@ -130,7 +130,9 @@ def test_a_space_is_read_where_its_meaning_is_plain(given, meant):
 REFUSED = {
     "another shape": (BOX(np.zeros(3), np.ones(3), (2,)), ValueError, r"low must fit .*\(2,\)"),
     "ragged": (BOX([[0], [0, 1]], 1, (2,)), ValueError, "low must fit the shape"),
-    "text": (BOX("a", 1, (2,)), TypeError, "low must be made of numbers, got 'a'"),
+    "text": (BOX("a", 1, (2,)), TypeError, "low must be made of real numbers, got 'a'"),
+    "complex bounds": (BOX(0, np.ones(2) * 1j, (2,)), TypeError, "high must be made of real"),
+    "complex": (BOX(0, 1, (2,), complex), TypeError, "must hold real numbers, got .* complex"),
     "empty": (BOX(0, 1, (0,)), ValueError, "must hold at least one number"),
     "half a size": (BOX(0, 1, (1.5,)), TypeError, "shape must be an integer known before"),
     "no choice": (spaces.Discrete(0), ValueError, "must have at least one value"),
