@@ -127,6 +127,13 @@ def _observations_can_be_encoded(subject: Subject) -> Iterator[Fault]:
         yield from faults.unusable_space("observation_space", space)
 
 
+def _params_are_like_the_defaults(subject: Subject) -> Iterator[Fault]:
+    try:
+        parameters.check(subject.given, subject.env.default_params)
+    except (TypeError, ValueError) as error:
+        yield faults.refused("env_params", error, "parameters like the default ones")
+
+
 # What tracing shows.
 
 
@@ -400,6 +407,7 @@ _STAGES: tuple[tuple[Callable[[Subject], Iterator[Fault]], ...], ...] = (
         _actions_have_a_policy_head,
         _observations_can_be_encoded,
     ),
+    (_params_are_like_the_defaults,),
     (_masks_fit_the_actions,),
     (_reset_gives_two_values,),
     (

@@ -298,7 +298,7 @@ def _check_float(path: str, value: Any, low: float | None, high: float | None) -
 def check_int(path: str, value: Any, low: int | None, high: int | None = MAX_INT) -> None:
     """Raises unless `value` is a Python or NumPy integer in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        hint = _integer_meant(value)
+        hint = integer_meant(value)
         raise TypeError(f"{path} must be an integer known before compilation, got {value!r}{hint}")
     if low is not None and value < low:
         raise ValueError(f"{path} must be at least {low}, got {value}")
@@ -306,7 +306,7 @@ def check_int(path: str, value: Any, low: int | None, high: int | None = MAX_INT
         raise ValueError(f"{path} must be at most {high}, got {value}")
 
 
-def _integer_meant(value: Any) -> str:
+def integer_meant(value: Any) -> str:
     """What to write for 1e6 or "500", to be added to an error's message; or nothing."""
     try:
         number = float(value)

@@ -280,7 +280,7 @@ def _check_fields(config: Config) -> None:
         raise TypeError(
             f"env_params must be a {type(defaults).__name__}, got {config.env_params!r}"
         )
-    parameters.check(schedules.at(config, 0).env_params)
+    parameters.check(schedules.at(config, 0).env_params, defaults)
     # Looked at while they are numbers: later they are traced.
     environments.action_bounds(config.env, schedules.at(config, 0).env_params)
 

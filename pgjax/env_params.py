@@ -11,12 +11,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgjax.components import is_traced
+from pgjax.components import integer_meant, is_traced, number_meant
 from pgjax.keys import is_key
 from pgjax.types import PyTree
 
 _LIMIT = "max_steps_in_episode"
 _MOST = 2**31 - 1
+# The kinds of a parameter by JAX's, and which a default takes besides its own.
+_KINDS = {
+    "bool": jnp.bool_,
+    "int": jnp.integer,
+    "float": jnp.floating,
+    "complex number": jnp.complexfloating,
+    "typed key": jax.dtypes.prng_key,
+}
+_TAKES = {"float": ("int", "float"), "complex number": ("int", "float", "complex number")}
 WHOLE = f"a whole number of steps from 1 to {_MOST}, or infinite"
 
 
@@ -76,11 +85,39 @@ def joined(params: PyTree) -> PyTree:
     return jax.tree.map(one, params, is_leaf=lambda node: isinstance(node, _Static))
 
 
-def check(params: PyTree) -> None:
-    """Raises TypeError or ValueError unless all parameters are finite numbers that JAX can hold."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(split(params)):
+def check(params: PyTree, defaults: PyTree) -> None:
+    """Raises unless all parameters, if there are any, are numbers like the environment's own.
+
+    Raises:
+      TypeError: one of another kind or shape, or none at all.
+      ValueError: one that is not finite, where the default one is, or that JAX cannot hold.
+    """
+    if params is None:
+        return
+    given, usual = map(_by_name, (params, defaults))
+    for name in usual.keys() - given.keys():
+        inside = sum(path.startswith((f"{name}.", f"{name}[")) for path in given)
+        found = f"a tree of {inside} numbers" if inside else "None"
+        raise TypeError(f"{name} must be {kind(usual[name])}, got {found}")
+    for name, leaf in given.items():
+        if isinstance(leaf, int) and not _fits(leaf):
+            raise ValueError(f"{name} must fit {jnp.result_type(int)}, got {leaf}")
+        default = usual.get(name, leaf)
+        _check_kind(name, leaf, default)
         if not is_traced(leaf) and not is_key(leaf):
-            _check_number(f"env_params{jax.tree_util.keystr(path)}", leaf)
+            _check_size(name, leaf, default if name in usual else 0)
+
+
+def _by_name(params: PyTree) -> dict[str, Any]:
+    """The leaves, but for the time limit."""
+    found = jax.tree_util.tree_leaves_with_path(split(params))
+    return {f"env_params{jax.tree_util.keystr(path)}": leaf for path, leaf in found}
+
+
+def kind(default: Any) -> str:
+    """What a parameter with this default must be, as "a float" or "floats of the shape (2,)"."""
+    one, shape = _kind(default), np.shape(default)
+    return f"{one}s of the shape {shape}" if shape else f"{'an' if one == 'int' else 'a'} {one}"
 
 
 def constants(params: PyTree) -> PyTree:
@@ -116,17 +153,32 @@ def _fits(number: int) -> bool:
     return abs(int(number)) <= jnp.iinfo(jnp.result_type(int)).max
 
 
-def _check_number(path: str, leaf: Any) -> None:
-    if isinstance(leaf, int) and not _fits(leaf):
-        raise ValueError(f"{path} must fit {jnp.result_type(int)}, got {leaf}")
-    dtype = getattr(leaf, "dtype", np.asarray(leaf).dtype)
-    if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.number, jnp.bool_)):
-        raise TypeError(f"{path} must be a number, got {leaf!r}")
-    if not np.all(np.isfinite(leaf)):
-        raise ValueError(f"{path} must be finite, got {leaf}")
+def _kind(leaf: Any) -> str:
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+    return next((name for name, kind in _KINDS.items() if jnp.issubdtype(dtype, kind)), "number")
+
+
+def _check_kind(name: str, leaf: Any, default: Any) -> None:
+    """Raises unless a parameter, traced or not, is of its default's kind and shape."""
+    one, usual, alike = _kind(leaf), _kind(default), np.shape(leaf) == np.shape(default)
+    if one == "number" or one not in _TAKES.get(usual, (usual,)) or not alike:
+        meant = integer_meant(leaf) if usual == "int" else number_meant(leaf)
+        given = f"{one}s of the shape {np.shape(leaf)}" if np.ndim(leaf) else f"{leaf!r}{meant}"
+        raise TypeError(f"{name} must be {kind(default)}, got {given}")
+
+
+def _check_size(name: str, leaf: Any, default: Any) -> None:
+    finite = np.isfinite(leaf)
+    _check_all(finite | ~np.isfinite(default), f"{name} must be finite", leaf)
     held = jax.dtypes.canonicalize_dtype(jnp.result_type(leaf))
-    if held.kind != "b" and np.any(np.abs(leaf) > _largest(held)):
-        raise ValueError(f"{path} must fit {held}, got {leaf}")
+    if held.kind != "b":
+        _check_all(~finite | (np.abs(leaf) <= _largest(held)), f"{name} must fit {held}", leaf)
+
+
+def _check_all(right: Any, text: str, leaf: Any) -> None:
+    """Raises, with the first number that is not right."""
+    if not np.all(right):
+        raise ValueError(f"{text}, got {np.asarray(leaf)[~np.asarray(right)].flat[0]}")
 
 
 def _largest(dtype: np.dtype) -> int | float:

@@ -15,6 +15,7 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
+from pgjax import env_params as parameters
 from pgjax import environments, presets, serialization
 from pgjax.components import Component, described, hints, parts, replace
 from pgjax.config import Config
@@ -276,5 +277,5 @@ def _number(name: str, text: str, default: Any) -> Any:
             return int(text)
         return float(text)
     except (ValueError, KeyError):
-        kind = type(default).__name__
-        raise ValueError(f"env_params.{name} must be a {kind}, got {text!r}") from None
+        kind = parameters.kind(default)
+        raise ValueError(f"env_params.{name} must be {kind}, got {text!r}") from None

@@ -279,6 +279,13 @@ def test_params_may_be_given():
         check_environment(Counter(), long)
 
 
+def test_params_unlike_the_defaults_are_named():
+    with pytest.raises(
+        ValueError, match=r"env_params: \.lifetime must be an int, got 2\.5; expected"
+    ):
+        check_environment(Counter(), Counter().default_params.replace(lifetime=2.5))
+
+
 def test_an_unknown_id_is_named():
     with pytest.raises(ValueError, match="did you mean 'CartPole-v1'"):
         check_environment("CartPole-v2")

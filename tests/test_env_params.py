@@ -81,22 +81,55 @@ def test_parameters_of_any_kind_are_replaced_stored_and_read(params, monkeypatch
     assert flags.grid(["env_params.lifetime=1,2"], config) == {"env_params.lifetime": [1, 2]}
 
 
-def test_what_is_no_number_is_named():
-    def of(**fields):
-        checked(pgjax.Config(Counter(), CounterParams(**fields)))
+GOAL = np.zeros(2, np.float32)
+ODD = {
+    "text": ("lifetime", "long", TypeError, "an int, got 'long'"),
+    "text of an integer": ("lifetime", "4", TypeError, "an int, got '4'; write 4"),
+    "half": ("lifetime", 2.5, TypeError, r"an int, got 2\.5"),
+    "a whole float": ("lifetime", np.float32(4), TypeError, r"an int, got .*4\.0.*; write 4"),
+    "a flag for an integer": ("lifetime", True, TypeError, "an int, got True"),
+    "nothing": ("lifetime", None, TypeError, "an int, got None"),
+    "a tree": ("goal", [0.0, 1.0], TypeError, r"floats of the shape \(2,\), got a tree of 2 num"),
+    "another shape": ("goal", np.zeros(3), TypeError, "floats .*, got floats of the shape .3,"),
+    "complex numbers": ("goal", GOAL * 1j, TypeError, r"floats .*, got complex numbers of the"),
+    "an array for a number": ("speed", GOAL, TypeError, "a float, got floats of the shape .2,"),
+    "complex": ("speed", 1j, TypeError, "a float, got 1j"),
+    "a flag for a float": ("speed", np.True_, TypeError, "a float, got np.True_"),
+    "text of a float": ("speed", "0.5", TypeError, r"a float, got '0\.5'; write 0\.5"),
+    "a number for a flag": ("shaped", 1, TypeError, "a bool, got 1"),
+    "not finite": ("speed", np.nan, ValueError, "finite, got nan"),
+    "partly infinite": ("goal", np.array([0.0, np.inf]), ValueError, "finite, got inf"),
+    "a long integer": ("lifetime", 10**20, ValueError, f"fit int32, got {10**20}"),
+    "NumPy's": ("lifetime", np.int64(2**40), ValueError, f"fit int32, got {2**40}"),
+    "a long array": ("lifetime", np.array(2**40), ValueError, f"fit int32, got {2**40}"),
+    "a large float": ("speed", -1e39, ValueError, r"fit float32, got -1e\+39"),
+    "NumPy's float": ("speed", np.float64(-1e39), ValueError, r"fit float32, got -1e\+39"),
+}
 
-    with pytest.raises(TypeError, match=r"env_params.lifetime must be a number, got 'long'"):
-        of(lifetime="long")
-    with pytest.raises(ValueError, match=f"env_params.lifetime must fit int32, got {10**20}"):
-        of(lifetime=10**20)
-    with pytest.raises(ValueError, match=r"env_params.lifetime must be finite, got inf"):
-        of(lifetime=np.inf)
-    for large in (np.int64(2**40), np.array(2**40)):
-        with pytest.raises(ValueError, match=f"env_params.lifetime must fit int32, got {2**40}"):
-            of(lifetime=large)
-    for large in (-1e39, np.float64(-1e39)):
-        with pytest.raises(ValueError, match=r"env_params.lifetime must fit float32, got -1e\+39"):
-            of(lifetime=large)
+
+@pytest.mark.parametrize(("name", "value", "kind", "message"), ODD.values(), ids=ODD)
+def test_what_is_unlike_the_default_is_named(name, value, kind, message):
+    defaults = {"lifetime": 3, "speed": 1.0, "goal": GOAL, "shaped": False, "far": np.inf}
+    config = pgjax.Config(WithParams(defaults), {**defaults, name: value})
+    with pytest.raises(kind, match=rf"^env_params\['{name}'\] must (be )?{message}"):
+        checked(config)
+
+
+@pytest.mark.parametrize("changes", [{"far": 5}, {"far": np.inf}, {"speed": 2}, {"goal": GOAL + 1}])
+def test_what_is_like_the_default_is_taken(changes):
+    defaults = {"lifetime": 3, "speed": 1.0, "goal": GOAL, "far": np.inf}
+    env_params.check({**defaults, **changes}, defaults)
+    env_params.check(None, defaults)
+
+
+def test_the_shapes_and_kinds_of_what_is_traced_are_checked():
+    def taken(value):
+        env_params.check({"goal": value}, {"goal": GOAL})
+        return value
+
+    jax.eval_shape(taken, GOAL)
+    with pytest.raises(TypeError, match=r"goal'\] must be floats of the shape \(2,\)"):
+        jax.eval_shape(taken, np.zeros(3))
 
 
 def test_a_whole_number_that_sizes_is_named():
