@@ -4,8 +4,10 @@ Floats are leaves: traced, so they change without recompiling and can be batched
 strings, tuples, modules and environments are static: another value is another program.
 """
 
+import contextlib
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -275,28 +277,41 @@ def _check_fields(config: Config) -> None:
             f"sampler.{config.sampler.width_field} must be at least {needed} for this estimator's "
             f"baseline, got {m}; estimator.baseline='none' works with one"
         )
+    _check_params(config)
+
+
+def _check_params(config: Config) -> None:
     defaults = environments.default_params(config.env)
     if config.env_params is not None and type(config.env_params) is not type(defaults):
         raise TypeError(
             f"env_params must be a {type(defaults).__name__}, got {config.env_params!r}"
         )
-    parameters.check(schedules.at(config, 0).env_params, defaults)
-    # Looked at while they are numbers: later they are traced.
-    environments.action_bounds(config.env, schedules.at(config, 0).env_params)
+    for update in schedules.turns(config.env_params, config.num_updates):
+        params = schedules.at(config, update).env_params
+        with _said_of(update):
+            parameters.check(params, defaults)
+            # Looked at while they are numbers: later they are traced.
+            environments.action_bounds(config.env, params)
 
 
 def _check_numbers(config: Config) -> None:
-    """Raises unless the components' numbers are allowed: those of schedules at both ends."""
+    """Raises unless the components' numbers are allowed: those of schedules at all updates."""
     schedules.check(config)
-    last = config.num_updates - 1
-    for update in (0, last):
+    for update in schedules.turns(config, config.num_updates):
         resolved = schedules.at(config, update)
-        try:
+        with _said_of(update):
             for name in _COMPONENTS:
                 getattr(resolved, name).check(name)
-        except ValueError as error:
-            where = f", at update {last} of its schedule" if update else ""
-            raise ValueError(f"{error}{where}") from None
+
+
+@contextlib.contextmanager
+def _said_of(update: int) -> Iterator[None]:
+    """Adds to a ValueError at which update of a schedule it is one."""
+    try:
+        yield
+    except ValueError as error:
+        where = f", at update {update} of its schedule" if update else ""
+        raise ValueError(f"{error}{where}") from None
 
 
 def _check_sizes(config: Config, given: PyTree, error: Exception) -> None:

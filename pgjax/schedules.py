@@ -14,8 +14,9 @@ from pgjax.types import Array
 
 # A training's length, where only the kinds of a schedule's arguments matter.
 _SOME_UPDATES = 1000
-# Updates at which a rate that falls to 0 is looked at; with more, every so many of them.
-_MOST_LOOKED_AT = 10**6
+# Updates at which a schedule is looked at; with more, every so many of them.
+_MOST_LOOKED_AT = 10**5
+_AT_ONCE = 2**12  # always so many, so that other numbers of updates are no other programs
 
 
 @knows_fields
@@ -68,6 +69,7 @@ class Schedule:
     def __init__(self, make: Callable[..., Callable], /, **arguments: Any) -> None:
         self.make = make
         self._leaves, self._structure = jax.tree.flatten(_with_tuples(arguments))
+        self._turns: dict[int, list[int]] = {}
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -86,6 +88,17 @@ class Schedule:
           num_updates: of the training; needed where the arguments have a `Share`.
         """
         return self.function(num_updates)(update)
+
+    def turns(self, num_updates: int) -> list[int]:
+        """Updates, of so many, at which its value is least, largest, or first not finite; none
+        where its arguments are traced."""
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in self._leaves):
+            return []
+        if num_updates not in self._turns:
+            updates, values = _looked_at(num_updates), _values(self, num_updates)
+            places = values.argmin(), values.argmax(), np.isfinite(values).argmin()
+            self._turns[num_updates] = sorted({int(updates[place]) for place in places})
+        return self._turns[num_updates]
 
     @functools.cached_property
     def _traced(self) -> tuple[bool, ...]:
@@ -161,6 +174,12 @@ def check(config: Any) -> None:
             raise TypeError(f"{path}: {schedule!r} {problem}")
 
 
+def turns(tree: Any, num_updates: int) -> list[int]:
+    """The first update, and all others at which a schedule in a tree has its extremes."""
+    found = {n for _, schedule in _schedules(tree) for n in schedule.turns(num_updates)}
+    return sorted({0, *found})
+
+
 def ended(config: Any) -> dict[str, int]:
     """Paths of learning rates whose schedules are 0 up to the last update, and from which on.
 
@@ -171,8 +190,7 @@ def ended(config: Any) -> dict[str, int]:
     for path, schedule in _schedules(config):
         if not path.endswith("learning_rate") or schedule.value(last, config.num_updates) != 0:
             continue
-        values = jax.vmap(schedule.function(config.num_updates), out_axes=0)(updates)
-        moving = np.flatnonzero(np.asarray(values))
+        moving = np.flatnonzero(_values(schedule, config.num_updates))
         first = 0 if len(moving) == 0 else moving[-1] + 1
         zero_from[path] = int(updates[first]) + 1
     return zero_from
@@ -191,6 +209,16 @@ def ended_text(config: Any) -> str:
 def _looked_at(num_updates: int) -> np.ndarray:
     number = min(num_updates, _MOST_LOOKED_AT)
     return np.linspace(0, num_updates - 1, number).astype(np.int32)
+
+
+def _values(schedule: Schedule, num_updates: int) -> np.ndarray:
+    """A schedule's values at the updates that are looked at."""
+    updates = _looked_at(num_updates)
+    rows = np.pad(updates, (0, -len(updates) % _AT_ONCE), "edge").reshape(-1, _AT_ONCE)
+    with jax.ensure_compile_time_eval():  # as numbers, also while something else is traced
+        function = jax.vmap(schedule.function(num_updates), out_axes=0)
+        values = [np.asarray(function(row)) for row in rows]
+    return np.concatenate(values)[: len(updates)]
 
 
 def _schedules(config: Any) -> Iterator[tuple[str, Schedule]]:

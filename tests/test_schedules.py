@@ -328,6 +328,49 @@ def test_what_makes_no_value_is_named(rate, message):
     assert "\n" not in str(raised.value)
 
 
+def wave(low, high):
+    """A schedule from the mean of these to them and back: twice, in a hundred updates."""
+    return Schedule(lambda low, high: lambda n: _wave(n, low, high), low=low, high=high)
+
+
+def _wave(n, low, high):
+    return (low + high) / 2 + (high - low) / 2 * jnp.sin(4 * jnp.pi * n / 100)
+
+
+def dipping(at, to):
+    """1 but at one update."""
+    halves = (optax.constant_schedule(1.0), lambda n: jnp.where(n == 0, to, 1.0))
+    return Schedule(lambda: optax.join_schedules(halves, [at]))
+
+
+BETWEEN = {
+    "below": ("optimizer.learning_rate", wave(-0.1, 0.3), 100, r"got -0\.0.*at update [38]\d of"),
+    "above": (
+        "estimator.discount",
+        wave(0.5, 1.5),
+        100,
+        r"1.0\], got 1\.4.*at update [16]\d of",
+    ),
+    "joined": ("optimizer.learning_rate", dipping(37, -2.0), 90, r"got -2\.0, at update 37 of"),
+    "not finite": ("optimizer.learning_rate", dipping(5, jnp.nan), 90, r"got nan, at update 5 "),
+    "physics": ("env_params.gravity", dipping(7, -jnp.inf), 9, r"got -inf, at update 7 of its sch"),
+    "chunks": ("optimizer.learning_rate", dipping(9000, -1.0), 9001, r"got -1\.0, at update 9000"),
+}
+
+
+@pytest.mark.parametrize(("path", "value", "number", "message"), BETWEEN.values(), ids=BETWEEN)
+def test_a_value_out_of_range_in_between_is_refused(path, value, number, message):
+    config = pgjax.Config("CartPole-v1", num_updates=number).replace(**{path: value})
+    with pytest.raises(ValueError, match=f"^{path} must be (a )?finite.*{message}"):
+        checked(config)
+
+
+def test_schedules_that_stay_in_range_are_taken_also_where_they_are_traced():
+    config = with_rate(wave(0.0, 0.3))
+    assert checked(config.replace(num_updates=10**8))
+    jax.eval_shape(lambda config: checked(config).optimizer.learning_rate.value(0), config)
+
+
 def test_a_value_out_of_range_at_the_end_and_a_share_below_zero_are_refused():
     rate = Schedule(optax.linear_schedule, init_value=0.1, end_value=-0.1, transition_steps=9)
     with pytest.raises(ValueError, match=r"learning_rate must.*at update 9 of its schedule"):
