@@ -28,7 +28,8 @@ from pgjax.optimizers import SGD
 from pgjax.types import TrainState
 
 FORMAT = 3
-IN_RUN = "checkpoint"  # its name in a run folder
+IN_RUN = "checkpoint"  # its name in a run folder, and in a sweep's that is done
+SWEEP = "sweep.json"  # in a sweep's folder
 _STORE_BYTES = 2**16  # of Orbax, beside the arrays
 _LONGEST_TEXT = 200  # of a message that is not ours
 _MANIFEST, _ARRAYS, _SEAL = "pgjax.json", "arrays-", "seal"
@@ -114,6 +115,14 @@ def load(
     return _restore(path, manifest, _like(config, manifest)), config
 
 
+def load_config(
+    path: str | os.PathLike, config: Config | None = None, env: str | None = None
+) -> Config:
+    """The config alone of what `load` reads; Args, Raises: as for `load`."""
+    path, manifest = _whole(path, env)
+    return _config(path, config, manifest["config"])
+
+
 def load_policy(
     path: str | os.PathLike, config: Config | None = None, env: str | None = None
 ) -> tuple[TrainState, Config]:
@@ -163,7 +172,7 @@ def _whole(path: str | os.PathLike, env: str | None) -> tuple[Path, dict[str, An
             problem = problem if name in expected else "does not belong there"
             raise ValueError(f"checkpoint {path}: {arrays}/{name} {problem}")
     if env is not None:
-        manifest["config"]["env"] = _named_env(path, manifest["config"]["env"], env)
+        manifest["config"]["env"] = named_env(path, manifest["config"]["env"], env)
     return path, manifest
 
 
@@ -184,21 +193,28 @@ def _like(config: Config, manifest: dict[str, Any]) -> TrainState:
     return jax.eval_shape(training.init, jax.random.key(0, impl=manifest["key_impl"]), config)
 
 
-def _named_env(path: Path, saved: Any, name: str) -> Any:
-    """The environment that the user names for the saved one, imported: its name where a name was
-    saved, else the object.
+def named_env(path: Path, saved: Any, name: str) -> Any:
+    """The environment that the user names for the one saved in a folder, imported: its name where a
+    name was saved, else the object.
+
+    Raises:
+      ValueError: it is another one.
     """
     if isinstance(saved, str):
         if saved != name:
-            raise ValueError(f"checkpoint {path} is of the environment {saved!r}, not of {name!r}")
+            raise ValueError(f"{path} is of the environment {saved!r}, not of {name!r}")
         return environments.import_environment(name) if ":" in name else name
     env = environments.make(environments.import_environment(name))
-    kind = type(env).__qualname__
-    # Without a module, which is another one in a script than in an import of it.
-    described = re.fullmatch(r"[\w.<>]+\.(\w+)(\W.*)?", saved["custom"], re.DOTALL)
-    if described and described[1] != kind.rpartition(".")[2]:
-        raise ValueError(f"checkpoint {path} is of {saved['custom']}; {name} makes a {kind}")
+    kind = type(env).__qualname__.rpartition(".")[2]
+    if re.match(r"\w+", without_module(saved["custom"]))[0] != kind:
+        raise ValueError(f"{path} is of {saved['custom']}; {name} makes a {kind}")
     return env
+
+
+def without_module(described: str) -> str:
+    """What is saved of an environment object, without the module of its class, which is another one
+    in a script than in an import of it."""
+    return re.sub(r"^[\w.<>]+\.(?=\w)", "", described)
 
 
 def notes(path: str | os.PathLike) -> dict[str, Any]:
@@ -246,8 +262,15 @@ def _find(path: Path) -> Path:
     for candidate in (path, path / IN_RUN):
         if os.path.lexists(candidate / _MANIFEST):
             return candidate.absolute()
+    if os.path.lexists(path / SWEEP):
+        raise ValueError(undone(path))
     what = "does not exist" if not path.exists() else f"holds no checkpoint ({_MANIFEST})"
     raise ValueError(f"{path} {what}")
+
+
+def undone(path: Path) -> str:
+    """What there is to say of a sweep's folder without a checkpoint of its best."""
+    return f"{path} is a sweep that is not done; `pgjax resume {path}` ends it"
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -44,6 +44,7 @@ from pgjax.environments import Environment, spaces
 NOT_FINITE = 4  # exit code
 _RESUMING_SWEEPS = (
     "--devices",
+    "--env",
     "--checkpoint-seconds",
     "--compilation-cache",
     "--no-compilation-cache",
@@ -59,23 +60,22 @@ def train(arguments: list[str]) -> int:
     mesh = startup.mesh(options, config.sampler)
     directory = options.directory or _new_directory("runs", config.env, options)
     folders.check_free(directory)
+    run = functools.partial(
+        runs.run,
+        config,
+        options.seed,
+        directory,
+        mesh=mesh,
+        stop_at_return=options.stop_at_return,
+        checkpoint_seconds=options.checkpoint_seconds,
+        metrics_every=options.metrics_every,
+        nan=options.nan,
+    )
 
-    def run(on_block):
-        return runs.run(
-            config,
-            options.seed,
-            directory,
-            on_block,
-            mesh,
-            options.stop_at_return,
-            checkpoint_seconds=options.checkpoint_seconds,
-            metrics_every=options.metrics_every,
-            nan=options.nan,
-        )
+    def said(made: int) -> str:
+        return f"{config.env}, seed {options.seed}, on {diagnosis.device_line(mesh.size)}"
 
-    if distributed.is_first():
-        print(f"{config.env}, seed {options.seed}, on {diagnosis.device_line(mesh.size)}")
-    return _followed(run, config, options, directory, options.seed)
+    return _followed(run, said, config, options, directory, options.seed)
 
 
 def resume(arguments: list[str]) -> int:
@@ -88,44 +88,55 @@ def resume(arguments: list[str]) -> int:
     facts = folders.read_facts(options.run)
     options.metrics_every = options.metrics_every or facts["metrics_every"]  # of the events, too
     _check_options(options)
-    state, config = checkpoints.load(options.run, env=options.env)
-    config, made = change(config), int(state.num_updates)
+    config = change(checkpoints.load_config(options.run, env=options.env))
     memory.check_episodes("--eval-episodes", checked(config), options.eval_episodes)
     mesh = startup.mesh(options, config.sampler)
+    run = functools.partial(
+        runs.resume,
+        options.run,
+        mesh=mesh,
+        config=config,
+        stop_at_return=options.stop_at_return,
+        metrics_every=options.metrics_every,
+        checkpoint_seconds=options.checkpoint_seconds,
+        nan=options.nan,
+        discard_metrics=options.discard_metrics,
+    )
 
-    def run(on_block):
-        return runs.resume(
-            options.run,
-            on_block,
-            mesh,
-            config=config,
-            stop_at_return=options.stop_at_return,
-            metrics_every=options.metrics_every,
-            checkpoint_seconds=options.checkpoint_seconds,
-            nan=options.nan,
-            discard_metrics=options.discard_metrics,
-        )
+    def said(made: int) -> str:
+        where, target = diagnosis.device_line(mesh.size), facts["stop_at_return"]
+        line = f"{config.env}, seed {facts['seed']}, from update {made}, on {where}"
+        if options.stop_at_return is not None or math.isinf(target):
+            return line
+        until = f"until a return of {target:g}, as begun; --stop-at-return inf: to the last update"
+        return f"{line}\n{until}"
 
-    if distributed.is_first() and made < config.num_updates:
-        where = diagnosis.device_line(mesh.size)
-        print(f"{config.env}, seed {facts['seed']}, from update {made}, on {where}")
-    return _followed(run, config, options, options.run, facts["seed"])
+    return _followed(run, said, config, options, options.run, facts["seed"])
 
 
 def _followed(
-    run: Callable, config: Config, options: argparse.Namespace, directory: Path, seed: int
+    run: Callable,
+    said: Callable[[int], str],
+    config: Config,
+    options: argparse.Namespace,
+    directory: Path,
+    seed: int,
 ) -> int:
-    """A run with its progress shown and its result printed."""
+    """A run with its progress shown and its result printed; `said` once it starts."""
     if not distributed.is_first():
-        run(None)
+        run()
         return 0
-    ended = schedules.ended_text(config)
-    if ended:
-        print(f"pgjax: {ended}", file=sys.stderr)
+
+    def on_start(made: int) -> None:
+        print(said(made))
+        ended = schedules.ended_text(config)
+        if ended:
+            print(f"pgjax: {ended}", file=sys.stderr)
+
     with _observers(config, options, directory) as on_block, warnings.catch_warnings():
         warnings.simplefilter("ignore", runs.EndedSchedule)  # said above, in one line
         try:
-            result = run(on_block)
+            result = run(on_block=on_block, on_start=on_start)
         except runs.Interrupted as stopped:  # before its first update
             print(stopped, file=sys.stderr)
             return 128 + stopped.signal
@@ -175,6 +186,7 @@ def evaluate(arguments: list[str]) -> int:
     options = parsers.evaluate().parse(arguments)
     _check_options(options)
     state, config = checkpoints.load_policy(options.run, env=options.env)
+    memory.check_episodes("--eval-episodes", checked(config), options.eval_episodes)
     print(f"{config.env}, {int(state.num_updates)} updates, on {diagnosis.device_line()}")
     rows = reports.evaluation_rows(state, config, options.seed, options.eval_episodes)
     reports.print_rows(rows)
@@ -210,6 +222,9 @@ def plot(arguments: list[str]) -> int:
     plots.check_format(options.output)
     records = [record for path in options.runs for record in folders.read_all(path)]
     found = plots.learning_curves(records, options.output, options.x, options.title)
+    for path in options.runs:
+        if sweep_folders.is_sweep(path) and not sweep_folders.is_done(path):
+            print(checkpoints.undone(path))
     for record in records:
         if record.dropped:
             print(f"{record.path}: {record.dropped} lines of metrics.csv are not whole, left out")
@@ -241,8 +256,6 @@ def sweep(arguments: list[str]) -> int:
         folders.check_free(directory)
         devices = options.devices
     mesh = parallel.make_mesh(devices)
-    number = math.prod(map(len, grid.values())) * options.num_seeds
-    print(f"{config.env}, {number} runs, on {diagnosis.device_line(mesh.size)}", flush=True)
     run = functools.partial(
         sweeps.sweep,
         jax.random.key(options.seed),
@@ -254,7 +267,12 @@ def sweep(arguments: list[str]) -> int:
         directory=directory,
         checkpoint_seconds=options.checkpoint_seconds,
     )
-    return _swept(run, directory)
+
+    def on_start(number: int) -> None:
+        where = diagnosis.device_line(mesh.size)
+        print(f"{config.env}, {number} runs, on {where}", flush=True)
+
+    return _swept(run, on_start, directory)
 
 
 def _resume_sweep(options: argparse.Namespace, arguments: list[str]) -> int:
@@ -266,17 +284,26 @@ def _resume_sweep(options: argparse.Namespace, arguments: list[str]) -> int:
             f"{', '.join(_RESUMING_SWEEPS)} can be given"
         )
     mesh = parallel.make_mesh(options.devices or sweeps.devices(options.run))
-    print(f"sweep {options.run}, on {diagnosis.device_line(mesh.size)}", flush=True)
     run = functools.partial(
-        sweeps.resume_sweep, options.run, mesh, checkpoint_seconds=options.checkpoint_seconds
+        sweeps.resume_sweep,
+        options.run,
+        mesh,
+        env=options.env,
+        checkpoint_seconds=options.checkpoint_seconds,
     )
-    return _swept(run, options.run)
+
+    def on_start(number: int) -> None:
+        print(f"sweep {options.run}, on {diagnosis.device_line(mesh.size)}", flush=True)
+
+    return _swept(run, on_start, options.run)
 
 
-def _swept(run: Callable[[], sweeps.Sweep], directory: Path) -> int:
+def _swept(
+    run: Callable[..., sweeps.Sweep], on_start: Callable[[int], None], directory: Path
+) -> int:
     """A sweep with its results written and printed."""
     try:
-        found = run()
+        found = run(on_start=on_start)
     except runs.Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return 128 + stopped.signal

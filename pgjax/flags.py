@@ -87,6 +87,8 @@ def grid(texts: list[str], config: Config) -> dict[str, list[Any]]:
         path = path.replace("-", "_")
         if not equals or not all(values.split(",")):
             raise ValueError(f"--grid takes PATH=A,B,…, got {text!r}")
+        if path in found:
+            raise ValueError(f"--grid has {path} twice: write {path}=A,B,… once")
         found[path] = [_grid_value(path, value, known, config) for value in values.split(",")]
     return found
 

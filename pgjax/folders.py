@@ -278,7 +278,7 @@ def read_all(path: str | os.PathLike) -> list[Record]:
         Record(path=path, dropped=0, **member._asdict()) for member in sweep_folders.members(path)
     ]
     if not records:
-        raise ValueError(f"{path}: no update of this sweep has been saved yet")
+        raise ValueError(f"{checkpoints.undone(path)}; no update of it has been saved yet")
     return records
 
 

@@ -114,6 +114,7 @@ def sweep() -> Parser:
     parser.add_argument(
         "--grid",
         nargs="+",
+        action="extend",
         required=True,
         metavar="PATH=A,B",
         help="values of a setting, for instance optimizer.learning_rate=1e-3,1e-2",

@@ -120,6 +120,7 @@ def run(
     checkpoint_seconds: float = 60.0,
     metrics_every: int = 1,
     nan: str = "stop",
+    on_start: Callable[[int], Any] | None = None,
 ) -> Run:
     """`train`, with a host loop around it: files, progress, Ctrl-C. The same numbers.
 
@@ -140,6 +141,8 @@ def run(
       metrics_every: metrics.csv has every so many updates' metrics, ≥ 1.
       nan: what to do when an update is not made since some number is not finite: "stop" after it,
         "skip" it and go on, or "raise" FloatingPointError. What was learned before is kept.
+      on_start: called with the number of updates made so far, once nothing is refused any more,
+        before anything is compiled.
 
     Raises:
       ValueError, TypeError: before anything is compiled or written, for what cannot be; a
@@ -156,6 +159,8 @@ def run(
     if writes:
         folders.check_free(Path(directory))
     _warn_of_ended(config)
+    if on_start is not None:
+        on_start(0)
     started = time.perf_counter()
     state = jax.block_until_ready(training.init(jax.random.key(seed), arrays))
     start = Progress(0, 0, None, None, time.perf_counter() - started, 0.0, state)
@@ -192,6 +197,7 @@ def resume(
     checkpoint_seconds: float = 60.0,
     nan: str = "stop",
     discard_metrics: bool = False,
+    on_start: Callable[[int], Any] | None = None,
 ) -> Run:
     """Goes on with a run from its latest checkpoint, to the same bits as without interruption.
 
@@ -200,7 +206,7 @@ def resume(
 
     Args:
       directory: a run folder, from `run`.
-      on_block, mesh, checkpoint_seconds, nan: as for `run`.
+      on_block, mesh, checkpoint_seconds, nan, on_start: as for `run`.
       config: to go on with: the run's own, where that holds objects of the user's own (see `load`),
         or one with other numbers. config.json then holds the new one, and in its history from which
         update on what has changed.
@@ -216,20 +222,21 @@ def resume(
     """
     path = Path(directory)
     notes, old = folders.read_notes(path), checkpoints.saved_config(path)
-    state, config = checkpoints.load(path, config)
+    config = checkpoints.load_config(path, config)
     if num_updates is not None:
         config = config.replace(num_updates=num_updates)
     facts = _changed(notes["facts"], stop_at_return, metrics_every)
     settings = _Settings(on_block, mesh, _target(facts), checkpoint_seconds, nan)
     arrays = _checked(config, settings)
+    changes = folders.changes(old, config, notes["facts"], facts)
+    _check_changes(path, changes)
+    state, _ = checkpoints.load(path, config)
     made = int(state.num_updates)
     if made >= config.num_updates:
         raise ValueError(
             f"{path} has made its {made} updates; to go on, give num_updates above {made}"
         )
     _warn_of_ended(config)
-    changes = folders.changes(old, config, notes["facts"], facts)
-    _check_changes(path, changes)
     if discard_metrics:
         changes["metrics.csv"] = ["set aside", "begun anew"]
     if changes:
@@ -246,6 +253,8 @@ def resume(
             writer.checkpoint(state, config, times)
         # What a kill left between those two is made good, too.
         folders.write_config(path, config, facts)
+    if on_start is not None:
+        on_start(made)
     return _run(config, arrays, start, settings, writer, path)
 
 
@@ -282,7 +291,8 @@ def _changed(
 
 def _check_changes(path: Path, changes: dict[str, list]) -> None:
     for name, (old, new) in changes.items():
-        if name == "env" or name.startswith("env."):
+        both = {checkpoints.without_module(str(text)) for text in (old, new)}
+        if name == "env" or (name == "env.custom" and len(both) > 1):
             raise ValueError(
                 f"{path}: the environment of a run cannot change, from {old!r} to {new!r}; start a "
                 "new run"

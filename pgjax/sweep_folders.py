@@ -18,7 +18,7 @@ import numpy as np
 from pgjax import checkpoints, schema
 
 FORMAT = 1
-_SWEEP, _PARTS, _DIGEST = "sweep.json", "parts", "sha256"
+_PARTS, _DIGEST = "parts", "sha256"
 METRICS = "metrics/"  # before the names of a part's metrics, [runs, updates]
 _FACTS = {
     "format": schema.Number(int, FORMAT, FORMAT),
@@ -55,13 +55,19 @@ class Member(NamedTuple):
 
 def is_sweep(path: Path) -> bool:
     """Whether a folder is a sweep's."""
-    return os.path.lexists(path / _SWEEP)
+    return os.path.lexists(path / checkpoints.SWEEP)
+
+
+def is_done(path: Path) -> bool:
+    """Whether a sweep has made all of its runs."""
+    return os.path.lexists(path / checkpoints.IN_RUN)
 
 
 def write_facts(path: Path, facts: dict[str, Any]) -> None:
     """Makes sweep.json."""
     contents = {"format": FORMAT, "versions": checkpoints.versions(), **facts}
-    checkpoints.write_text(path / _SWEEP, json.dumps(checkpoints.sealed(contents), indent=1) + "\n")
+    text = json.dumps(checkpoints.sealed(contents), indent=1)
+    checkpoints.write_text(path / checkpoints.SWEEP, text + "\n")
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -70,9 +76,11 @@ def read_facts(path: Path) -> dict[str, Any]:
     Raises:
       ValueError: no sweep's folder; sweep.json is damaged, or of another format.
     """
-    file = path / _SWEEP
+    file = path / checkpoints.SWEEP
     if not os.path.lexists(file):
-        what = f"is no sweep's folder (no {_SWEEP})" if path.exists() else "does not exist"
+        what = (
+            f"is no sweep's folder (no {checkpoints.SWEEP})" if path.exists() else "does not exist"
+        )
         raise ValueError(f"{path} {what}")
     facts = schema.read(file, _FACTS)
     if facts != checkpoints.sealed(facts):

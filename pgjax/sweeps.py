@@ -4,6 +4,7 @@ A sweep's runs go block after block, and each block a few updates at a time, so 
 folder is saved as it goes: begun again, it goes on from there.
 """
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -11,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,6 +138,7 @@ def sweep(
     *,
     directory: str | os.PathLike | None = None,
     checkpoint_seconds: float = 60.0,
+    on_start: Callable[[int], Any] | None = None,
 ) -> Sweep:
     """`train` for every combination of the grid's values, with the same seeds for each.
 
@@ -157,10 +159,12 @@ def sweep(
         writes nothing. The same call again goes on with what is there, to the same bits on as many
         devices; a sweep that is done is read.
       checkpoint_seconds: between two savings of a block, ≥ 0.
+      on_start: called with the number of runs, once nothing is refused any more, before anything is
+        compiled.
 
     Raises:
-      ValueError, TypeError: before compilation, for an empty grid, or a value that cannot be; a
-        folder of another sweep, or that another process writes in.
+      ValueError, TypeError: before compilation, for an empty grid, or a value that cannot be, or
+        that stands there twice; a folder of another sweep, or that another process writes in.
       runs.Interrupted: after Ctrl-C or SIGTERM, where there is a folder.
 
     >>> import jax, pgjax
@@ -175,16 +179,22 @@ def sweep(
     runs.check_seconds(checkpoint_seconds)
     plan = _Plan(key, config, _checked_grid(grid), num_seeds, float(stop_at_return), mesh)
     check_mesh(mesh, "the mesh's size", 0)
+    number, say = len(plan.configs) * num_seeds, on_start or (lambda number: None)
     if directory is None:
-        return _swept(plan, plan.block_sizes(memory_limit), None)
-    with runs.noted_signals() as signals:
-        return _saved(plan, Path(directory), memory_limit, checkpoint_seconds, signals)
+        sizes = plan.block_sizes(memory_limit)
+        say(number)
+        return _swept(plan, sizes, None)
+    with runs.noted_signals() as signals, _held(plan, Path(directory), memory_limit) as sizes:
+        say(number)
+        result = _swept(plan, sizes, _Keeper(Path(directory), checkpoint_seconds, signals))
+        best = result.best()
+        checkpoints.save(Path(directory) / checkpoints.IN_RUN, best.state, best.config)
+        return result
 
 
-def _saved(
-    plan: "_Plan", path: Path, memory_limit: int | None, seconds: float, signals: runs.Signals
-) -> Sweep:
-    """A sweep in a folder, begun or taken up again."""
+@contextlib.contextmanager
+def _held(plan: "_Plan", path: Path, memory_limit: int | None) -> Iterator[list[int]]:
+    """Makes a sweep's folder, or takes it up again; its block sizes."""
     if not path.exists():
         with disk.appearing(path) as unfinished:
             facts = {**plan.facts(), "block_sizes": plan.block_sizes(memory_limit)}
@@ -195,31 +205,40 @@ def _saved(
     for size in facts["block_sizes"]:
         check_mesh(plan.mesh, f"{path} was begun in blocks of runs, whose number", size)
     with disk.held(path):
-        result = _swept(plan, facts["block_sizes"], _Keeper(path, seconds, signals))
-        best = result.best()
-        checkpoints.save(path / checkpoints.IN_RUN, best.state, best.config)
-    return result
+        yield facts["block_sizes"]
 
 
 def resume_sweep(
-    directory: str | os.PathLike, mesh: Mesh | None = None, *, checkpoint_seconds: float = 60.0
+    directory: str | os.PathLike,
+    mesh: Mesh | None = None,
+    *,
+    env: str | None = None,
+    checkpoint_seconds: float = 60.0,
+    on_start: Callable[[int], Any] | None = None,
 ) -> Sweep:
     """Goes on with a sweep, from its folder alone, to the same bits as without interruption.
 
     Args:
       directory: from `sweep`.
-      mesh, checkpoint_seconds: as for `sweep`.
+      env: `module:factory`, to import for an environment of the user's own.
+      mesh, checkpoint_seconds, on_start: as for `sweep`.
 
     Raises:
-      ValueError: no sweep's folder; one whose configs hold objects of the user's own: call `sweep`
-        again as it was called, which goes on.
+      ValueError: no sweep's folder; one whose configs hold other objects of the user's own: call
+        `sweep` again as it was called, which goes on.
     """
     path = Path(directory)
     facts = sweep_folders.read_facts(path)
+    saved = [facts["config"], *facts["settings"]]
+    if env is not None:
+        _put_env(path, saved, env)
     try:
-        base, *settings = map(serialization.from_dict, (facts["config"], *facts["settings"]))
+        base, *settings = map(serialization.from_dict, saved)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; the sweep begun as before goes on") from error
+        raise ValueError(
+            f"{path}: {error}; pass env='module:factory' (--env) for an environment, or begin the "
+            "sweep as before, which goes on"
+        ) from error
     lengths, grid = [length for _, length in facts["grid"]], {}
     for axis, (name, length) in enumerate(facts["grid"]):
         stride = math.prod(lengths[axis + 1 :])
@@ -234,7 +253,15 @@ def resume_sweep(
         facts["stop_at_return"],
         directory=path,
         checkpoint_seconds=checkpoint_seconds,
+        on_start=on_start,
     )
+
+
+def _put_env(path: Path, saved: list[dict[str, Any]], name: str) -> None:
+    """Puts the environment that the user names into saved configs, in place of what may be it."""
+    own = [config for config in saved if config["env"] == name or isinstance(config["env"], dict)]
+    for config in own or saved:
+        config["env"] = checkpoints.named_env(path, config["env"], name)
 
 
 def devices(directory: str | os.PathLike) -> int:
@@ -258,6 +285,7 @@ class _Plan:
         values = itertools.product(*grid.values())
         self.settings = [config.replace(**dict(zip(grid, v, strict=True))) for v in values]
         self.configs = [checked(setting) for setting in self.settings]
+        _check_distinct(grid, self.configs)
         self.programs = _programs(self.configs)
 
     def groups(self) -> list["_Group"]:
@@ -289,13 +317,25 @@ class _Plan:
 
 
 def _check_same(path: Path, facts: dict[str, Any], plan: _Plan) -> None:
-    given = plan.facts() | {"stop_at_return": plan.target}
+    given = _comparable(plan.facts() | {"stop_at_return": plan.target})
+    saved = _comparable(facts)
     for name, value in given.items():
-        if facts[name] != value:
+        if saved[name] != value:
             raise ValueError(
                 f"{path} is the folder of another sweep: its {name.replace('_', ' ')} differs; "
                 "give another folder, or go on with that one by `pgjax resume`"
             )
+
+
+def _comparable(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts with environment objects' classes without their modules."""
+
+    def one(config: dict[str, Any]) -> dict[str, Any]:
+        env = config["env"]
+        custom = isinstance(env, dict) and checkpoints.without_module(env["custom"])
+        return {**config, "env": {"custom": custom}} if custom else config
+
+    return {**facts, "config": one(facts["config"]), "settings": [*map(one, facts["settings"])]}
 
 
 class _Block(NamedTuple):
@@ -427,6 +467,23 @@ def _checked_grid(grid: Mapping[str, Sequence[Any]]) -> dict[str, tuple]:
         if isinstance(values, str) or not np.iterable(values) or len(values) == 0:
             raise ValueError(f"grid[{path!r}] must be a list of at least one value, got {values!r}")
     return {path: tuple(values) for path, values in grid.items()}
+
+
+def _check_distinct(grid: dict[str, tuple], configs: list[Config]) -> None:
+    """Raises ValueError where two settings are one, which would be trained twice."""
+    numbers: dict[Any, int] = {}
+    cells = list(itertools.product(*(range(len(values)) for values in grid.values())))
+    for number, config in enumerate(configs):
+        leaves, structure = jax.tree.flatten(config)
+        # A zero's sign makes no other number.
+        content = tuple((x.dtype, x.shape, (np.asarray(x) + 0).tobytes()) for x in leaves)
+        first = numbers.setdefault((structure, content), number)
+        if first != number:
+            rows = zip(grid, cells[first], cells[number], strict=True)
+            path, *both = next(row for row in rows if row[1] != row[2])
+            texts = (" ".join(repr(grid[path][place]).split()) for place in both)
+            shown = " = ".join(dict.fromkeys(texts))
+            raise ValueError(f"grid[{path!r}] has {shown} twice; num_seeds repeats a setting")
 
 
 def _programs(configs: list[Config]) -> list[list[int]]:

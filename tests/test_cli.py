@@ -461,6 +461,20 @@ BAD = [
         "write numbers with spaces between: 'network.hidden_sizes=64 64'",
     ),
     (["sweep", "CartPole-v1", "--grid", "lr=1"], "mean 'optimizer.learning_rate'"),
+    (["sweep", "CartPole-v1", "--grid", "sampler.horizon=9,8,9"], "'] has 9 twice; num_seeds"),
+    (["sweep", "CartPole-v1", "--grid", "estimator=GAE,gae"], "grid['estimator'] has GAE(dis"),
+    (
+        ["sweep", "CartPole-v1", "--grid", "estimator=GAE", "--grid", "estimator=GAE"],
+        "--grid has estimator twice: write estimator=A,B,… once",
+    ),
+    (
+        ["sweep", "CartPole-v1", "--grid", "estimator=GAE", "--stop-at-return", "nan"],
+        "stop_at_return must be",
+    ),
+    (
+        ["sweep", "CartPole-v1", "--grid", "estimator=GAE", "--checkpoint-seconds", "-1"],
+        "must be at least 0, got -1",
+    ),
     (["completion", "powershell"], "invalid choice: 'powershell'"),
 ]
 
@@ -470,8 +484,8 @@ BAD = [
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, _, err = run(capsys, *arguments)
-    assert code == 2
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")  # before any line that says what goes on
     assert message in err
     assert len(err.splitlines()) == 1
     assert not list(tmp_path.iterdir())

@@ -1,7 +1,9 @@
 """A run that was interrupted and taken up again is the run that was not: every bit."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import optax
 import pytest
 
 import pgjax
-from pgjax import checkpoints, folders
+from pgjax import checkpoints, disk, folders
 from pgjax.cli import main
 
 _SMALL = {"network.hidden_sizes": (8,)}
@@ -270,3 +272,56 @@ def test_what_may_not_change_is_refused_and_nothing_is_written(tmp_path, changes
     with pytest.raises(ValueError, match=message):
         pgjax.resume(run, config=config.replace(**changes))
     assert before == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+
+
+LATE = {
+    "nothing to do": (["--num-updates", "2"], "has made its 2 updates"),
+    "a rate below 0": (
+        ["--optimizer.learning-rate", "-1"],
+        "learning_rate must be a finite number",
+    ),
+    "another function": (["--network.activation", "relu"], "network.activation is 'relu', 'tanh'"),
+    "no such word": (["--nan", "ignore"], "unknown nan 'ignore'"),
+    "no time": (["--checkpoint-seconds", "-1"], "checkpoint_seconds must be at least 0"),
+    "no target": (["--stop-at-return", "nan"], "stop_at_return must be"),
+    "no episodes": (["--eval-episodes", "0"], "--eval-episodes must be at least 1"),
+    "metrics": ([], "metrics.csv is not what its checkpoint vouches for"),
+    "in use": ([], "is in use by process"),
+}
+
+
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory):
+    """A run of two updates that has reached its target."""
+    run = tmp_path_factory.mktemp("solved") / "run"
+    pgjax.run(CASES["reinforce"], 1, run, lambda now: now.num_updates < 2, stop_at_return=-1.0)
+    pgjax.resume(run, num_updates=2, stop_at_return=-0.9)
+    return run
+
+
+@pytest.mark.parametrize(("flags", "message"), LATE.values(), ids=LATE)
+def test_what_cannot_be_resumed_is_one_line_before_any_other(
+    solved, tmp_path, flags, message, capsys, request
+):
+    run = shutil.copytree(solved, tmp_path / "run")
+    if "metrics" in request.node.callspec.id:
+        (run / "metrics.csv").write_text("update\n")
+    holding = disk.held(run) if "in use" in request.node.callspec.id else contextlib.nullcontext()
+    with holding:
+        code = main(["resume", str(run), "--num-updates", "9", *flags])
+    printed = capsys.readouterr()
+    assert (code, printed.out, len(printed.err.splitlines())) == (2, "", 1)
+    assert message in printed.err
+
+
+def test_a_target_that_a_run_was_begun_with_is_said(solved, tmp_path, capsys):
+    told = "until a return of -0.9, as begun; --stop-at-return inf: to the last update"
+    command = ["--num-updates", "4", "--eval-episodes", "2"]
+    for flags, line in (([], told), (["--stop-at-return", "inf"], None)):
+        run = shutil.copytree(solved, tmp_path / f"run{len(flags)}")
+        assert main(["resume", str(run), *command, *flags]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert "from update 2, on" in lines[0]
+        assert (lines[1] == told) == (line is told)
+        made = int(pgjax.load(run)[0].num_updates)
+        assert made == (3 if line else 4)

@@ -1,6 +1,7 @@
 """A sweep is saved as it goes: whatever ends it, it goes on to the same bits."""
 
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import optax
 import pytest
 
 import pgjax
-from pgjax import folders, keys, runs, sweep_folders, sweeps
+from pgjax import checkpoints, folders, keys, runs, sweep_folders, sweeps
 from pgjax.cli import main
 
 CONFIG = pgjax.Config("Catch-bsuite", num_updates=4).replace(
@@ -245,3 +246,55 @@ def test_the_command_line_goes_on_with_a_sweep(tmp_path, capsys):
     assert again.splitlines()[1:4] == first.out.splitlines()[1:4]
     assert main([*command, "--seed", "1"]) == 2
     assert "folder of another sweep: its key differs" in capsys.readouterr().err
+
+
+NAME = "environments_for_tests:Counter"
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["by name", "as an object"])
+def test_a_sweep_of_ones_own_environment_is_resumed_by_its_name(
+    tmp_path, capsys, monkeypatch, named
+):
+    path, grid = tmp_path / "sweep", {"optimizer.learning_rate": [1e-2, 1e-1]}
+    monkeypatch.setattr(pgjax.environments, "_IMPORTED", {})
+    pgjax.environments.import_environment(NAME)
+    env = NAME if named else pgjax.environments.make(NAME)
+    config = CONFIG.replace(env=env, num_updates=2)
+    with monkeypatch.context() as patched:
+        dying(patched, 2, die)
+        with pytest.raises(Killed):
+            pgjax.sweep(KEY, config, grid, 2, directory=path, checkpoint_seconds=0.0)
+    monkeypatch.setattr(pgjax.environments, "_IMPORTED", {})
+    assert main(["resume", str(path)]) == 2
+    assert (f"--env {NAME}" if named else "(--env) for an environ") in capsys.readouterr().err
+    assert main(["resume", str(path), "--env", "environments_for_tests:Endless"]) == 2
+    assert ("not of" if named else "makes a Endless") in capsys.readouterr().err
+    if not named:  # saved by a script, whose module has another name
+        file = path / "sweep.json"
+        facts = sweep_folders.read_facts(path) | {"stop_at_return": None}
+        text = json.dumps(facts).replace("environments_for_tests.Counter", "__main__.Counter")
+        file.write_text(json.dumps(checkpoints.sealed(json.loads(text))))
+    found = sweeps.resume_sweep(path, env=NAME)
+    assert_same(found, pgjax.sweep(KEY, config, grid, 2))
+    assert main(["resume", str(path), "--env", NAME]) == 0
+
+
+def test_commands_that_read_a_sweep_that_is_not_done_say_how_to_end_it(
+    tmp_path, capsys, monkeypatch
+):
+    path, picture = tmp_path / "sweep", str(tmp_path / "a.png")
+    with monkeypatch.context() as patched:
+        dying(patched, 1, die)
+        with pytest.raises(Killed):
+            swept(path)
+    told = f"{path} is a sweep that is not done; `pgjax resume {path}` ends it"
+    for command in (["evaluate"], ["render"], ["plot", "--output", picture]):
+        assert main([command[0], str(path), *command[1:]]) == 2
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err.startswith(f"pgjax: {told}")) == ("", True)
+    with monkeypatch.context() as patched:
+        dying(patched, 2, die)
+        with pytest.raises(Killed):
+            swept(path)
+    assert main(["plot", str(path), "--output", picture]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == told

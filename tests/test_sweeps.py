@@ -8,7 +8,9 @@ import textwrap
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import pgjax
@@ -16,6 +18,7 @@ from pgjax import memory, sweeps
 
 CONFIG = pgjax.Config("Catch-bsuite", num_updates=3).replace(**{"sampler.num_trajectories": 8})
 RATES = [1e-3, 1e-2, 1e-1]
+STEPS = [1, 2, 3, 4, 5]
 
 
 def assert_is_train(member, key, num_seeds):
@@ -173,6 +176,39 @@ def test_256_seeds_with_any_initialiser_do_not_hang(devices):
 def test_bad_grids(grid, message):
     with pytest.raises(ValueError, match=message):
         pgjax.sweep(jax.random.key(0), CONFIG, grid, num_seeds=2)
+
+
+def rates(value):
+    return pgjax.Schedule(optax.constant_schedule, value=value)
+
+
+REPEATED = {
+    "floats": ("optimizer.learning_rate", [1e-2, 1e-3, 0.001], r"0\.001"),
+    "of other types": (
+        "optimizer.learning_rate",
+        [0.5, np.float32(0.5)],
+        r"0\.5 = np\.float32\(0\.5\)",
+    ),
+    "arrays": (
+        "env_params.reward_timestep",
+        [np.array(STEPS), jnp.array(STEPS)],
+        "array.* = Array.*",
+    ),
+    "tuples": ("network.hidden_sizes", [(8,), (4,), (8,)], r"\(8,\)"),
+    "components": ("estimator", [pgjax.GAE(), pgjax.GAE(gae_lambda=0.95)], r"GAE\(.*\)"),
+    "schedules": ("optimizer.learning_rate", [rates(0.1), rates(0.1)], r"Schedule\(.*\)"),
+    "one object": ("network", [CONFIG.network] * 2, r"MLP\(.*\)"),
+}
+
+
+@pytest.mark.parametrize(("path", "values", "shown"), REPEATED.values(), ids=REPEATED)
+def test_a_value_that_stands_in_a_grid_twice_is_refused(path, values, shown):
+    config = pgjax.Config("DiscountingChain-bsuite")
+    grid = {"sampler.num_trajectories": [2, 4], path: values}
+    with pytest.raises(ValueError, match=rf"^grid\['{path}'\] has {shown} twice; num_seeds rep.*"):
+        pgjax.sweep(jax.random.key(0), config, grid, num_seeds=2)
+    plan = sweeps._Plan(jax.random.key(0), config, {path: tuple(values[:1])}, 2, 1.0, None)
+    assert len(plan.configs) == 1
 
 
 def test_bad_index():
