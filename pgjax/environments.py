@@ -402,8 +402,9 @@ def check(environment: Environment) -> None:
 
     Raises:
       TypeError: `step` has the five values of gymnax before 1.0, or a state that changes its
-        structure, shape or dtype, or an observation is none of its space.
-      ValueError: a reward or an end-of-episode flag that is not a scalar.
+        structure, shape or dtype.
+      ValueError: a reward or an end-of-episode flag that is not a scalar, an observation that is
+        none of its space.
     """
     key = jax.random.key(0)
     obs, env_state = jax.eval_shape(environment.reset, key)
@@ -418,8 +419,9 @@ def check(environment: Environment) -> None:
             raise TypeError(
                 f"{environment.name}: {name} changes from reset to step: {path}{old} -> {new}"
             )
-    for part, found, expected in elements.misfits("obs", obs, environment.observation_space):
-        raise TypeError(f"{environment.name}: {part}: {found}; expected {expected}")
+    part = f"{environment.name}: the observation"
+    for fault in elements.misfits(part, obs, environment.observation_space):
+        raise ValueError(f"{fault.part}: expected {fault.expected}, got {fault.found}")
 
 
 def _changes(before: PyTree, after: PyTree) -> Iterator[tuple[str, Any, Any]]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pgjax import elements, spaces
+from pgjax import spaces
 from pgjax.action_heads.box import (
     BetaHead,
     NormalHead,
@@ -13,7 +13,7 @@ from pgjax.action_heads.box import (
 from pgjax.action_heads.discrete import CategoricalHead, MultiDiscreteHead
 from pgjax.action_heads.head import DISTRIBUTIONS, Head, make, register
 from pgjax.action_heads.joint import JointHead
-from pgjax.components import parts, unknown
+from pgjax.components import unknown
 from pgjax.environments import Environment
 from pgjax.types import PyTree
 
@@ -29,7 +29,6 @@ __all__ = [
     "SquashedNormalHead",
     "TanhNormalHead",
     "check_mask",
-    "check_masked",
     "mask",
     "mask_space",
     "of",
@@ -75,18 +74,6 @@ def check_mask(head: Head, name: str, observation_space: Any) -> None:
     found = mask_space(observation_space)
     if found is not None:
         head.check_mask(f"{name}: the observation's {_MASK!r}", found)
-
-
-def check_masked(obs: PyTree, name: str, observation_space: Any) -> None:
-    """Raises ValueError unless an observation's mask, if its space has one, has the shapes that the
-    space says; the name begins the message."""
-    found = mask_space(observation_space)
-    if found is None:
-        return
-    given = {entry: value for entry, value in parts(obs).items() if entry == _MASK}
-    space = spaces.Dict({_MASK: found})
-    for fault in elements.misfits(f"{name}: the observation", given, space):
-        raise ValueError(f"{fault.part}: expected {fault.expected}, got {fault.found}")
 
 
 def mask(obs: PyTree, observation_space: Any) -> PyTree:

@@ -92,14 +92,8 @@ class Policy:
         return dataclasses.replace(self, module=self.module.clone(value=value))
 
     def init(self, key: Array) -> PyTree:
-        """Fresh variables.
-
-        Raises:
-          ValueError: a mask that has not the shape which the space of observations says.
-        """
-        obs, environment = self.blank_obs(), self.environment
-        heads.check_masked(obs, environment.name, environment.observation_space)
-        first = spaces.encode(obs, self._seen)
+        """Fresh variables."""
+        first = spaces.encode(self.blank_obs(), self._seen)
         variables = networks.initial("network", self.module, key, first, self.initial_memory())
         if self.normalizes:
             variables = {**variables, _NORMALIZER: normalizers.init(first)}

@@ -384,7 +384,7 @@ def test_a_mask_that_does_not_fit_is_refused_by_name(mask, kind, message):
 
 MISFITS = {
     "no mask": ({}, r"expected all entries of observation_space, got no entry 'action_mask'"),
-    "an array": ({"action_mask": np.ones(5)}, r"\['action_mask'\]\[0\]: expected the shape \(5,\)"),
+    "an array": ({"action_mask": np.ones(5)}, r"\['action_mask'\]: .*got no entry 0"),
     "a dict": ({"action_mask": {"a": np.ones(5)}}, r"\['action_mask'\]: .*got no entry 0"),
     "short": ({"action_mask": (np.ones(4), ())}, r"\[0\]: expected the shape \(5,\).*float32\[4\]"),
 }

@@ -14,7 +14,7 @@ import optax
 import pytest
 
 import pgjax
-from pgjax import checkpoints, disk, folders
+from pgjax import checkpoints, disk, folders, runs
 from pgjax.cli import main
 
 _SMALL = {"network.hidden_sizes": (8,)}
@@ -325,3 +325,10 @@ def test_a_target_that_a_run_was_begun_with_is_said(solved, tmp_path, capsys):
         assert (lines[1] == told) == (line is told)
         made = int(pgjax.load(run)[0].num_updates)
         assert made == (3 if line else 4)
+
+
+def test_an_environment_whose_class_has_moved_to_a_module_is_the_same_one(tmp_path):
+    runs._check_changes(tmp_path, {"env.custom": ["__main__.Mine #0f", "mine.Mine #0f"]})
+    for other in ("mine.Other #0f", "mine.Mine #1f", None):
+        with pytest.raises(ValueError, match="environment of a run cannot change"):
+            runs._check_changes(tmp_path, {"env.custom": ["__main__.Mine #0f", other]})

@@ -349,7 +349,7 @@ BETWEEN = {
         "estimator.discount",
         wave(0.5, 1.5),
         100,
-        r"1.0\], got 1\.4.*at update [16]\d of",
+        r"1.0, got 1\.4.*at update [16]\d of",
     ),
     "joined": ("optimizer.learning_rate", dipping(37, -2.0), 90, r"got -2\.0, at update 37 of"),
     "not finite": ("optimizer.learning_rate", dipping(5, jnp.nan), 90, r"got nan, at update 5 "),

@@ -169,7 +169,7 @@ def test_256_seeds_with_any_initialiser_do_not_hang(devices):
         ({"distribution": "auto"}, "at least one value"),
         ({"num_updates": [1, 2]}, "must not hold num_updates"),
         ({"optimizer.learning_rat": [0.1]}, "did you mean 'optimizer.learning_rate'"),
-        ({"optimizer.learning_rate": [0.1, -1.0]}, "finite number in"),
+        ({"optimizer.learning_rate": [0.1, -1.0]}, "finite number at least 0"),
         ({"sampler.num_trajectories": [8, 0]}, "at least 1"),
     ],
 )
