@@ -29,16 +29,19 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Whole runs, processes of their own, several devices, and doctests of the files of these names:
 # `-m "not slow"` leaves them out.
 _SLOW = """
-    adapters all_environments benchmarks checking cli crashes curves distributed evaluation
-    folders fuzz gymnasium learning monte_carlo nan notebooks observations package parallel
-    presets readme recurrent rendering resume runs sweeps training typed_keys
+    adapters advantage_weighted all_environments benchmarks checking cli crashes curves
+    distributed evaluation folders fuzz gymnasium kl_penalty learning monte_carlo nan notebooks
+    observations one_file_components package parallel presets readme recurrent rendering resume
+    runs select shared_critic sweep_folders sweeps training two_hot typed_keys v_trace
 """
 
 
 def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.path.stem.removeprefix("test_") in _SLOW.split():
-            item.add_marker("slow")
+    slow = [item for item in items if item.path.stem.removeprefix("test_") in _SLOW.split()]
+    for item in slow:
+        item.add_marker("slow")
+    # They go first, so that neither process is left alone with one of them at the end.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture
