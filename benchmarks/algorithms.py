@@ -48,7 +48,7 @@ def main() -> None:
     if not flags.quick:
         environments["Breakout-MinAtar"] = {"network": pgjax.CNN(), "num_updates": 3}
     for env, changes in environments.items():
-        for name in ALGORITHMS:
+        for name in ("ppo",) if flags.quick else ALGORITHMS:
             config = getattr(pgjax, name)(env, **changes)
             width = {"sampler.num_envs": ENVIRONMENTS // scale}
             cases.append((name, config.replace(**width)))

@@ -245,11 +245,11 @@ def test_bounds_that_hold_no_action_are_refused(low, high):
 def test_env_params_may_move_bounds_but_not_remove_them():
     class Moving(Counter):
         def action_space(self, params=None):
-            return spaces.Box(0.0, params.lifetime * 1.0, (1,))
+            return spaces.Box(0.0, params.lifetime * 1e36, (1,))
 
     env = Moving()
     pgjax.init(jax.random.key(0), pgjax.Config(env).replace(**{"env_params.lifetime": 7}))
-    for lifetime, message in ((-1, "low <= high"), (float(np.finfo(np.float32).max), "by default")):
+    for lifetime, message in ((-1, "low <= high"), (10**4, "by default")):
         config = pgjax.Config(env).replace(**{"env_params.lifetime": lifetime})
         with pytest.raises(ValueError, match=message):
             pgjax.init(jax.random.key(0), config)
