@@ -94,7 +94,7 @@ ODD = {
     "complex numbers": ("goal", GOAL * 1j, TypeError, r"floats .*, got complex numbers of the"),
     "an array for a number": ("speed", GOAL, TypeError, "a float, got floats of the shape .2,"),
     "complex": ("speed", 1j, TypeError, "a float, got 1j"),
-    "a flag for a float": ("speed", np.True_, TypeError, "a float, got np.True_"),
+    "a flag for a float": ("speed", np.True_, TypeError, "a float, got (np.True_|True)$"),
     "text of a float": ("speed", "0.5", TypeError, r"a float, got '0\.5'; write 0\.5"),
     "a number for a flag": ("shaped", 1, TypeError, "a bool, got 1"),
     "not finite": ("speed", np.nan, ValueError, "finite, got nan"),
