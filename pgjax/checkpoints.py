@@ -118,8 +118,11 @@ def load(
 def load_config(
     path: str | os.PathLike, config: Config | None = None, env: str | None = None
 ) -> Config:
-    """The config alone of what `load` reads; Args, Raises: as for `load`."""
-    path, manifest = _whole(path, env)
+    """The config alone of what `load` reads, without a look at the arrays.
+
+    Args, Raises: as for `load`.
+    """
+    path, manifest = _manifest(path, env)
     return _config(path, config, manifest["config"])
 
 
@@ -156,14 +159,22 @@ def _instead(config: dict[str, Any]) -> dict[str, Any]:
     return {name: plain[name] for name in parts if serialization.is_custom(config.get(name))}
 
 
-def _whole(path: str | os.PathLike, env: str | None) -> tuple[Path, dict[str, Any]]:
-    """The folder of a checkpoint and its manifest, once all files are as it says.
+def _manifest(path: str | os.PathLike, env: str | None) -> tuple[Path, dict[str, Any]]:
+    """The folder of a checkpoint and its manifest.
 
     Args:
       env: as for `load`; stands for the saved one in what is returned.
     """
     path = _find(Path(path))
     manifest = _read_manifest(path)
+    if env is not None:
+        manifest["config"]["env"] = named_env(path, manifest["config"]["env"], env)
+    return path, manifest
+
+
+def _whole(path: str | os.PathLike, env: str | None) -> tuple[Path, dict[str, Any]]:
+    """As `_manifest`, once all files are as it says."""
+    path, manifest = _manifest(path, env)
     arrays = manifest["arrays"]
     found, expected = _digests(path / arrays), manifest["sha256"]
     for name in sorted(found.keys() | expected.keys()):
@@ -171,8 +182,6 @@ def _whole(path: str | os.PathLike, env: str | None) -> tuple[Path, dict[str, An
             problem = "is damaged" if name in found else "is missing"
             problem = problem if name in expected else "does not belong there"
             raise ValueError(f"checkpoint {path}: {arrays}/{name} {problem}")
-    if env is not None:
-        manifest["config"]["env"] = named_env(path, manifest["config"]["env"], env)
     return path, manifest
 
 

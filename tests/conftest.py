@@ -29,10 +29,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Whole runs, processes of their own, several devices, and doctests of the files of these names:
 # `-m "not slow"` leaves them out.
 _SLOW = """
-    adapters advantage_weighted all_environments benchmarks checking cli crashes curves
-    distributed evaluation folders fuzz gymnasium kl_penalty learning monte_carlo nan notebooks
-    observations one_file_components package parallel presets readme recurrent rendering resume
-    runs select shared_critic sweep_folders sweeps training two_hot typed_keys v_trace
+    adapters all_environments benchmarks checking cli crashes curves distributed evaluation
+    folders fuzz gymnasium learning monte_carlo nan notebooks observations package parallel
+    presets readme recurrent rendering resume runs sweeps training typed_keys
 """
 
 

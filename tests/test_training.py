@@ -136,6 +136,15 @@ def test_the_gradient_does_not_depend_on_the_chunks_it_is_summed_in(monkeypatch)
         equal(found, whole, rtol=5e-4, atol=5e-3)
 
 
+def test_an_accelerator_has_larger_chunks(monkeypatch):
+    steps = {"x": np.zeros((300, 300))}, np.ones((300, 300), bool)
+    sizes = {}
+    for platform in ("cpu", "gpu", "tpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda platform=platform: platform)
+        sizes[platform] = len(pgjax.chunks.first(*steps).valid)
+    assert sizes == {"cpu": 256, "gpu": 2**16, "tpu": 2**16}
+
+
 @pytest.mark.parametrize(("env", "lengths"), [("CartPole-v1", "many"), ("Catch-bsuite", "one")])
 def test_the_gradient_is_that_of_all_transitions_at_once(env, lengths):
     config = checked(
