@@ -1,9 +1,9 @@
 """What MkDocs does not do by itself: links into the code, notebooks, equations, other folders.
 
-Pages also read well where the repository is browsed, since links lead to its files. Here such a file
-becomes a page of the site. A link to the package with a name for its text, [`GAE.weights`](../pgjax),
-leads to that name: in the reference if it is public, else at its line of the source. So no page says
-which module a name is in.
+Pages also read well where the repository is browsed, since links lead to its files. Here such a
+file becomes a page of the site. A link to the package with a name for its text,
+[`GAE.weights`](../pgjax), leads to that name: in the reference if it is public, else at its line of
+the source. So no page says which module a name is in.
 """
 
 import ast

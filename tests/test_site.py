@@ -1,4 +1,4 @@
-"""The site builds without a warning, has every public name, and each of its links leads somewhere."""
+"""The site builds without a warning, has every public name, and no broken link."""
 
 import importlib.util
 import json
