@@ -61,7 +61,9 @@ def test_what_a_link_into_the_code_names_is_there(page):
 
 
 def test_every_page_is_in_the_index():
-    listed = {file.resolve() for _, file, _ in links("docs/README.md")}
+    """The first page, and the first page of each part."""
+    parts = [f"docs/{name}.md" for name in ("README", "algorithms", "reference/README")]
+    listed = {file.resolve() for page in parts for _, file, _ in links(page)}
     assert {page for page in PAGES if page.name != "README.md"} <= listed
 
 
@@ -80,16 +82,6 @@ def commands():
 def test_commands_are_ones_that_the_command_line_takes(page, arguments):
     _, make_config = flags.read(shlex.split(arguments), parsers.train())
     assert isinstance(make_config(), Config)
-
-
-WITH_PYTHON = [page for page in TEXTS if page != "README.md" and blocks(page, "python")]
-
-
-@pytest.mark.parametrize("page", WITH_PYTHON)  # tests/test_readme.py has the README's
-def test_python_runs(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for block in blocks(page, "python"):
-        exec(block, {"__name__": "pasted"})
 
 
 COMPONENTS = {

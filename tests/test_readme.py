@@ -2,19 +2,13 @@
 
 import ast
 import re
-import sys
 from pathlib import Path
-from types import SimpleNamespace
-
-import jax
 
 import pgjax
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-# Devices are made before anything else runs; tests/test_package.py does it in a new process.
-BLOCKS = [block for block in BLOCKS if "jax_num_cpu_devices" not in block]
 SMALL = {"num_updates": 2, "sampler.num_trajectories": 8}
 
 
@@ -26,7 +20,6 @@ def run_block(block, monkeypatch):
         return whole(**fields).replace(**SMALL)
 
     monkeypatch.setattr(pgjax, "Config", small)
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=dict, log=lambda *_, **__: None))
     names = {"__name__": "pasted"}  # nothing else: a block imports what it uses
     exec(block, names)
     return names
@@ -43,13 +36,25 @@ def test_the_first_example_runs_and_its_claims_hold(monkeypatch, capsys):
     assert pgjax.training._train._cache_size() - before == 1
 
 
-def test_the_other_examples_make_configs_that_train(monkeypatch):
-    for block in BLOCKS[1:]:
-        with monkeypatch.context() as patch:
-            config = run_block(block, patch)["config"]
-        rows = config.sampler.rows_field
-        _, metrics = pgjax.train(jax.random.key(0), config.replace(**{f"sampler.{rows}": 5}))
-        assert metrics.finite.all()
+def returns_table(page):
+    """The rows of the table of returns, by environment and config; cells as text."""
+    table = re.search(r"<!-- returns -->\n(.*?)<!-- end of returns -->", page, re.DOTALL)[1]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    return {(row[0], row[1]): row for row in rows}
+
+
+def test_returns_are_those_of_the_results_page_and_of_the_benchmark():
+    all_of_them = returns_table((ROOT / "docs" / "results.md").read_text())
+    some = returns_table(README)
+    assert len(some) > 5
+    assert some.items() <= all_of_them.items()
+    measured = (ROOT / "benchmarks" / "results" / "returns.md").read_text().replace("-", "−")
+    for (environment, config), row in all_of_them.items():
+        start = rf"^\| {environment.replace('-', '−')} +\| {config} +\| (.*) \|$"
+        cells = [cell.strip() for cell in re.search(start, measured, re.MULTILINE)[1].split("|")]
+        _, mean, middle, interval, worst, mode, seconds, _ = cells
+        low, high = interval.split(" … ")
+        assert row[3:8] == [mean, f"{middle} ({low} to {high})", worst, mode, seconds], row
 
 
 def test_linked_files_exist():
