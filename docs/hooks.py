@@ -161,7 +161,11 @@ def notebook_page(notebook: dict, name: str) -> tuple[str, dict[str, bytes]]:
         parts.append(f"```python\n{source}\n```")
         for output in cell["outputs"]:
             if output["output_type"] == "stream":
-                parts.append(f"```text\n{''.join(output['text']).rstrip()}\n```")
+                printed = f"{''.join(output['text']).rstrip()}\n```"
+                if parts[-1].startswith("```text"):  # goes on with what was printed before
+                    parts[-1] = parts[-1].removesuffix("```") + printed
+                else:
+                    parts.append(f"```text\n{printed}")
             elif "image/png" in output.get("data", {}):
                 picture = f"{name.removesuffix('.md')}_{len(pictures) + 1}.png"
                 pictures[picture] = base64.b64decode("".join(output["data"]["image/png"]))

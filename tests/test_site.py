@@ -1,6 +1,10 @@
 """The site builds without a warning, has every public name, and no broken link."""
 
+import ast
+import dataclasses
+import html
 import importlib.util
+import inspect
 import json
 import re
 import subprocess
@@ -61,6 +65,32 @@ def test_every_public_name_is_in_the_reference(site):
         if file.parent == folder / "reference":
             anchors |= page.anchors
     assert {f"pgjax.{name}" for name in pgjax.__all__} <= anchors
+
+
+def is_component(value):
+    """Whether it is a class of config components that can be made, or `Config`."""
+    made = inspect.isclass(value) and dataclasses.is_dataclass(value)
+    return made and issubclass(value, pgjax.Component) and not inspect.isabstract(value)
+
+
+COMPONENTS = [cls for cls in map(pgjax.__getattr__, pgjax.__all__) if is_component(cls)]
+
+
+@pytest.mark.parametrize("cls", COMPONENTS, ids=lambda cls: cls.__name__)
+def test_constructors_are_shown_with_their_parameters(site, cls):
+    folder, _ = site
+    text = "".join(file.read_text("utf-8") for file in (folder / "reference").glob("*.html"))
+    section = text.partition(f'<h2 id="pgjax.{cls.__name__}"')[2].partition("<h2 id=")[0]
+    shown = re.search(r'<div class="doc-signature.*?</div>', section, re.DOTALL)[0]
+    shown = html.unescape(re.sub("<[^>]+>", "", shown)).strip()
+    function = ast.parse(f"def {shown}: ...").body[0]
+    assert function.name == cls.__name__
+    parameters = inspect.signature(cls).parameters
+    assert [argument.arg for argument in function.args.args] == list(parameters)
+    optional = [
+        name for name, parameter in parameters.items() if parameter.default != parameter.empty
+    ]
+    assert len(function.args.defaults) == len(optional)
 
 
 def test_links_lead_to_files_and_anchors_that_are_there(site):
