@@ -23,7 +23,9 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\[([^\]]*)\]\((?!\w+:)([^)\s]+)\)")
 FENCE = re.compile(r"(^ *```.*?^ *```$)", re.DOTALL | re.MULTILINE)
-FOREIGN = ["CHANGELOG.md", "benchmarks/README.md", "benchmarks/MUTANTS.md"]
+# A README would be the first page of the section.
+RENAMED = {"CHANGELOG.md": "changelog.md", "benchmarks/README.md": "benchmarks/measuring.md"}
+FOREIGN = [*RENAMED, "benchmarks/MUTANTS.md"]
 
 
 def on_files(files: Files, config) -> Files:
@@ -199,8 +201,8 @@ def _site_path(path: Path) -> str:
     name = Path(os.path.normpath(path)).relative_to(ROOT).as_posix()
     if name.startswith("docs/"):
         return name.removeprefix("docs/")
-    if name == "CHANGELOG.md":
-        return "changelog.md"
+    if name in RENAMED:
+        return RENAMED[name]
     if name.endswith(".ipynb"):
         return name.removesuffix(".ipynb") + ".md"
     if name in FOREIGN or name.startswith(("benchmarks/results/", "notebooks/")):

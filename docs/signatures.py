@@ -1,13 +1,25 @@
-"""Constructors that decorators make: the reference shows them, though the source does not."""
+"""What the reference shows though docstrings and sources do not say it so.
+
+Constructors that decorators make, and examples, which stand in docstrings as doctests.
+"""
 
 import ast
+import re
 from collections.abc import Iterator
 
 import griffe
 
+# An indentation, and lines from a prompt to the next empty line.
+DOCTEST = re.compile(r"^( *)(>>> .*(?:\n.*\S.*)*)", re.MULTILINE)
 
-class Constructors(griffe.Extension):
+
+class Reference(griffe.Extension):
     """Gives components, `Config` and Flax modules the parameters of their fields."""
+
+    def on_object(self, *, obj: griffe.Object, **_) -> None:
+        """Doctests as blocks of code: to Markdown, `>>>` is a quotation."""
+        if obj.docstring:
+            obj.docstring.value = DOCTEST.sub(r"\1```pycon\n\2\n\1```", obj.docstring.value)
 
     def on_package(self, *, pkg: griffe.Module, **_) -> None:
         """Once all modules are read, so that the fields of bases are known."""

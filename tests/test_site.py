@@ -110,6 +110,19 @@ def test_links_lead_to_files_and_anchors_that_are_there(site):
     assert not broken
 
 
+def test_the_results_lead_to_every_table(site):
+    folder, pages = site
+    links = pages[folder / "results.html"].links
+    for table in (ROOT / "benchmarks" / "results").glob("*.md"):
+        assert f"benchmarks/results/{table.stem}.html" in links
+
+
+def test_doctests_are_blocks_of_code(site):
+    folder, _ = site
+    for file in (folder / "reference").glob("*.html"):
+        assert "<blockquote>" not in file.read_text("utf-8"), file
+
+
 def test_nothing_is_fetched_from_elsewhere(site):
     _, pages = site
     for file, page in pages.items():
