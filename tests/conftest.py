@@ -23,6 +23,9 @@ from jax.experimental.compilation_cache import compilation_cache
 # For the tests of several devices, virtual where the machine has fewer cores; all others use one.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.devices()  # before a command that a test runs says how many
+# Reference values are float32's: an accelerator multiplies matrices in fewer bits unless told.
+if jax.default_backend() != "cpu":
+    jax.config.update("jax_default_matmul_precision", "highest")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -41,6 +44,13 @@ def pytest_collection_modifyitems(items):
         item.add_marker("slow")
     # They go first, so that neither process is left alone with one of them at the end.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        for marker in item.iter_markers("devices"):
+            number, reason = (
+                marker.args[0],
+                f"{jax.device_count()} of {marker.args[0]} devices here",
+            )
+            item.add_marker(pytest.mark.skipif(jax.device_count() < number, reason=reason))
 
 
 @pytest.fixture

@@ -15,7 +15,18 @@ import optax
 import pytest
 
 import pgjax
-from pgjax import commands, curves, flag_names, flags, parsers, presets, reports, runs, startup
+from pgjax import (
+    commands,
+    curves,
+    diagnosis,
+    flag_names,
+    flags,
+    parsers,
+    presets,
+    reports,
+    runs,
+    startup,
+)
 from pgjax.cli import main
 
 SMALL = ["--num-updates", "3", "--sampler.num-trajectories", "8", "--network.hidden-sizes", "8"]
@@ -32,7 +43,7 @@ def test_train_then_evaluate(tmp_path, capsys):
     flags = ["--directory", folder, "--seed", "1", "--optimizer.learning-rate", "3e-3"]
     code, out, err = run(capsys, "train", "Catch-bsuite", *SMALL, *flags)
     assert (code, err) == (0, "")
-    assert "Catch-bsuite, seed 1, on 1 of 8 CPU devices" in out
+    assert f"Catch-bsuite, seed 1, on {diagnosis.device_line(1)}" in out
     assert re.search(r"return, stochastic +-?\d+\.\d+ +\(95 % interval", out)
     assert re.search(r"running time .* steps/s\)", out)
     assert "\x1b" not in out
@@ -95,6 +106,7 @@ def test_a_missing_extra_is_named(tmp_path, capsys, monkeypatch):
     assert "pip install 'pgjax[tensorboard]'" in err
 
 
+@pytest.mark.devices(2)
 def test_a_sweep_leaves_its_tables_a_heat_map_and_the_best_policy(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     grid = ["--grid", "optimizer.learning-rate=1e-2,1e-1", "estimator.baseline=none,mean"]

@@ -54,6 +54,7 @@ def test_a_bandit_is_learned_by_seeds_side_by_side_as_by_each_alone(name):
     )
 
 
+@pytest.mark.devices(2)
 @every
 def test_two_devices_give_the_same_numbers(name):
     config = CONFIGS[name].replace(num_updates=3)

@@ -287,7 +287,7 @@ def slow_gradient(params, tau, weights, divisor):
     ("sampler", "chunk_size", "devices"),
     [
         *itertools.product(SAMPLERS, (1, 5, 256), (None,)),
-        *itertools.product(SAMPLERS, (3,), (2,)),
+        *(pytest.param(name, 3, 2, marks=pytest.mark.devices(2)) for name in SAMPLERS),
     ],
 )
 @few

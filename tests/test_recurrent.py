@@ -155,6 +155,7 @@ def test_every_objective_has_the_same_gradient(objective, ascent):
     assert float(metrics.extra["kl"]) <= 0.01
 
 
+@pytest.mark.devices(2)
 def test_two_devices_give_the_same_numbers():
     config = config_of(pgjax.Segments(4, 12), num_updates=3)
     one = pgjax.train(jax.random.key(0), config)

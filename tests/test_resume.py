@@ -202,6 +202,7 @@ def test_a_folder_that_cannot_be_resumed_is_named(tmp_path, what):
         pgjax.resume(path)
 
 
+@pytest.mark.devices(2)
 def test_resuming_on_two_devices_gives_the_same_but_for_the_order_of_sums(tmp_path):
     config = CASES["ppo, normalised, clipped gradients, a schedule"]
     whole = pgjax.run(config, 1)

@@ -123,6 +123,7 @@ def test_what_was_made_is_saved_before_an_error_of_on_block_is_raised(tmp_path, 
     jax.tree.map(np.testing.assert_array_equal, whole.state.params, resumed.state.params)
 
 
+@pytest.mark.devices(2)
 def test_a_state_that_on_block_keeps_outlives_the_next_blocks():
     seen, states = [], []
 
@@ -165,6 +166,7 @@ def test_a_run_beyond_the_memory_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.devices(2)
 def test_a_run_divided_over_devices_that_stops_at_a_return(tmp_path):
     config = CONFIG.replace(num_updates=60)
     config = config.replace(**{"sampler.num_trajectories": 16})

@@ -146,6 +146,7 @@ def test_runs_that_were_solved_stay_so_when_others_go_on(tmp_path):
     assert lengths == made.ravel().tolist()
 
 
+@pytest.mark.devices(2)
 def test_on_two_devices(tmp_path):
     grid, mesh = {"optimizer.learning_rate": [1e-2, 1e-1]}, pgjax.make_mesh(2)
     expected = pgjax.sweep(KEY, CONFIG, grid, 2, mesh)

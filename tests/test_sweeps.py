@@ -30,7 +30,7 @@ def assert_is_train(member, key, num_seeds):
         )
 
 
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", [1, pytest.param(4, marks=pytest.mark.devices(4))])
 def test_every_run_is_what_train_gives(devices):
     key = jax.random.key(3)
     grid = {"optimizer.learning_rate": RATES, "estimator.discount": [0.9, 1.0]}
@@ -86,6 +86,7 @@ def test_runs_go_block_after_block_when_memory_is_short():
     )
 
 
+@pytest.mark.devices(4)
 def test_blocks_are_equal_and_have_a_share_for_every_device():
     keys = jax.random.split(jax.random.key(0), 10)
     group = sweeps._Group([pgjax.config.checked(CONFIG)], keys, pgjax.make_mesh(4))
