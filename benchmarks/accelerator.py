@@ -31,7 +31,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax
 
-from pgjax import parallel
+from pgjax.core import parallel
 
 if os.environ.get("JAX_PLATFORMS") == "cpu":
     parallel.use_cores()  # before gymnax, which starts JAX's devices when it is imported

@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 
-from pgjax import parallel
+from pgjax.core import parallel
 
 parallel.use_cores()  # before gymnax, which starts JAX's devices when it is imported
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from pgjax import checkpoints
+from pgjax.core import distribution
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -89,7 +89,7 @@ def environment_facts() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "num_cores": _num_cores(),
         "python": platform.python_version(),
-        "versions": checkpoints.versions(),
+        "versions": distribution.versions(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 

@@ -22,7 +22,7 @@ import numpy as np
 from common import parser, results_folder, write
 
 import pgjax
-from pgjax import serialization
+from pgjax.runs import config_json
 
 UPDATES = 20
 ALGORITHMS = {
@@ -61,7 +61,7 @@ def cases() -> dict[str, pgjax.Config]:
 def measured(config: pgjax.Config) -> dict[str, list[float | None]]:
     """Each metric, [UPDATES], in the fewest digits of the same float32; None: NaN."""
     _, metrics = pgjax.train(jax.random.key(0), config)
-    columns = {name: np.asarray(x) for name, x in serialization.columns(metrics).items()}
+    columns = {name: np.asarray(x) for name, x in config_json.columns(metrics).items()}
     return {
         name: [None if np.isnan(x) else float(str(x)) for x in column.astype(np.float32)]
         for name, column in columns.items()

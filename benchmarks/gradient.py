@@ -50,8 +50,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 import pgjax
-from pgjax import updates
-from pgjax.config import bind
+from pgjax.training import updates
+from pgjax.training.config import bind
 
 NUM_TRAJECTORIES = 16
 BASELINES = ("none", "leave_one_out", "mean")

@@ -20,7 +20,7 @@ import numpy as np
 from common import parser, results_folder, write
 
 import pgjax
-from pgjax import checkpoints, folders
+from pgjax.runs import checkpoints, folders
 
 NUM_KILLS = 100
 UPDATES = 20_000

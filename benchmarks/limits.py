@@ -30,7 +30,7 @@ from typing import Any
 
 import jax
 
-from pgjax import parallel
+from pgjax.core import parallel
 
 parallel.use_cores()  # before gymnax, which starts JAX's devices when it is imported
 
@@ -40,8 +40,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from matplotlib.figure import Figure
 
 import pgjax
-from pgjax import updates
-from pgjax.config import bind, checked
+from pgjax.training import updates
+from pgjax.training.config import bind, checked
 
 PARTS = ("rollout", "weights", "gradient", "update")
 HEADER = ("part", "ms, one device", "M steps/s", "ms, all devices", "M steps/s")

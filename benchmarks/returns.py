@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 
-from pgjax import parallel
+from pgjax.core import parallel
 
 parallel.use_cores()  # before gymnax, which starts JAX's devices when it is imported
 
@@ -28,8 +28,9 @@ from common import environment_facts, markdown, parser, results_folder, signific
 from matplotlib.figure import Figure
 
 import pgjax
-from pgjax import presets, serialization
-from pgjax.curves import interquartile_mean
+from pgjax.pictures.curves import interquartile_mean
+from pgjax.runs import config_json
+from pgjax.training import presets
 
 # Whole episodes and no critic: what the lecture's estimator reaches by itself.
 REINFORCE: dict[str, dict[str, Any]] = {
@@ -124,7 +125,7 @@ def kept(
     known: list[dict[str, Any]], label: str, config: pgjax.Config, num_seeds: int
 ) -> dict[str, Any] | None:
     """The result of the same config and number of seeds, if there is one."""
-    settings = json.loads(json.dumps(serialization.to_dict(config)))
+    settings = json.loads(json.dumps(config_json.to_dict(config)))
     same = (r for r in known if (r["config"], r["num_seeds"]) == (settings, num_seeds))
     return next(({**result, "label": label} for result in same), None)
 
@@ -150,7 +151,7 @@ def run(label: str, config: pgjax.Config, num_seeds: int, num_episodes: int) -> 
     return {
         "env": config.env,
         "label": label,
-        "config": serialization.to_dict(config),
+        "config": config_json.to_dict(config),
         "facts": environment_facts(),
         "num_seeds": num_seeds,
         "num_episodes": num_episodes,

@@ -61,7 +61,7 @@ from seeds import ENVIRONMENT, frozen, steps_between, with_params, write_params
 from throughput import train_block
 
 import pgjax
-from pgjax import parallel
+from pgjax.core import parallel
 
 DEVICES = (1, 2, 4, 8)
 STRONG = 256  # trajectories in total

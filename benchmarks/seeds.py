@@ -47,7 +47,7 @@ from matplotlib.ticker import NullLocator
 from throughput import train_block, trajectory_bytes
 
 import pgjax
-from pgjax.config import bind
+from pgjax.training.config import bind
 
 ENVIRONMENT = "CartPole-v1"
 TRAJECTORIES = 16  # of each seed

@@ -19,7 +19,7 @@ import numpy as np
 from common import parser, results_folder, significant, write
 from matplotlib.figure import Figure
 
-from pgjax import folders
+from pgjax.runs import folders
 
 EVERY = 5.0
 FLAGS = ("--num-updates", "100000000", "--checkpoint-seconds", "10", "--metrics-every", "10")

@@ -108,7 +108,7 @@ def pgjax(task: argparse.Namespace, clock: Clock) -> tuple[float, int]:
     returns of its 64 episodes are looked at."""
     import jax
 
-    from pgjax import parallel
+    from pgjax.core import parallel
 
     parallel.use_cores()  # before gymnax is imported, which starts JAX's devices
     # By name: `import pgjax` alone puts off the packages underneath until a name is used.

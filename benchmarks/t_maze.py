@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from pgjax.environments import EnvParams, EnvState, GymnaxEnvironment, spaces
+from pgjax.environments.interface import EnvParams, EnvState, GymnaxEnvironment, spaces
 
 LEFT, RIGHT, FORWARD = range(3)
 

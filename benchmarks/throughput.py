@@ -27,7 +27,7 @@ from typing import Any
 
 import jax
 
-from pgjax import parallel
+from pgjax.core import parallel
 
 parallel.use_cores()  # before gymnax, which starts JAX's devices when it is imported
 
@@ -46,7 +46,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 import pgjax
-from pgjax.config import bind
+from pgjax.training.config import bind
 
 # What the measured policies are trained with. Breakout's last longer than random ones by then.
 ENVIRONMENTS = {

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from pgjax import parallel
+from pgjax.core import parallel
 
 parallel.use_cores()  # before gymnax, which starts JAX's devices when it is imported
 
@@ -24,7 +24,7 @@ import optax
 from common import markdown, significant
 
 import pgjax
-from pgjax import presets
+from pgjax.training import presets
 
 EVALUATION_SEED = 2_000_000
 

@@ -1,25 +1,32 @@
 """pgjax: policy gradients as pure functions."""
 
 import importlib
+import sys
 from typing import Any
 
-from pgjax import exports
+from pgjax.core import exports as _exports
+from pgjax.core import moved as _moved
 
 __version__ = "0.1.0"
 
-__all__ = sorted(exports.homes())
+__all__ = sorted(_exports.homes())
+
+sys.meta_path.append(_moved.Finder)
 
 
 # Imported when first used: gymnax starts JAX's devices when it is imported, and what must come
 # before that, such as `jax.distributed.initialize`, could not follow `import pgjax` otherwise.
 def __getattr__(name: str) -> Any:
-    module = exports.homes().get(name, "pgjax")
-    if module != "pgjax":
-        return getattr(importlib.import_module(module), name)
+    home = _exports.homes().get(name)
+    if home is not None:
+        module = importlib.import_module(home)
+        # A module, such as `tabular`, is no attribute of its folder before it is imported.
+        return getattr(module, name, None) or importlib.import_module(f"{home}.{name}")
     try:
         return importlib.import_module(f"pgjax.{name}")
     except ModuleNotFoundError as error:
-        if error.name != f"pgjax.{name}":
+        # An AttributeError would lose the sentence of a moved module in `from pgjax import …`.
+        if error.name != f"pgjax.{name}" or name in _moved.MOVED:
             raise
         raise AttributeError(f"module 'pgjax' has no attribute {name!r}") from None
 

@@ -9,7 +9,7 @@ import numpy as np
 from environments_for_tests import Counter, CounterParams
 from flax import struct
 
-from pgjax.environments import EnvState, GymnaxEnvironment, spaces
+from pgjax.environments.interface import EnvState, GymnaxEnvironment, spaces
 
 
 def broken(**parts):

@@ -10,9 +10,9 @@ import pytest
 from flax import struct
 
 import pgjax
-from pgjax import adapters
-from pgjax.checking import check_environment
-from pgjax.config import checked
+from pgjax.environments import adapters
+from pgjax.study.checking import check_environment
+from pgjax.training.config import checked
 
 # Brax says that it and JAXopt are no longer developed, and uses what MJX says is deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -97,7 +97,7 @@ def test_a_missing_package_is_named_with_its_extra(package, case, monkeypatch):
 
     monkeypatch.setattr(adapters.importlib, "import_module", missing)
     make, wrong, _ = case
-    with pytest.raises(ImportError, match=rf"need the extra: pip install 'pgjax\[{package}\]'"):
+    with pytest.raises(ImportError, match=rf"need the extra: pip install 'pgjax-rl\[{package}\]'"):
         make(wrong + "never made before")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import pgjax
-from pgjax import environments
+from pgjax.environments import interface
 
 
 def can_be_made(name):
@@ -16,7 +16,7 @@ def can_be_made(name):
     return True
 
 
-@pytest.mark.parametrize("name", environments.ids())
+@pytest.mark.parametrize("name", interface.ids())
 def test_two_updates_give_finite_numbers_or_one_clear_sentence(name):
     config = pgjax.Config(env=name, num_updates=2).replace(
         **{"sampler.num_trajectories": 4, "network.hidden_sizes": (16,)}

@@ -25,7 +25,9 @@ from environments_for_tests import (
 )
 
 import pgjax
-from pgjax import training
+from pgjax.environments import interface
+from pgjax.training import training
+from pgjax.training.config import checked
 
 CONFIG = pgjax.Config(env="CartPole-v1")
 
@@ -292,12 +294,12 @@ CASES = [
 
 
 def with_gravity(value):
-    return pgjax.environments.default_params("CartPole-v1").replace(gravity=value)
+    return interface.default_params("CartPole-v1").replace(gravity=value)
 
 
 @pytest.mark.parametrize(("make", "kind", "message"), CASES)
 def test_a_config_that_cannot_be_is_refused_before_compilation(make, kind, message, monkeypatch):
-    monkeypatch.setattr(pgjax.training, "_train", lambda *_: pytest.fail("it went on to compile"))
+    monkeypatch.setattr(training, "_train", lambda *_: pytest.fail("it went on to compile"))
     with pytest.raises(kind, match=message):
         pgjax.train(jax.random.key(0), make())
 
@@ -407,7 +409,7 @@ def test_every_function_of_a_state_refuses_one_that_it_cannot_use(tmp_path):
 def test_what_only_acts_needs_no_optimizer_and_no_critic():
     state = pgjax.init(jax.random.key(0), PPO)
     acting = PPO.replace(optimizer=pgjax.SGD(), sampler=pgjax.Segments(2, 3))
-    pgjax.training.check_state(state, pgjax.config.checked(acting), pgjax.training.ACTING)
+    training.check_state(state, checked(acting), training.ACTING)
     gradient, _ = pgjax.policy_gradient(jax.random.key(0), state, REINFORCE)
     assert jax.tree.structure(gradient) == jax.tree.structure(state.params)
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgjax.baselines import BASELINES, MIN_TRAJECTORIES, leave_one_out, mean, none
+from pgjax.estimators.baselines import BASELINES, MIN_TRAJECTORIES, leave_one_out, mean, none
 
 SEEDS = range(5)
 

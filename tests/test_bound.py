@@ -10,8 +10,8 @@ import optax
 import pytest
 
 import pgjax
-from pgjax import updates
-from pgjax.config import bind, checked
+from pgjax.training import updates
+from pgjax.training.config import bind, checked
 
 FALLING = pgjax.Schedule(optax.linear_schedule, init_value=1.0, end_value=0.5, transition_steps=10)
 CONFIGS = {
@@ -94,13 +94,10 @@ def test_statistics_and_exact_gradients_take_the_schedule_at_the_states_update()
 
 
 PACKAGE = Path(pgjax.__file__).parent
-# What samples, estimates, differentiates, ascends or fits a critic.
-BELOW = [
-    *(PACKAGE / f"{name}.py" for name in ("rollout", "policies", "heads", "gradients", "updates")),
-    *(PACKAGE / f"{name}.py" for name in ("bound", "chunks", "networks", "recurrent", "returns")),
-    *(file for name in ("estimators", "objectives", "ascents", "critics")
-      for file in (PACKAGE / name).glob("*.py")),
-]  # fmt: skip
+# What samples, estimates, differentiates, ascends or fits a critic; and what binds it.
+FOLDERS = ("core", "policies", "sampling", "estimators", "critics", "objectives", "ascents")
+BELOW = [file for name in FOLDERS for file in sorted((PACKAGE / name).rglob("*.py"))]
+BELOW += [PACKAGE / "training" / "bound.py", PACKAGE / "training" / "updates.py"]
 
 
 @pytest.mark.parametrize("file", BELOW, ids=lambda file: f"{file.parent.name}/{file.name}")
@@ -108,5 +105,5 @@ def test_what_works_with_parts_does_not_know_the_config(file):
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom):
             names = {alias.name for alias in node.names}
-            assert node.module != "pgjax.config"
-            assert not (node.module == "pgjax" and "config" in names)
+            assert node.module != "pgjax.training.config"
+            assert not (node.module == "pgjax.training" and "config" in names)

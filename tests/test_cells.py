@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import pgjax
-from pgjax import networks, serialization
+from pgjax.policies import networks
+from pgjax.runs import config_json
 
 CELLS = [
     nn.GRUCell,
@@ -235,9 +236,9 @@ def test_a_network_inside_is_named_by_its_path():
 @pytest.mark.parametrize("cell", CELLS, ids=NAMES[1:])
 def test_a_config_with_a_cell_is_read_again(cell):
     config = pgjax.Config("CartPole-v1", network=pgjax.Recurrent(cell=cell))
-    text = json.dumps(serialization.to_dict(config))
+    text = json.dumps(config_json.to_dict(config))
     assert "custom" not in text
-    assert serialization.from_dict(json.loads(text)) == config
+    assert config_json.from_dict(json.loads(text)) == config
 
 
 @pytest.mark.parametrize(
@@ -245,15 +246,15 @@ def test_a_config_with_a_cell_is_read_again(cell):
 )
 def test_a_cell_from_elsewhere_is_not_read(name, message):
     config = pgjax.Config("CartPole-v1", network=pgjax.Recurrent())
-    data = serialization.to_dict(config)
+    data = config_json.to_dict(config)
     data["network"]["cell"] = {"class": name}
     with pytest.raises(ValueError, match=message):
-        serialization.from_dict(data)
+        config_json.from_dict(data)
 
 
 def test_a_cell_of_ones_own_is_described():
     config = pgjax.Config("CartPole-v1", network=pgjax.Recurrent(cell=Fading))
-    data = serialization.to_dict(config)
+    data = config_json.to_dict(config)
     assert data["network"]["cell"] == {"custom": f"{__name__}.Fading"}
     with pytest.raises(ValueError, match="Fading"):
-        serialization.from_dict(data)
+        config_json.from_dict(data)

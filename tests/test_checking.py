@@ -28,8 +28,9 @@ from environments_for_tests import (
 )
 
 import pgjax
-from pgjax import environments, spaces, trials
-from pgjax.checking import check_environment
+from pgjax.environments import interface, spaces
+from pgjax.study import probe
+from pgjax.study.checking import check_environment
 
 FAULTS = {
     "no interface": (object, "default_params: missing; expected a pytree of numbers"),
@@ -232,9 +233,7 @@ def test_all_faults_are_told_at_once():
         check_environment(both())
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in environments.ids() if name != "MNISTBandit-bsuite"]
-)
+@pytest.mark.parametrize("name", [name for name in interface.ids() if name != "MNISTBandit-bsuite"])
 def test_every_environment_of_gymnax_passes(name):
     assert check_environment(name) is None
 
@@ -260,11 +259,9 @@ SOUND = {
     "finite MDP": lambda: pgjax.FiniteMDP(
         np.full((3, 2, 3), 1 / 3), np.ones((3, 2)), np.full(3, 1 / 3), 5, [False, False, False]
     ),
-    "logged": lambda: gymnax.wrappers.LogWrapper(environments.make("CartPole-v1")),
-    "flattened": lambda: gymnax.wrappers.FlattenObservationWrapper(
-        environments.make("Catch-bsuite")
-    ),
-    "sticky": lambda: gymnax.wrappers.StickyActionWrapper(environments.make("FourRooms-misc"), 0.3),
+    "logged": lambda: gymnax.wrappers.LogWrapper(interface.make("CartPole-v1")),
+    "flattened": lambda: gymnax.wrappers.FlattenObservationWrapper(interface.make("Catch-bsuite")),
+    "sticky": lambda: gymnax.wrappers.StickyActionWrapper(interface.make("FourRooms-misc"), 0.3),
 }
 
 
@@ -320,6 +317,6 @@ def test_a_replaced_or_decorated_step_is_unwrapped_from_jit_alone():
     key = jax.random.key(0)
     for env in (replaced, jitted, Decorated()):
         state = env.reset(key, env.default_params)[1]
-        step = trials.unwrapped(env, "step")
+        step = probe.unwrapped(env, "step")
         assert not hasattr(step, "lower")
         assert step(key, state, 0, env.default_params)[2] == 101.0

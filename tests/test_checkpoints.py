@@ -10,6 +10,9 @@ import pytest
 from environments_for_tests import Counter
 
 import pgjax
+from pgjax.environments import interface
+from pgjax.runs import checkpoints, config_json
+from pgjax.training import presets
 
 CONFIG = pgjax.Config(env="Catch-bsuite", num_updates=2).replace(
     **{
@@ -58,7 +61,7 @@ def test_a_run_folder_is_loaded_through_its_checkpoint(path, trained):
 
 
 def test_env_params_and_traced_floats_survive(tmp_path, trained):
-    params = pgjax.environments.default_params("CartPole-v1").replace(gravity=np.float32(11.5))
+    params = interface.default_params("CartPole-v1").replace(gravity=np.float32(11.5))
     config = pgjax.Config(env="CartPole-v1", env_params=params)
     config = config.replace(**{"optimizer.learning_rate": jax.numpy.float32(0.1)})
     pgjax.save(tmp_path / "c", pgjax.init(jax.random.key(0), config), config)
@@ -68,12 +71,12 @@ def test_env_params_and_traced_floats_survive(tmp_path, trained):
     assert np.float32(loaded.optimizer.learning_rate) == np.float32(0.1)
 
 
-@pytest.mark.parametrize("env", pgjax.presets.tuned())
+@pytest.mark.parametrize("env", presets.tuned())
 def test_every_environments_params_survive(env):
-    params = pgjax.environments.default_params(env)
+    params = interface.default_params(env)
     config = pgjax.Config(env=env, env_params=params, num_updates=np.int64(3))
-    text = json.dumps(pgjax.serialization.to_dict(config))
-    found = pgjax.serialization.from_dict(json.loads(text))
+    text = json.dumps(config_json.to_dict(config))
+    found = config_json.from_dict(json.loads(text))
     assert jax.tree.structure(found) == jax.tree.structure(config)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(config), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -93,10 +96,10 @@ def test_every_environments_params_survive(env):
     ],
 )
 def test_what_no_config_holds_is_named(path, value, message):
-    data = pgjax.serialization.to_dict(pgjax.ppo("CartPole-v1"))
+    data = config_json.to_dict(pgjax.ppo("CartPole-v1"))
     data[path[0]][path[1]] = value
     with pytest.raises(ValueError, match=message):
-        pgjax.serialization.from_dict(data)
+        config_json.from_dict(data)
 
 
 def test_saving_again_replaces_and_leaves_nothing_behind(path, trained):
@@ -128,8 +131,19 @@ def edit_manifest(path, **changes):
     """As another version would have written it."""
     manifest = json.loads((path / "pgjax.json").read_text())
     del manifest["seal"]
-    sealed = pgjax.checkpoints.sealed(manifest | changes)
+    sealed = checkpoints.sealed(manifest | changes)
     (path / "pgjax.json").write_text(json.dumps(sealed))
+
+
+def test_a_checkpoint_with_former_module_paths_is_loaded(tmp_path):
+    config = pgjax.Config("CartPole-v1", network=pgjax.Recurrent(cell=pgjax.MinGRU(4)))
+    pgjax.save(tmp_path / "c", pgjax.init(jax.random.key(0), config), config)
+    text = (tmp_path / "c" / "pgjax.json").read_text()
+    assert '"pgjax.policies.recurrent.MinGRU"' in text
+    former = json.loads(text.replace("pgjax.policies.recurrent", "pgjax.recurrent"))
+    edit_manifest(tmp_path / "c", config=former["config"])
+    assert '"pgjax.recurrent.MinGRU"' in (tmp_path / "c" / "pgjax.json").read_text()
+    assert pgjax.load(tmp_path / "c")[1] == config
 
 
 def edit_learning_rate(path):

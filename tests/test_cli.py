@@ -15,19 +15,12 @@ import optax
 import pytest
 
 import pgjax
-from pgjax import (
-    commands,
-    curves,
-    diagnosis,
-    flag_names,
-    flags,
-    parsers,
-    presets,
-    reports,
-    runs,
-    startup,
-)
-from pgjax.cli import main
+from pgjax.cli import commands, diagnosis, flag_names, flags, parsers, printing, startup
+from pgjax.cli.main import main
+from pgjax.environments import interface
+from pgjax.pictures import curves
+from pgjax.runs import host_loop
+from pgjax.training import presets
 
 SMALL = ["--num-updates", "3", "--sampler.num-trajectories", "8", "--network.hidden-sizes", "8"]
 
@@ -103,7 +96,7 @@ def test_a_missing_extra_is_named(tmp_path, capsys, monkeypatch):
     flags = ["--tensorboard", "--directory", str(tmp_path / "run")]
     code, _, err = run(capsys, "train", "Catch-bsuite", *SMALL, *flags)
     assert code == 2
-    assert "pip install 'pgjax[tensorboard]'" in err
+    assert "pip install 'pgjax-rl[tensorboard]'" in err
 
 
 @pytest.mark.devices(2)
@@ -142,7 +135,7 @@ def test_values_of_one_class_are_told_apart_in_a_sweeps_table():
         "estimator.discount": [0.9, 0.9],
     }
     found = types.SimpleNamespace(config=pgjax.Config(env="Catch-bsuite"), grid=grid)
-    assert list(pgjax.reports.value_labels(found).values()) == [
+    assert list(printing.value_labels(found).values()) == [
         ["init value 0.1", "init value 0.2", "0.3", "0.1"],
         ["hidden sizes [8]", "hidden sizes [16]", "CNN"],
         ["8 8", "16"],
@@ -153,7 +146,7 @@ def test_values_of_one_class_are_told_apart_in_a_sweeps_table():
 
 def test_rows_of_results_are_a_line_each(capsys):
     rows = {"return, stochastic": "-499.92  (95 %)", "return, deterministic": "1.00", "x" * 30: "2"}
-    pgjax.reports.print_rows(rows)
+    printing.print_rows(rows)
     assert capsys.readouterr().out.splitlines() == [
         "  return, stochastic     -499.92  (95 %)",
         "  return, deterministic  1.00",
@@ -165,7 +158,7 @@ def test_rows_of_results_are_a_line_each(capsys):
 OWN = """
 import pathlib
 import pgjax
-pgjax.environments.ids()
+interface.ids()
 import gymnax.environments.bsuite.catch as catch
 class Mine(catch.Catch):
     pass
@@ -178,10 +171,10 @@ def make():
 def test_a_custom_environment_is_imported_only_when_it_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(pgjax.environments, "_IMPORTED", {})
+    monkeypatch.setattr(pgjax.environments.interface, "_IMPORTED", {})
     (tmp_path / "own_module.py").write_text(OWN)
     assert run(capsys, "train", "own_module:make", *SMALL, "--name", "a")[::2] == (0, "")
-    monkeypatch.setattr(pgjax.environments, "_IMPORTED", {})
+    monkeypatch.setattr(pgjax.environments.interface, "_IMPORTED", {})
     (tmp_path / "imported").unlink()
     few = ["--eval-episodes", "2"]
     for command in (["evaluate", *few], ["render"], ["resume", "--num-updates", "4", *few]):
@@ -196,7 +189,7 @@ def test_a_custom_environment_is_imported_only_when_it_is_named(tmp_path, capsys
     assert run(capsys, "evaluate", "runs/a", *named, *few)[::2] == (0, "")
     assert run(capsys, "resume", "runs/a", "--num-updates", "4", *named, *few)[0] == 0
     # One that Python trained as an object.
-    config = pgjax.load("runs/a")[1].replace(env=pgjax.environments.make("own_module:make"))
+    config = pgjax.load("runs/a")[1].replace(env=interface.make("own_module:make"))
     pgjax.run(config, 0, "runs/b")
     assert "(--env) for an environment" in run(capsys, "evaluate", "runs/b", *few)[2]
     assert run(capsys, "evaluate", "runs/b", *named, *few)[::2] == (0, "")
@@ -302,7 +295,7 @@ def test_every_options_help_says_what_it_is_and_flags_are_known_without_jax():
     ],
 )
 def test_a_wrong_command_or_flag_is_answered_before_jax_is_imported(arguments, answer):
-    script = "import sys; from pgjax.cli import main; code = main(sys.argv[1:]); "
+    script = "import sys; from pgjax.cli.main import main; code = main(sys.argv[1:]); "
     script += "sys.exit(code if not {'jax', 'numpy'} & sys.modules.keys() else 'imported')"
     command = [sys.executable, "-c", script, *arguments]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -409,7 +402,7 @@ def test_a_module_is_told_how_its_environment_is_named(name, answer, tmp_path, m
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
     with pytest.raises(ValueError, match=re.escape(answer)):
-        pgjax.environments.default_params(configured(name.format(folder=tmp_path)).env)
+        interface.default_params(configured(name.format(folder=tmp_path)).env)
 
 
 BAD = [
@@ -530,13 +523,13 @@ def test_ctrl_c_saves_and_leaves_cleanly(tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_compiling_names_the_folder(tmp_path, capsys, monkeypatch, number, code):
-    compiled, folder = runs._compiled, tmp_path / "run"
+    compiled, folder = host_loop._compiled, tmp_path / "run"
 
     def interrupted(*arguments):
         os.kill(os.getpid(), number)
         return compiled(*arguments)
 
-    monkeypatch.setattr(runs, "_compiled", interrupted)
+    monkeypatch.setattr(host_loop, "_compiled", interrupted)
     found, _, err = run(capsys, "train", "Catch-bsuite", *SMALL, "--directory", str(folder))
     assert (found, err) == (
         code,
@@ -548,7 +541,7 @@ def test_a_signal_while_compiling_names_the_folder(tmp_path, capsys, monkeypatch
 
 _LOST = """
 import gc, os, signal, sys, time
-from pgjax import cli
+from pgjax.cli import main as cli
 
 def main():
     class Callback:
@@ -667,8 +660,8 @@ def test_more_episodes_than_fit_are_refused_before_training(capsys, tmp_path, mo
 
 
 def test_a_run_that_shows_nothing_for_long_says_that_it_goes_on(capsys, monkeypatch):
-    monkeypatch.setattr(reports, "_PATIENCE_SECONDS", 0.02)
-    with reports.progress(10):
+    monkeypatch.setattr(printing, "_PATIENCE_SECONDS", 0.02)
+    with printing.progress(10):
         time.sleep(0.2)
     lines = capsys.readouterr().out.splitlines()
     assert lines

@@ -13,7 +13,8 @@ import optax
 import pytest
 
 import pgjax
-from pgjax import environments, names
+from pgjax.core import names
+from pgjax.environments import interface
 
 SMALL = pgjax.Config(
     env="CartPole-v1",
@@ -23,7 +24,7 @@ SMALL = pgjax.Config(
     num_updates=2,
 )
 FULL = SMALL.replace(
-    env_params=environments.default_params("CartPole-v1"),
+    env_params=interface.default_params("CartPole-v1"),
     optimizer=pgjax.Adam(learning_rate=0.03, max_gradient_norm=0.5),
 )
 
@@ -265,14 +266,14 @@ def test_a_traced_time_limit_is_refused_by_name():
 def test_a_path_into_env_params_starts_from_the_defaults():
     changed = pgjax.Config(env="CartPole-v1").replace(**{"env_params.gravity": 5.0})
     assert changed.env_params.gravity == 5.0
-    defaults = pgjax.environments.default_params("CartPole-v1")
+    defaults = interface.default_params("CartPole-v1")
     assert changed.env_params == defaults.replace(gravity=5.0)
 
 
 def test_a_path_into_env_params_and_a_new_environment_start_from_that_ones_defaults():
     config = pgjax.Config(env="CartPole-v1")
     changed = config.replace(**{"env": "Pendulum-v1", "env_params.max_steps_in_episode": 40})
-    defaults = pgjax.environments.default_params("Pendulum-v1")
+    defaults = interface.default_params("Pendulum-v1")
     assert changed.env_params == defaults.replace(max_steps_in_episode=40)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pgjax
-from pgjax import checkpoints, folders
+from pgjax.runs import checkpoints, folders
 
 CONFIG = pgjax.Config(env="Catch-bsuite", num_updates=5).replace(
     **{"network.hidden_sizes": (8,), "sampler.num_trajectories": 8}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import pgjax
-from pgjax.config import bind, checked
 from pgjax.critics import units
-from pgjax.rollout import first_rows
+from pgjax.sampling.rollout import first_rows
+from pgjax.training.config import bind, checked
 
 # Rewards of the worse arm, and by how much the other one is better.
 _OFFSETS = np.array([0.0, 0.0, 0.0, 0.0, 0.0, -10.0, 10.0])

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import pgjax
-from pgjax import curves, folders, plots
+from pgjax.pictures import curves, plots
+from pgjax.runs import config_json, folders
 
 CONFIG = pgjax.Config(env="Catch-bsuite", num_updates=6).replace(
     **{"network.hidden_sizes": (8,), "sampler.num_trajectories": 8}
@@ -107,7 +108,7 @@ def test_settings_of_one_name_are_told_apart_and_no_digit_is_lost():
     ],
 )
 def test_a_curves_title_says_environment_and_algorithm(runs, make, name):
-    config = pgjax.serialization.to_dict(make("Catch-bsuite"))
+    config = config_json.to_dict(make("Catch-bsuite"))
     record = dataclasses.replace(folders.read(runs / "a0"), config=config)
     assert plots._panel_title([record], "Catch-bsuite") == f"Catch-bsuite, {name}"
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from pgjax import diagnosis
+from pgjax.cli import diagnosis
 
 
 @pytest.fixture(autouse=True)

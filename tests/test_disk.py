@@ -10,9 +10,9 @@ import types
 
 import pytest
 
-from pgjax import disk
+from pgjax.runs import disk
 
-HOLD = "import sys, time, pathlib; from pgjax import disk\n"
+HOLD = "import sys, time, pathlib; from pgjax.runs import disk\n"
 HOLD += "with disk.held(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 
 

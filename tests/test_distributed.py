@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import pgjax
-from pgjax import distributed
-from pgjax.cli import main
+from pgjax.cli.main import main
+from pgjax.core import processes
 
 TRAIN = [sys.executable, "-u", "-m", "pgjax.cli", "train", "CartPole-v1"]
 SETTINGS = ["--num-updates", "4", "--sampler.num-trajectories", "8", "--eval-episodes", "8"]
@@ -145,19 +145,19 @@ def test_nothing_to_detect():
     assert len(done.stderr.splitlines()) == 1
 
 
-def meet(*processes, timeout=5):
+def meet(*members, timeout=5):
     """What each of the processes (id, number counted) gets from a roll call; None: all is well."""
     coordinator = f"127.0.0.1:{free_port()}"
 
     def one(process):
         process_id, counted = process
         try:
-            return distributed._roll_call(coordinator, counted, process_id, timeout)
+            return processes._roll_call(coordinator, counted, process_id, timeout)
         except (TimeoutError, ConnectionError) as error:
             return error
 
-    with ThreadPoolExecutor(len(processes)) as pool:
-        return list(pool.map(one, processes))
+    with ThreadPoolExecutor(len(members)) as pool:
+        return list(pool.map(one, members))
 
 
 def test_processes_that_are_all_there_meet_in_any_order():
@@ -165,7 +165,7 @@ def test_processes_that_are_all_there_meet_in_any_order():
 
 
 @pytest.mark.parametrize(
-    ("processes", "kind", "message"),
+    ("members", "kind", "message"),
     [
         ([(0, 3), (1, 3)], TimeoutError, "1 of 3 processes had not joined .* missing id 2"),
         ([(0, 2), (1, 3)], ConnectionError, "process 0 counts 2 processes, process 1 counts 3"),
@@ -173,8 +173,8 @@ def test_processes_that_are_all_there_meet_in_any_order():
         ([(0, 3), (1, 3), (1, 3)], ConnectionError, "two processes have the id 1 of 3"),
     ],
 )
-def test_every_process_is_told_who_is_missing_or_counts_differently(processes, kind, message):
-    for error in meet(*processes, timeout=2):
+def test_every_process_is_told_who_is_missing_or_counts_differently(members, kind, message):
+    for error in meet(*members, timeout=2):
         assert isinstance(error, kind)
         assert re.search(message, str(error))
         assert len(str(error).splitlines()) == 1
@@ -196,15 +196,15 @@ def test_a_port_in_use_and_a_service_that_answers_otherwise(capsys):
         with ThreadPoolExecutor(1) as pool:
             pool.submit(refuse)
             with pytest.raises(ConnectionError, match="does not wait for process 1 of 2"):
-                distributed._roll_call(address, 2, 1, 2)
+                processes._roll_call(address, 2, 1, 2)
 
 
 def test_a_stranger_at_the_port_is_sent_away():
     coordinator = f"127.0.0.1:{free_port()}"
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(distributed._roll_call, coordinator, 2, 0, 5)
-        with distributed._connected(coordinator, time.monotonic() + 5, 5) as stranger:
+        first = pool.submit(processes._roll_call, coordinator, 2, 0, 5)
+        with processes._connected(coordinator, time.monotonic() + 5, 5) as stranger:
             stranger.sendall(b"GET / HTTP/1.1\r\n")
             assert stranger.recv(1) == b""
-        assert pool.submit(distributed._roll_call, coordinator, 2, 1, 5).result() is None
+        assert pool.submit(processes._roll_call, coordinator, 2, 1, 5).result() is None
         assert first.result() is None

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
-from pgjax.distributions import Beta, Categorical, Normal, Rounded, SquashedNormal, TanhNormal
+from pgjax.policies.distributions import (
+    Beta,
+    Categorical,
+    Normal,
+    Rounded,
+    SquashedNormal,
+    TanhNormal,
+)
 
 # A correct sampler fails a test at this level once in a thousand seeds; the seeds are fixed.
 LEVEL = 1e-3

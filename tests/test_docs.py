@@ -10,8 +10,10 @@ import jax
 import pytest
 
 import pgjax
-from pgjax import distributions, flags, parsers, serialization
-from pgjax.config import Config
+from pgjax.cli import flags, parsers
+from pgjax.policies import distributions
+from pgjax.training import registry
+from pgjax.training.config import Config
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -87,7 +89,7 @@ def test_commands_are_ones_that_the_command_line_takes(page, arguments):
 COMPONENTS = {
     cls
     for field in ("estimator", "objective", "ascent", "critic")
-    for cls in serialization.COMPONENTS[field].values()
+    for cls in registry.COMPONENTS[field].values()
 }
 
 

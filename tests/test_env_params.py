@@ -20,8 +20,10 @@ from environments_for_tests import (
 )
 
 import pgjax
-from pgjax import env_params, environments, flags, serialization, spaces
-from pgjax.config import bind, checked
+from pgjax.cli import flags
+from pgjax.environments import env_params, interface, spaces
+from pgjax.runs import config_json
+from pgjax.training.config import bind, checked
 
 LINEAR = {"network": pgjax.MLP(()), "num_updates": 1, "sampler": pgjax.Episodes(2)}
 STEPS = "must be a whole number of steps from 1 to 2147483647, or infinite, got"
@@ -37,7 +39,7 @@ def test_a_whole_limit_of_any_type_counts(limit):
     assert bind(config, 0).environment.limit == 4
     assert config.env_params.max_steps_in_episode == 4
     ours = WithParams(PlainParams(max_steps_in_episode=limit))
-    assert jax.jit(lambda: environments.bind(ours).limit)() == 4
+    assert jax.jit(lambda: interface.bind(ours).limit)() == 4
 
 
 @pytest.mark.parametrize("limit", [0, -5, 2.5, 10**20, "x", True, np.nan, -np.inf, [3]], ids=repr)
@@ -45,7 +47,7 @@ def test_any_other_limit_is_refused(limit):
     with pytest.raises(ValueError, match=f"env_params.max_steps_in_episode {STEPS}"):
         limited(limit)
     with pytest.raises(ValueError, match=STEPS):
-        environments.bind(WithParams(CounterParams(max_steps_in_episode=limit)))
+        interface.bind(WithParams(CounterParams(max_steps_in_episode=limit)))
 
 
 def test_an_infinite_limit_is_none():
@@ -75,7 +77,7 @@ def test_parameters_of_any_kind_are_replaced_stored_and_read(params, monkeypatch
     monkeypatch.setitem(gymnax.registration._registry, "Mine-v1", lambda: WithParams(params))
     config = pgjax.Config("Mine-v1").replace(**{"env_params.lifetime": 1})
     assert config.env_params == type(params)(lifetime=1)
-    assert serialization.from_dict(serialization.to_dict(config)) == config
+    assert config_json.from_dict(config_json.to_dict(config)) == config
     with pytest.raises(ValueError, match=r"did you mean 'env_params\.lifetime'"):
         config.replace(**{"env_params.lifetme": 1})
     assert flags.grid(["env_params.lifetime=1,2"], config) == {"env_params.lifetime": [1, 2]}
@@ -212,7 +214,7 @@ def test_what_an_id_means_today_counts(monkeypatch):
     assert returns("Mine-v0") == 6.0
     monkeypatch.setitem(registry, "Mine-v0", lambda: Counter(lifetime=4))
     assert returns("Mine-v0") == 10.0
-    assert environments.make("Mine-v0") is environments.make("Mine-v0")
+    assert interface.make("Mine-v0") is interface.make("Mine-v0")
 
 
 def test_states_are_compared_by_structure_and_dtype():

@@ -3,7 +3,7 @@ import numpy as np
 from environments_for_tests import Counter
 
 import pgjax
-from pgjax.evaluation import bootstrap_interval
+from pgjax.study.evaluation import bootstrap_interval
 
 
 def test_returns_and_lengths_are_those_of_whole_episodes():

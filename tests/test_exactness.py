@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import pgjax
-from pgjax import updates
-from pgjax.config import bind, checked
+from pgjax.training import updates
+from pgjax.training.config import bind, checked
 
 NUM_STATES, NUM_ACTIONS = 3, 2
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import pgjax
-from pgjax import checkpoints, folders, schema
-from pgjax.cli import main
+from pgjax.cli.main import main
+from pgjax.runs import checkpoints, folders, schema
 
 CONFIG = pgjax.Config(env="Catch-bsuite", num_updates=4).replace(
     **{"network.hidden_sizes": (8,), "sampler.num_trajectories": 8}

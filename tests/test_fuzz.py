@@ -12,9 +12,9 @@ import pytest
 from environments_for_tests import Counter, UnboundedActions
 
 import pgjax
-from pgjax import serialization
-from pgjax.cli import main
-from pgjax.config import checked
+from pgjax.cli.main import main
+from pgjax.training import registry
+from pgjax.training.config import checked
 
 OURS = {str(path) for path in Path(pgjax.__file__).parent.rglob("*.py")}
 _BAD_FLOATS = (float("nan"), float("inf"), -1.0, 2.0, "0.1", None, True, np.ones(2), [], 1 + 2j)
@@ -65,7 +65,7 @@ def _field(chance, node):
 
 def random_config(chance):
     """One in three parts is wrong, more or less."""
-    kinds = serialization.COMPONENTS
+    kinds = registry.COMPONENTS
 
     def component(field):
         made = chance.choice(list(kinds[field].values()))()
@@ -142,8 +142,8 @@ def nothing_runs(monkeypatch, tmp_path):
     def reached(*args, **kwargs):
         raise ValueError("reached")
 
-    for place in ("runs.run", "runs.resume", "sweeps.sweep"):
-        monkeypatch.setattr(f"pgjax.{place}", reached)
+    for place in ("host_loop.run", "host_loop.resume", "sweeps.sweep"):
+        monkeypatch.setattr(f"pgjax.runs.{place}", reached)
 
 
 def test_random_command_lines_never_show_a_traceback(nothing_runs, capsys, tmp_path):

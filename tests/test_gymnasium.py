@@ -9,8 +9,9 @@ import pytest
 from environments_for_tests import Counter, Spaces
 
 import pgjax
-from pgjax import gymnasium_bridge, spaces
-from pgjax.gymnasium_bridge import evaluate_in_gymnasium
+from pgjax.environments import spaces
+from pgjax.study import gymnasium_bridge
+from pgjax.study.gymnasium_bridge import evaluate_in_gymnasium
 
 
 def both(config, num_episodes, **options):

@@ -12,11 +12,13 @@ from flax import struct
 from scipy import stats
 
 import pgjax
-from pgjax import heads, spaces, updates
-from pgjax.components import record, static
-from pgjax.config import bind, checked
-from pgjax.distributions import Categorical, MultiCategorical, Normal
-from pgjax.environments import EnvState
+from pgjax.core.components import record, static
+from pgjax.environments import interface, spaces
+from pgjax.environments.interface import EnvState
+from pgjax.policies import heads
+from pgjax.policies.distributions import Categorical, MultiCategorical, Normal
+from pgjax.training import updates
+from pgjax.training.config import bind, checked
 
 GYM = gymnasium.spaces
 RNG = np.random.default_rng(0)
@@ -62,7 +64,7 @@ def mask_space_of(mask):
 
 
 def head_of(actions, distribution="auto", mask=None):
-    return heads.of(pgjax.environments.bind(Acts(actions, mask)), distribution)
+    return heads.of(interface.bind(Acts(actions, mask)), distribution)
 
 
 def random_parameters(head, seed=0):

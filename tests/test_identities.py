@@ -14,7 +14,7 @@ import pytest
 from environments_for_tests import Counter
 
 import pgjax
-from pgjax import serialization
+from pgjax.runs import checkpoints, config_json
 
 
 def own_optimizer(rate):
@@ -36,7 +36,7 @@ def test_acting_needs_no_optimizer_objective_or_critic(tmp_path):
         ValueError, match=r"objective \(.*OwnObjective.*optimizer \(.*own_optimizer"
     ):
         pgjax.load(tmp_path / "c")
-    acting, found = pgjax.checkpoints.load_policy(tmp_path / "c")
+    acting, found = checkpoints.load_policy(tmp_path / "c")
     pairs = zip(
         *map(jax.tree.leaves, (acting.policy_variables, state.policy_variables)), strict=True
     )
@@ -69,9 +69,9 @@ NAMED = [
 @pytest.mark.parametrize("changes", NAMED, ids=lambda changes: next(iter(changes)))
 def test_what_optax_and_flax_export_is_found_again_by_its_name(changes):
     config = pgjax.ppo("CartPole-v1").replace(**changes)
-    text = json.dumps(serialization.to_dict(config))
+    text = json.dumps(config_json.to_dict(config))
     assert "custom" not in text
-    found = serialization.from_dict(json.loads(text))
+    found = config_json.from_dict(json.loads(text))
     assert found == config
     assert jax.tree.structure(found) == jax.tree.structure(config)
 
@@ -88,10 +88,10 @@ def test_what_optax_and_flax_export_is_found_again_by_its_name(changes):
     ],
 )
 def test_a_name_from_elsewhere_is_refused(field, name, message):
-    data = serialization.to_dict(pgjax.ppo("CartPole-v1"))
+    data = config_json.to_dict(pgjax.ppo("CartPole-v1"))
     data[field] = {"type": name}
     with pytest.raises(ValueError, match=message):
-        serialization.from_dict(data)
+        config_json.from_dict(data)
 
 
 class Arm(Counter):
@@ -112,7 +112,7 @@ class Net(nn.Module):
 
 
 def described(env):
-    return serialization.to_dict(pgjax.Config(env))["env"]["custom"]
+    return config_json.to_dict(pgjax.Config(env))["env"]["custom"]
 
 
 def test_an_object_of_the_users_own_is_stored_as_its_module_and_name():
@@ -120,7 +120,7 @@ def test_an_object_of_the_users_own_is_stored_as_its_module_and_name():
     assert described(Arm()) == described(Arm())
     assert described(Arm()) != described(Arm(2.0))
     config = pgjax.Config("CartPole-v1", network=Net(), optimizer=lambda rate: optax.sgd(rate))
-    data = serialization.to_dict(config)
+    data = config_json.to_dict(config)
     assert data["network"] == {"custom": f"{__name__}.Net(size=3)"}
     assert f"make={__name__}.test_an_object" in data["optimizer"]["custom"]
     assert " at 0x" not in json.dumps(data)
@@ -133,4 +133,4 @@ def test_two_processes_describe_one_environment_alike():
     other = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
     own = described(Arm()), described(pgjax.FiniteMDP([[[1.0]]], [[2.0]], [1.0], 3))
     assert other.stdout.split("\n")[0] == " ".join(own)
-    assert own[1].startswith("pgjax.finite_mdp.FiniteMDP #")
+    assert own[1].startswith("pgjax.environments.finite_mdp.FiniteMDP #")

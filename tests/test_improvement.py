@@ -8,9 +8,9 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import pgjax
-from pgjax import chunks
 from pgjax.ascents import trust_region
-from pgjax.config import bind, checked
+from pgjax.core import chunks
+from pgjax.training.config import bind, checked
 
 
 def mdp():

@@ -8,8 +8,9 @@ from jax.errors import KeyReuseError
 from jax.experimental.key_reuse import _core as key_reuse
 
 import pgjax
-from pgjax import evaluation, training
-from pgjax.config import checked
+from pgjax.study import evaluation
+from pgjax.training import training
+from pgjax.training.config import checked
 
 STREAMS = {"sampler.num_envs": 2, "sampler.length": 4, "num_updates": 2}
 LINEAR = {"network": pgjax.MLP(())}

@@ -11,7 +11,8 @@ from environments_for_tests import Counter
 from flax import struct
 
 import pgjax
-from pgjax.environments import EnvParams, EnvState
+from pgjax.environments import interface
+from pgjax.environments.interface import EnvParams, EnvState
 
 
 @struct.dataclass
@@ -229,7 +230,7 @@ class ScaledBox(Scaled):
     """The same with continuous actions."""
 
     def action_space(self, params=None):
-        return pgjax.environments.spaces.Box(-1.0, 1.0, (1,))
+        return interface.spaces.Box(-1.0, 1.0, (1,))
 
 
 STREAMS = {"sampler.num_envs": 4, "sampler.length": 8, "network": pgjax.MLP(())}

@@ -19,8 +19,8 @@ from pgjax import (
     Step,
     SummedProbabilityTimesReturn,
     TrustRegion,
-    exports,
 )
+from pgjax.core import exports
 
 # A bandit with one state, known exactly: the first action is frequent and mediocre, the second
 # rare and good.

@@ -12,10 +12,12 @@ from environments_for_tests import Counter
 from scipy import stats
 
 import pgjax
-from pgjax import normalizers, serialization, training
-from pgjax.config import checked
-from pgjax.distributions import Beta
 from pgjax.environments import spaces
+from pgjax.policies import normalizers
+from pgjax.policies.distributions import Beta
+from pgjax.runs import config_json
+from pgjax.training import training
+from pgjax.training.config import checked
 
 
 def test_statistics_are_those_of_all_valid_observations():
@@ -187,12 +189,12 @@ def test_a_schedule_comes_back_from_json():
     config = config.replace(
         **{"optimizer.learning_rate": schedule(0.01), "objective.epsilon": schedule(0.2, 0.1)}
     )
-    data = json.loads(json.dumps(serialization.to_dict(config)))
-    assert serialization.from_dict(data) == config
+    data = json.loads(json.dumps(config_json.to_dict(config)))
+    assert config_json.from_dict(data) == config
     own = config.replace(**{"optimizer.learning_rate": pgjax.Schedule(lambda: lambda n: 0.1)})
     checked(own)
     with pytest.raises(ValueError, match=r"optimizer.learning_rate \(Schedule"):
-        serialization.from_dict(serialization.to_dict(own))
+        config_json.from_dict(config_json.to_dict(own))
 
 
 def test_a_time_aware_policy_sees_what_share_of_the_time_is_gone():

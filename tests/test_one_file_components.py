@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import pgjax
-from pgjax import exports, flags, parsers, serialization
-from pgjax.config import bind, checked
+from pgjax.cli import flags, parsers
+from pgjax.core import exports
+from pgjax.runs import config_json
+from pgjax.training.config import bind, checked
 
 BANDIT = pgjax.FiniteMDP([[[1.0], [1.0]]], [[0.0, 1.0]], [1.0], horizon=10)
 PASSES = pgjax.Passes(epochs=4, minibatches=1)
@@ -85,8 +87,8 @@ CHANGED = {
 @every
 def test_a_config_comes_back_from_json(name):
     config = CONFIGS[name].replace(env="Catch-bsuite")
-    data = json.loads(json.dumps(serialization.to_dict(config)))
-    assert serialization.from_dict(data) == config
+    data = json.loads(json.dumps(config_json.to_dict(config)))
+    assert config_json.from_dict(data) == config
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import pgjax
-from pgjax.config import checked
+from pgjax.training.config import checked
 
 MDP = pgjax.FiniteMDP([[[1.0], [1.0]]], [[0.25, 1.0]], [1.0], horizon=3)
 

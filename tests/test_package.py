@@ -47,7 +47,7 @@ def test_the_command_line_uses_every_core_and_keeps_programs(tmp_path):
     program = (
         "import os; os.sched_getaffinity = lambda pid: {0, 1, 2, 3}\n"
         f"os.environ['XDG_CACHE_HOME'] = {str(tmp_path / 'cache')!r}\n"
-        "from pgjax.cli import main\n"
+        "from pgjax.cli.main import main\n"
         "flags = '--num-updates 2 --eval-episodes 4'.split()\n"
         f"main(['train', 'Catch-bsuite', *flags, '--directory', {str(tmp_path / 'run')!r}])\n"
         "import jax; print(jax.config.jax_compilation_cache_dir)"
@@ -60,7 +60,7 @@ def test_the_command_line_uses_every_core_and_keeps_programs(tmp_path):
 
 def test_the_compilation_cache_can_be_turned_off(tmp_path):
     program = (
-        "from pgjax import startup; import jax\n"
+        "from pgjax.cli import startup; import jax\n"
         "startup.prepare('evaluate', ['--no-compilation-cache'])\n"
         "print(jax.config.jax_enable_compilation_cache, jax.config.jax_compilation_cache_dir)"
     )

@@ -12,8 +12,9 @@ from environments_for_tests import Counter
 from jax.sharding import Mesh
 
 import pgjax
-from pgjax import parallel, training
-from pgjax.config import checked
+from pgjax.core import parallel
+from pgjax.training import training
+from pgjax.training.config import checked
 
 ESTIMATORS = [
     kind(baseline=baseline, standardize=standardize)

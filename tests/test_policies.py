@@ -14,9 +14,9 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 import pgjax
-from pgjax.config import bind
-from pgjax.distributions import Categorical, Normal, Rounded, SquashedNormal, TanhNormal
-from pgjax.spaces import encode
+from pgjax.environments.spaces import encode
+from pgjax.policies.distributions import Categorical, Normal, Rounded, SquashedNormal, TanhNormal
+from pgjax.training.config import bind
 
 LINEAR = pgjax.MLP(hidden_sizes=())
 

@@ -4,10 +4,11 @@ import jax
 import pytest
 
 import pgjax
-from pgjax import environments, presets
+from pgjax.environments import interface
+from pgjax.training import presets
 
 # MNISTBandit downloads its data when it is made.
-LEARNABLE = [name for name in environments.ids() if name != "MNISTBandit-bsuite"]
+LEARNABLE = [name for name in interface.ids() if name != "MNISTBandit-bsuite"]
 
 
 def test_there_is_one_for_every_environment():

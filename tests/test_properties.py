@@ -19,11 +19,16 @@ from hypothesis.extra.numpy import arrays
 from scipy import integrate, special, stats
 
 import pgjax
-from pgjax import Values, chunks, environments, heads, networks, serialization, updates
-from pgjax.components import hints
-from pgjax.config import bind, checked
-from pgjax.distributions import Beta, Categorical, Normal, TanhNormal
-from pgjax.returns import advantages, reward_to_go, total_return
+from pgjax import Values
+from pgjax.core import chunks
+from pgjax.core.components import hints
+from pgjax.environments import interface
+from pgjax.estimators.returns import advantages, reward_to_go, total_return
+from pgjax.policies import heads, networks
+from pgjax.policies.distributions import Beta, Categorical, Normal, TanhNormal
+from pgjax.runs import config_json
+from pgjax.training import registry, updates
+from pgjax.training.config import bind, checked
 
 settings.register_profile("properties", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("properties")
@@ -487,7 +492,7 @@ def component(cls):
 def configs(draw):
     parts = {
         name: draw(st.sampled_from(list(classes.values())).flatmap(component))
-        for name, classes in serialization.COMPONENTS.items()
+        for name, classes in registry.COMPONENTS.items()
     }
     config = pgjax.Config("CartPole-v1", **parts, num_updates=draw(st.integers(1, 10**6)))
     if draw(st.booleans()):
@@ -505,8 +510,8 @@ def configs(draw):
 
 @given(configs())
 def test_any_config_comes_back_from_json_and_from_its_leaves(config):
-    data = json.loads(json.dumps(serialization.to_dict(config), allow_nan=False))
-    assert serialization.from_dict(data) == config
+    data = json.loads(json.dumps(config_json.to_dict(config), allow_nan=False))
+    assert config_json.from_dict(data) == config
     leaves, structure = jax.tree.flatten(config)
     assert jax.tree.unflatten(structure, leaves) == config
 
@@ -514,13 +519,13 @@ def test_any_config_comes_back_from_json_and_from_its_leaves(config):
 @given(configs(), configs())
 def test_replacing_every_path_makes_the_other_config(one, other):
     changes = {}
-    for name in serialization.COMPONENTS:
+    for name in registry.COMPONENTS:
         value = getattr(other, name)
         fields = [f.name for f in dataclasses.fields(value) if f.name not in ("parent", "name")]
         changes |= {name: type(value)()} | {f"{name}.{f}": getattr(value, f) for f in fields}
-    changes |= {name: getattr(other, name) for name in (*serialization.PLAIN, "env_params")}
+    changes |= {name: getattr(other, name) for name in (*config_json.PLAIN, "env_params")}
     before = repr(one)
     assert one.replace(**changes) == other
     assert repr(one) == before
-    defaults = environments.default_params("CartPole-v1")
+    defaults = interface.default_params("CartPole-v1")
     assert one.env_params in (None, defaults.replace(gravity=getattr(one.env_params, "gravity", 0)))

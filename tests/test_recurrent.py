@@ -9,9 +9,9 @@ from environments_for_tests import Counter
 from flax import struct
 
 import pgjax
-from pgjax import updates
-from pgjax.config import bind, checked
-from pgjax.environments import EnvState, spaces
+from pgjax.environments.interface import EnvState, spaces
+from pgjax.training import updates
+from pgjax.training.config import bind, checked
 
 
 @struct.dataclass

@@ -6,7 +6,8 @@ from gymnax.wrappers import purerl
 from PIL import Image
 
 import pgjax
-from pgjax import drawing
+from pgjax.environments import interface
+from pgjax.pictures import drawing
 
 
 def frames(path):
@@ -93,7 +94,7 @@ def test_what_cannot_be_drawn_is_said(tmp_path):
     ],
 )
 def test_a_wrapped_environment_is_drawn_like_the_one_inside(env, wrap, tmp_path):
-    config = pgjax.Config(env=wrap(pgjax.environments.make(env)), time_aware=True)
+    config = pgjax.Config(env=wrap(interface.make(env)), time_aware=True)
     state = pgjax.init(jax.random.key(0), config)
     pgjax.render(jax.random.key(1), state, config, tmp_path / "a.gif", max_steps=5)
     found, _ = frames(tmp_path / "a.gif")
@@ -101,7 +102,7 @@ def test_a_wrapped_environment_is_drawn_like_the_one_inside(env, wrap, tmp_path)
 
 
 def test_catchs_ball_and_paddle_have_two_colours():
-    env = pgjax.environments.make("Catch-bsuite")
+    env = interface.make("Catch-bsuite")
     obs, state = jax.device_get(env.reset(jax.random.key(0), env.default_params))
     picture = np.asarray(drawing.drawing_of(env)(env, state, obs, env.default_params))
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 3

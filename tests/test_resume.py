@@ -14,8 +14,8 @@ import optax
 import pytest
 
 import pgjax
-from pgjax import checkpoints, disk, folders, runs
-from pgjax.cli import main
+from pgjax.cli.main import main
+from pgjax.runs import checkpoints, disk, folders, host_loop
 
 _SMALL = {"network.hidden_sizes": (8,)}
 _SEGMENTS = {**_SMALL, "sampler.num_envs": 16, "sampler.length": 12, "num_updates": 5}
@@ -161,7 +161,7 @@ def test_a_signal_saves_and_the_command_goes_on(tmp_path, capsys, monkeypatch, n
     def kill(progress):
         os.kill(os.getpid(), number)
 
-    monkeypatch.setattr("pgjax.reports._plain_lines", lambda total: kill)
+    monkeypatch.setattr("pgjax.cli.printing._plain_lines", lambda total: kill)
     flags = ["--num-updates", "60", "--sampler.num-trajectories", "8", "--directory"]
     run = str(tmp_path / "run")
     assert main(["train", "Catch-bsuite", *flags, run]) == code
@@ -329,7 +329,7 @@ def test_a_target_that_a_run_was_begun_with_is_said(solved, tmp_path, capsys):
 
 
 def test_an_environment_whose_class_has_moved_to_a_module_is_the_same_one(tmp_path):
-    runs._check_changes(tmp_path, {"env.custom": ["__main__.Mine #0f", "mine.Mine #0f"]})
+    host_loop._check_changes(tmp_path, {"env.custom": ["__main__.Mine #0f", "mine.Mine #0f"]})
     for other in ("mine.Other #0f", "mine.Mine #1f", None):
         with pytest.raises(ValueError, match="environment of a run cannot change"):
-            runs._check_changes(tmp_path, {"env.custom": ["__main__.Mine #0f", other]})
+            host_loop._check_changes(tmp_path, {"env.custom": ["__main__.Mine #0f", other]})

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgjax.returns import advantages, reward_to_go, total_return
+from pgjax.estimators.returns import advantages, reward_to_go, total_return
 
 # Around eight, by which the recursion is unrolled, and beyond it.
 LENGTHS = (1, 2, 7, 8, 9, 30)

@@ -7,8 +7,9 @@ from gymnax.environments.classic_control.cartpole import EnvState as CartPoleSta
 from gymnax.wrappers import FlattenObservationWrapper, LogWrapper, StickyActionWrapper
 
 import pgjax
-from pgjax import environments, rollout
-from pgjax.config import bind, checked
+from pgjax.environments import interface
+from pgjax.sampling import rollout
+from pgjax.training.config import bind, checked
 
 
 def sample(env, m=4, seed=0, **changes):
@@ -20,7 +21,7 @@ def sample(env, m=4, seed=0, **changes):
 
 def test_trajectories_replay_in_the_environment_itself():
     tau = sample("CartPole-v1", m=5)
-    env = environments.make("CartPole-v1")
+    env = interface.make("CartPole-v1")
     params = env.default_params
     assert tau.valid.sum(0).min() > 5
     for i in range(5):
@@ -83,7 +84,7 @@ def test_wrapped_environments_give_the_observation_before_the_reset():
 
 
 def test_a_wrapper_that_changes_observations_is_honoured():
-    tau = sample(FlattenObservationWrapper(environments.make("Catch-bsuite")))
+    tau = sample(FlattenObservationWrapper(interface.make("Catch-bsuite")))
     assert tau.obs.shape[2:] == (50,)
     assert (tau.valid.sum(0) == 9).all()
     # The ball has fallen to the paddle's row, which an observation after a reset never shows.
@@ -92,7 +93,7 @@ def test_a_wrapper_that_changes_observations_is_honoured():
 
 
 def test_a_wrapper_that_changes_actions_is_honoured():
-    sticky = StickyActionWrapper(environments.make("CartPole-v1"), sticky_action_prob=1.0)
+    sticky = StickyActionWrapper(interface.make("CartPole-v1"), sticky_action_prob=1.0)
     tau = sample(sticky, m=32)
     # Only the first recorded action, 0, is ever executed: the pole falls the same way, soon.
     assert tau.valid.sum(0).max() <= 12

@@ -10,7 +10,8 @@ import pytest
 from matplotlib import image
 
 import pgjax
-from pgjax import runs
+from pgjax.runs import host_loop
+from pgjax.study import memory_estimate
 
 CONFIG = pgjax.Config(env="Catch-bsuite", num_updates=7).replace(
     **{"network.hidden_sizes": (8,), "sampler.num_trajectories": 8}
@@ -51,14 +52,14 @@ def test_what_a_run_remembers_does_not_grow_with_its_blocks(monkeypatch):
     pgjax.run(CONFIG, on_block=seen.append)
     # A view would keep the device's array.
     assert all(leaf.base is None for now in seen for leaf in jax.tree.leaves(now.metrics))
-    sizes, kept = [1, 5, 3] * 300, runs._Kept()
+    sizes, kept = [1, 5, 3] * 300, host_loop._Kept()
     for index, size in enumerate(sizes):
         filled = lambda x, n=size, i=index: np.full(n, i, x.dtype)
         kept.add(sum(sizes[: index + 1]), jax.tree.map(filled, seen[0].metrics))
         assert len(kept.parts) <= 12
     np.testing.assert_array_equal(kept.metrics().env_steps, np.repeat(np.arange(900), sizes))
     assert kept.bad_update == 1
-    monkeypatch.setattr(runs, "_KEPT_UPDATES", 100)
+    monkeypatch.setattr(host_loop, "_KEPT_UPDATES", 100)
     for index in range(900):
         kept.add(2700 + index, jax.tree.map(lambda x: x[:1], seen[0].metrics))
         assert sum(len(part.finite) for part in kept.parts) < 400
@@ -71,7 +72,7 @@ def test_a_very_long_run_is_not_refused_for_its_metrics():
     assert result.solved
     assert len(result.metrics.finite) == 1
     with pytest.raises(ValueError, match=r"metrics .*; num_updates is 1000000000, \d+ would fit"):
-        pgjax.memory.seeds_that_fit(long)
+        memory_estimate.seeds_that_fit(long)
     with pytest.raises(ValueError, match=r"num_updates must be at most 2147483647"):
         pgjax.run(CONFIG.replace(num_updates=2**31))
 
@@ -82,7 +83,7 @@ def test_memory_is_unknown_where_the_system_does_not_say(monkeypatch):
 
     monkeypatch.setattr("builtins.open", missing)
     monkeypatch.delattr(os, "sysconf")
-    assert pgjax.memory.available_bytes() == sys.maxsize
+    assert memory_estimate.available_bytes() == sys.maxsize
 
 
 @pytest.mark.parametrize("seed", [2**32, 1 + 2**32, 2**63, 2**64, np.uint64(2**63)])
@@ -202,7 +203,7 @@ def test_env_steps_go_on_past_the_device_counter(tmp_path):
     before = 2**32 - 5
     metrics = pgjax.train(jax.random.key(0), CONFIG).metrics
     wrapped = metrics.replace(env_steps=metrics.env_steps + np.uint32(before % 2**32))
-    found = pgjax.runs._on_host(wrapped, 7, before)
+    found = host_loop._on_host(wrapped, 7, before)
     np.testing.assert_array_equal(found.env_steps, before + np.asarray(metrics.env_steps, np.int64))
 
 

@@ -10,8 +10,11 @@ import optax
 import pytest
 
 import pgjax
-from pgjax import presets, schedules, serialization
-from pgjax.config import checked
+from pgjax.core import schedules
+from pgjax.environments import interface
+from pgjax.runs import config_json
+from pgjax.training import presets
+from pgjax.training.config import checked
 
 Schedule, Share = pgjax.Schedule, pgjax.Share
 
@@ -104,8 +107,8 @@ def test_each_of_optaxs_has_its_values_when_compiled_and_comes_back_from_json(na
     own = make(**plain(OPTAX[name]))
     expected = [float(own(n)) for n in range(_UPDATES)]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)
-    data = json.loads(json.dumps(serialization.to_dict(with_rate(Schedule(make, **OPTAX[name])))))
-    assert serialization.from_dict(data) == with_rate(Schedule(make, **OPTAX[name]))
+    data = json.loads(json.dumps(config_json.to_dict(with_rate(Schedule(make, **OPTAX[name])))))
+    assert config_json.from_dict(data) == with_rate(Schedule(make, **OPTAX[name]))
 
 
 @pytest.mark.parametrize("name", OPTAX)
@@ -279,7 +282,7 @@ def test_every_function_of_a_config_is_tested_with_schedules():
 
 @pytest.mark.parametrize("name", TAKES)
 def test_a_schedule_may_stand_in_place_of_every_float(name):
-    params = pgjax.environments.default_params("CartPole-v1")
+    params = interface.default_params("CartPole-v1")
     config = everywhere("CartPole-v1", env_params=params)
     assert isinstance(config.env_params.gravity, Schedule)
     state = jax.eval_shape(pgjax.init, jax.random.key(0), config)
@@ -288,7 +291,7 @@ def test_a_schedule_may_stand_in_place_of_every_float(name):
 
 
 def test_pictures_and_other_loops_take_schedules_too(tmp_path):
-    params = pgjax.environments.default_params("CartPole-v1")
+    params = interface.default_params("CartPole-v1")
     config, key = everywhere("CartPole-v1", env_params=params), jax.random.key(0)
     state = pgjax.init(key, config)
     assert pgjax.render(key, state, config, tmp_path / "a.gif", max_steps=2).shape == (1,)

@@ -7,8 +7,10 @@ import pytest
 from environments_for_tests import Counter, CounterParams
 
 import pgjax
-from pgjax import rollout, updates
-from pgjax.config import bind, checked
+from pgjax.environments import interface
+from pgjax.sampling import rollout
+from pgjax.training import updates
+from pgjax.training.config import bind, checked
 
 
 def segments_of(env, number, num_envs=2, length=4):
@@ -72,7 +74,7 @@ class One(Counter):
         return obs, state, jnp.ones(()), done, info
 
     def observation_space(self, params=None):
-        return pgjax.environments.spaces.Box(0.0, 100.0, (1,))
+        return interface.spaces.Box(0.0, 100.0, (1,))
 
     def get_obs(self, state, params=None, key=None):
         return jnp.zeros(1)

@@ -10,7 +10,8 @@ import pytest
 from environments_for_tests import HiddenContext
 
 import pgjax
-from pgjax import networks, serialization
+from pgjax.policies import networks
+from pgjax.runs import config_json
 
 LINEAR = pgjax.MLP(())
 POLICY = pgjax.Select(("obs",), LINEAR)
@@ -120,6 +121,6 @@ def test_a_config_that_selects_is_read_again(names):
     config = pgjax.actor_critic("CartPole-v1", network=network).replace(
         **{"critic.network": pgjax.Select(names)}
     )
-    text = json.dumps(serialization.to_dict(config))
+    text = json.dumps(config_json.to_dict(config))
     assert "custom" not in text
-    assert serialization.from_dict(json.loads(text)) == config
+    assert config_json.from_dict(json.loads(text)) == config

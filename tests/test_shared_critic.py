@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import pgjax
-from pgjax import serialization, updates
-from pgjax.config import bind, checked
+from pgjax.runs import config_json
+from pgjax.training import updates
+from pgjax.training.config import bind, checked
 
 LINEAR = pgjax.MLP((5,))
 
@@ -148,7 +149,7 @@ def test_what_cannot_be_is_refused(make, kind, message):
 
 def test_it_is_known_by_name():
     config = config_of(critic=pgjax.SharedCritic(value_coefficient=0.25, value_clip=0.2))
-    assert serialization.from_dict(serialization.to_dict(config)) == config
+    assert config_json.from_dict(config_json.to_dict(config)) == config
 
 
 def test_seeds_go_through_vmap_and_the_coefficient_is_traced():

@@ -13,8 +13,10 @@ import optax
 import pytest
 
 import pgjax
-from pgjax import checkpoints, folders, keys, runs, sweep_folders, sweeps
-from pgjax.cli import main
+from pgjax.cli.main import main
+from pgjax.core import keys
+from pgjax.environments import interface
+from pgjax.runs import checkpoints, config_json, folders, host_loop, sweep_folders, sweeps
 
 CONFIG = pgjax.Config("Catch-bsuite", num_updates=4).replace(
     **{"sampler.num_trajectories": 8, "network.hidden_sizes": (8,)}
@@ -54,7 +56,7 @@ def dying(monkeypatch, number, death):
             death()
 
     monkeypatch.setattr(sweep_folders, "write_part", written)
-    monkeypatch.setattr(runs, "block_size", lambda left, made, seconds: 1)
+    monkeypatch.setattr(host_loop, "block_size", lambda left, made, seconds: 1)
 
 
 def die():
@@ -80,7 +82,7 @@ _KILLED = """
 import itertools, os, signal, sys, jax
 jax.config.update("jax_num_cpu_devices", 8)
 sys.path.insert(0, sys.argv[1])
-from pgjax import sweep_folders
+from pgjax.runs import sweep_folders
 import test_sweep_folders as tests
 calls, write = itertools.count(1), sweep_folders.write_part
 def written(*arguments):
@@ -108,7 +110,7 @@ def test_a_killed_process_sweep_is_taken_up_again(tmp_path, whole):
 def test_a_signal_saves_and_ends_a_sweep(tmp_path, whole, number):
     with pytest.MonkeyPatch.context() as patched:
         dying(patched, 3, lambda: os.kill(os.getpid(), number))
-        with pytest.raises(runs.Interrupted, match=f"pgjax resume {tmp_path}/sweep") as e:
+        with pytest.raises(host_loop.Interrupted, match=f"pgjax resume {tmp_path}/sweep") as e:
             swept(tmp_path / "sweep", checkpoint_seconds=60.0)
     assert e.value.signal == number
     assert_same(sweeps.resume_sweep(tmp_path / "sweep"), whole)
@@ -120,7 +122,7 @@ def test_a_sweeps_folder_keeps_every_runs_metrics(tmp_path, whole):
     assert len(records) == 12
     for record, index in zip(records, np.ndindex(*whole.shape), strict=True):
         member = whole.at(*index)
-        assert record.config == pgjax.serialization.to_dict(member.config)
+        assert record.config == config_json.to_dict(member.config)
         assert record.seed == member.seed
         np.testing.assert_array_equal(record.metrics["update"], [1, 2, 3, 4])
         for name in ("episode_return", "env_steps", "entropy"):
@@ -257,15 +259,15 @@ def test_a_sweep_of_ones_own_environment_is_resumed_by_its_name(
     tmp_path, capsys, monkeypatch, named
 ):
     path, grid = tmp_path / "sweep", {"optimizer.learning_rate": [1e-2, 1e-1]}
-    monkeypatch.setattr(pgjax.environments, "_IMPORTED", {})
-    pgjax.environments.import_environment(NAME)
-    env = NAME if named else pgjax.environments.make(NAME)
+    monkeypatch.setattr(pgjax.environments.interface, "_IMPORTED", {})
+    interface.import_environment(NAME)
+    env = NAME if named else interface.make(NAME)
     config = CONFIG.replace(env=env, num_updates=2)
     with monkeypatch.context() as patched:
         dying(patched, 2, die)
         with pytest.raises(Killed):
             pgjax.sweep(KEY, config, grid, 2, directory=path, checkpoint_seconds=0.0)
-    monkeypatch.setattr(pgjax.environments, "_IMPORTED", {})
+    monkeypatch.setattr(pgjax.environments.interface, "_IMPORTED", {})
     assert main(["resume", str(path)]) == 2
     assert (f"--env {NAME}" if named else "(--env) for an environ") in capsys.readouterr().err
     assert main(["resume", str(path), "--env", "environments_for_tests:Endless"]) == 2

@@ -14,7 +14,9 @@ import optax
 import pytest
 
 import pgjax
-from pgjax import memory, sweeps
+from pgjax.runs import sweeps
+from pgjax.study import memory_estimate
+from pgjax.training.config import checked
 
 CONFIG = pgjax.Config("Catch-bsuite", num_updates=3).replace(**{"sampler.num_trajectories": 8})
 RATES = [1e-3, 1e-2, 1e-1]
@@ -89,7 +91,7 @@ def test_runs_go_block_after_block_when_memory_is_short():
 @pytest.mark.devices(4)
 def test_blocks_are_equal_and_have_a_share_for_every_device():
     keys = jax.random.split(jax.random.key(0), 10)
-    group = sweeps._Group([pgjax.config.checked(CONFIG)], keys, pgjax.make_mesh(4))
+    group = sweeps._Group([checked(CONFIG)], keys, pgjax.make_mesh(4))
     assert [group.block_size(most) for most in (100, 10, 9, 4, 1)] == [12, 12, 8, 4, 4]
 
 
@@ -231,7 +233,8 @@ def test_a_seed_that_does_not_fit():
 
 _MEMORY = """
 import jax, numpy as np, pgjax
-from pgjax import memory, sweeps
+from pgjax.runs import sweeps
+from pgjax.study import memory_estimate as memory
 
 for env, num_seeds, changes in (
     ("CartPole-v1", 1, {}),
@@ -239,11 +242,11 @@ for env, num_seeds, changes in (
     ("Breakout-MinAtar", 2, {"sampler.num_trajectories": 16}),
     ("Pendulum-v1", 8, {"network.hidden_sizes": (256, 256)}),
 ):
-    config = pgjax.config.checked(pgjax.Config(env).replace(**changes))
+    config = checked(pgjax.Config(env).replace(**changes))
     keys = jax.random.split(jax.random.key(0), num_seeds)
     same = {"varies": (False,) * len(jax.tree.leaves(config)), "mesh": None}
     state = sweeps._init_members.eval_shape(keys, config, **same)
-    until = pgjax.training.Until(np.int32(0), np.float32(np.inf), np.bool_(False))
+    until = training.Until(np.int32(0), np.float32(np.inf), np.bool_(False))
     inputs = (state, config, np.zeros(num_seeds, bool), until)
     found = sweeps._advance_members.lower(*inputs, **same).compile().memory_analysis()
     taken = found.temp_size_in_bytes + found.output_size_in_bytes + found.argument_size_in_bytes
@@ -268,7 +271,8 @@ import sys
 sys.path.insert(0, "tests")
 import jax, pgjax
 from environments_for_tests import Counter
-from pgjax import memory, training
+from pgjax.study import memory_estimate as memory
+from pgjax.training import training
 from pgjax.environments import spaces
 
 class Many(Counter):
@@ -280,7 +284,7 @@ class Many(Counter):
         return spaces.Discrete(self.n)
 
 for n, make in ((2, pgjax.Config), (100, pgjax.ppo), (1000, pgjax.Config), (10_000, pgjax.ppo)):
-    config = pgjax.config.checked(make(Many(n)))
+    config = checked(make(Many(n)))
     lowered = training._train.lower(jax.random.key(0), config, None)
     found = lowered.compile().memory_analysis()
     taken = found.temp_size_in_bytes + found.output_size_in_bytes + found.argument_size_in_bytes
@@ -302,21 +306,21 @@ def test_available_is_what_accelerators_have_left_or_the_host_where_they_do_not_
     def devices(*stats):
         return [types.SimpleNamespace(memory_stats=lambda found=found: found) for found in stats]
 
-    host = memory.available_bytes()
+    host = memory_estimate.available_bytes()
     two = {"bytes_limit": 100, "bytes_in_use": 30}, {"bytes_limit": 50, "bytes_in_use": 10}
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "local_devices", lambda: devices(*two))
-    assert memory.available_bytes() == 110
+    assert memory_estimate.available_bytes() == 110
     monkeypatch.setattr(jax, "local_devices", lambda: devices(two[0], None))
-    assert 0.5 * host < memory.available_bytes() < 2 * host
+    assert 0.5 * host < memory_estimate.available_bytes() < 2 * host
 
 
 def test_the_memory_estimate_counts_seeds():
-    one, ten = (memory.memory_estimate(CONFIG, number) for number in (1, 10))
+    one, ten = (memory_estimate.memory_estimate(CONFIG, number) for number in (1, 10))
     assert ten.trajectories == 10 * one.trajectories
     assert (ten.state, ten.metrics) == (10 * one.state, 10 * one.metrics)
     # Ten take their gradients one after another, and one's trajectories are copied for that.
     assert one.working + one.trajectories < ten.working < 10 * one.working + one.trajectories
     assert one.total == sum(one)
     with pytest.raises(ValueError, match="num_seeds"):
-        memory.memory_estimate(CONFIG, 0)
+        memory_estimate.memory_estimate(CONFIG, 0)

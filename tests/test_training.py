@@ -6,8 +6,9 @@ import pytest
 from environments_for_tests import UnboundedActions
 
 import pgjax
-from pgjax import training, updates
-from pgjax.config import bind, checked
+from pgjax.core import chunks
+from pgjax.training import training, updates
+from pgjax.training.config import bind, checked
 
 CONFIG = pgjax.Config(env="CartPole-v1", num_updates=4).replace(
     **{"sampler.num_trajectories": 8, "network.hidden_sizes": (16,)}
@@ -130,7 +131,7 @@ def test_the_gradient_does_not_depend_on_the_chunks_it_is_summed_in(monkeypatch)
     key = jax.random.key(9)
     whole = None
     for size in (10**9, 256, 37):
-        monkeypatch.setattr(pgjax.chunks, "_CHUNK_SIZE", size)
+        monkeypatch.setattr(pgjax.core.chunks, "_CHUNK_SIZE", size)
         found = jax.jit(lambda key, state: updates.estimate(key, state, bound))(key, state)
         whole = found if whole is None else whole
         equal(found, whole, rtol=5e-4, atol=5e-3)
@@ -141,7 +142,7 @@ def test_an_accelerator_has_larger_chunks(monkeypatch):
     sizes = {}
     for platform in ("cpu", "gpu", "tpu"):
         monkeypatch.setattr(jax, "default_backend", lambda platform=platform: platform)
-        sizes[platform] = len(pgjax.chunks.first(*steps).valid)
+        sizes[platform] = len(chunks.first(*steps).valid)
     assert sizes == {"cpu": 256, "gpu": 2**16, "tpu": 2**16}
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import pgjax
-from pgjax.config import bind, checked
 from pgjax.critics import units
 from pgjax.critics.two_hot import two_hot
+from pgjax.training.config import bind, checked
 
 GAMMA = 0.8
 

@@ -6,9 +6,9 @@ import numpy as np
 from environments_for_tests import KeyedCounter
 
 import pgjax
-from pgjax import keys
-from pgjax.checking import check_environment
-from pgjax.cli import main
+from pgjax.cli.main import main
+from pgjax.core import keys
+from pgjax.study.checking import check_environment
 
 SMALL = {"sampler.num_envs": 2, "sampler.length": 4, "ascent.minibatches": 1, "num_updates": 3}
 CONFIG = pgjax.ppo(KeyedCounter(), network=pgjax.MLP(()), **SMALL)

@@ -7,8 +7,8 @@ import pytest
 from environments_for_tests import Counter
 
 import pgjax
-from pgjax import updates
-from pgjax.config import bind, checked
+from pgjax.training import updates
+from pgjax.training.config import bind, checked
 
 T, M = 9, 4
 GAMMA = 0.9

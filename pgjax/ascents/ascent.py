@@ -3,10 +3,10 @@
 import abc
 from typing import ClassVar, NamedTuple
 
-from pgjax.gradients import Gradient, Surrogate
+from pgjax.ascents.gradients import Gradient, Surrogate
+from pgjax.ascents.optimizers import Optimizer
+from pgjax.core.types import Array, PyTree
 from pgjax.objectives.objective import Reporter
-from pgjax.optimizers import Optimizer
-from pgjax.types import Array, PyTree
 
 
 class Place(NamedTuple):

@@ -1,10 +1,10 @@
 """One step of the optimizer along the gradient."""
 
 from pgjax.ascents.ascent import Ascent, Place
-from pgjax.components import component
-from pgjax.gradients import Gradient, Surrogate
-from pgjax.optimizers import Optimizer
-from pgjax.types import Array
+from pgjax.ascents.gradients import Gradient, Surrogate
+from pgjax.ascents.optimizers import Optimizer
+from pgjax.core.components import component
+from pgjax.core.types import Array
 
 
 @component

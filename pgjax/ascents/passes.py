@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 
 from pgjax.ascents.ascent import Ascent, Place
-from pgjax.batching import any_in_batch
-from pgjax.chunks import check_minibatches
-from pgjax.components import component, option
-from pgjax.gradients import Gradient, Surrogate
+from pgjax.ascents.gradients import Gradient, Surrogate
+from pgjax.ascents.optimizers import Optimizer
+from pgjax.core.chunks import check_minibatches
+from pgjax.core.components import component, option
+from pgjax.core.loops import any_in_batch
+from pgjax.core.types import Array
 from pgjax.objectives.objective import Step
-from pgjax.optimizers import Optimizer
-from pgjax.types import Array
 
 
 @component

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import optax
 
 from pgjax.ascents.ascent import Ascent, Place
-from pgjax.batching import any_in_batch
-from pgjax.components import component, option
-from pgjax.gradients import Gradient, Surrogate
-from pgjax.optimizers import Optimizer
-from pgjax.trees import either, norm, unit
-from pgjax.types import Array, PyTree
+from pgjax.ascents.gradients import Gradient, Surrogate
+from pgjax.ascents.optimizers import Optimizer
+from pgjax.core.components import component, option
+from pgjax.core.loops import any_in_batch
+from pgjax.core.trees import either, norm, unit
+from pgjax.core.types import Array, PyTree
 
 # Below it a direction is no direction: the gradient is zero.
 _LEAST_CURVATURE = 1e-20

@@ -7,11 +7,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from pgjax.components import Component, record, static
+from pgjax.core.components import Component, record, static
+from pgjax.core.types import Array, PyTree, Trajectories
 from pgjax.estimators.estimator import Estimator, Values
-from pgjax.heads import Head
-from pgjax.policies import Policy
-from pgjax.types import Array, PyTree, Trajectories
+from pgjax.policies.heads import Head
+from pgjax.policies.policy import Policy
 
 
 @record

@@ -2,7 +2,7 @@
 
 import flax.linen as nn
 
-from pgjax.components import component, option
+from pgjax.core.components import component, option
 from pgjax.critics.fitted import NetworkCritic
 from pgjax.critics.regression import LOSSES, Regression
 

@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pgjax import networks
-from pgjax.chunks import Chunk, check_minibatches, minibatches, per_step, summed
-from pgjax.components import record, static
+from pgjax.core.chunks import Chunk, check_minibatches, minibatches, per_step, summed
+from pgjax.core.components import record, static
+from pgjax.core.types import Array, PyTree, Trajectories
 from pgjax.critics import units
 from pgjax.critics.base import BaseCritic, BoundCritic, Setting
 from pgjax.critics.learned import Learned
 from pgjax.critics.regression import LAST_INIT
 from pgjax.critics.units import CriticState
 from pgjax.estimators.estimator import Values
-from pgjax.networks import CriticInputs
-from pgjax.types import Array, PyTree, Trajectories
+from pgjax.policies import networks
+from pgjax.policies.networks import CriticInputs
 
 
 class ValueModule(nn.Module):

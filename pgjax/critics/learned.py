@@ -5,13 +5,13 @@ import abc
 import jax
 import jax.numpy as jnp
 
-from pgjax.chunks import per_row
+from pgjax.core.chunks import per_row
+from pgjax.core.parallel import on_shares
+from pgjax.core.types import Array, PyTree, Trajectories
 from pgjax.critics import units
 from pgjax.critics.base import BoundCritic, Setting
 from pgjax.critics.units import CriticState
 from pgjax.estimators.estimator import Values
-from pgjax.parallel import on_shares
-from pgjax.types import Array, PyTree, Trajectories
 
 
 class Learned(BoundCritic, abc.ABC):

@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 import optax
 
+from pgjax.core.types import Array, PyTree
 from pgjax.critics import units
 from pgjax.critics.base import BaseCritic
 from pgjax.critics.units import CriticState
-from pgjax.types import Array, PyTree
 
 # A small last layer starts with the mean everywhere: what an untrained network says would be
 # standardised into weights as large as any.

@@ -3,16 +3,16 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from pgjax import networks
-from pgjax.components import component, option, record
+from pgjax.core.components import component, option, record
+from pgjax.core.types import Array, PyTree
 from pgjax.critics import units
 from pgjax.critics.base import BoundCritic, Setting
 from pgjax.critics.learned import Learned
 from pgjax.critics.regression import LAST_INIT, LOSSES, Regression
 from pgjax.critics.units import CriticState
 from pgjax.estimators.estimator import Estimator, Values
-from pgjax.heads import Head
-from pgjax.types import Array, PyTree
+from pgjax.policies import networks
+from pgjax.policies.heads import Head
 
 
 class ValueOutput(nn.Module):

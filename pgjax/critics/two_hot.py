@@ -4,10 +4,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pgjax.components import component, option
+from pgjax.core.components import component, option
+from pgjax.core.types import Array, PyTree
 from pgjax.critics.fitted import NetworkCritic
 from pgjax.critics.units import CriticState
-from pgjax.types import Array, PyTree
 
 
 @component

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from pgjax.chunks import mean_over
+from pgjax.core.chunks import mean_over
+from pgjax.core.trees import exponent, norm
+from pgjax.core.types import Array, PyTree, Trajectories
 from pgjax.estimators.estimator import Estimator, Values
-from pgjax.returns import advantages
-from pgjax.trees import exponent, norm
-from pgjax.types import Array, PyTree, Trajectories
+from pgjax.estimators.returns import advantages
 
 # The targets' mean and spread are those of the last ten updates, or of so many steps if those are
 # more: a few hundred steps tell little, and values move with every change of their units.

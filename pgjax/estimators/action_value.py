@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 
-from pgjax.components import component, option
+from pgjax.core.components import component, option
+from pgjax.core.types import Array, Trajectories
 from pgjax.estimators.estimator import Estimator, Values, standardized
-from pgjax.types import Array, Trajectories
 
 
 @component

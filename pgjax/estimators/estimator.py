@@ -8,9 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 
-from pgjax.components import Component
-from pgjax.trees import exponent
-from pgjax.types import Array, Trajectories
+from pgjax.core.components import Component
+from pgjax.core.trees import exponent
+from pgjax.core.types import Array, Trajectories
 
 
 class Values(NamedTuple):

@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 
-from pgjax.components import component, option
+from pgjax.core.components import component, option
+from pgjax.core.types import Array, Trajectories
 from pgjax.estimators.estimator import Estimator, Values, standardized
-from pgjax.returns import advantages
-from pgjax.types import Array, Trajectories
+from pgjax.estimators.returns import advantages
 
 
 @component

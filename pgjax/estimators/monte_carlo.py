@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from pgjax.baselines import BASELINES, MIN_TRAJECTORIES
-from pgjax.components import component, option
+from pgjax.core.components import component, option
+from pgjax.core.types import Array, Trajectories
+from pgjax.estimators.baselines import BASELINES, MIN_TRAJECTORIES
 from pgjax.estimators.estimator import Estimator, Values, standardized
-from pgjax.returns import reward_to_go, total_return
-from pgjax.types import Array, Trajectories
+from pgjax.estimators.returns import reward_to_go, total_return
 
 
 class MonteCarlo(Estimator):

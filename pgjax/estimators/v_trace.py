@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from pgjax.components import component, is_traced, option
+from pgjax.core.components import component, is_traced, option
+from pgjax.core.types import Array, Trajectories
 from pgjax.estimators.estimator import Estimator, Values, standardized
-from pgjax.returns import reward_to_go
-from pgjax.types import Array, Trajectories
+from pgjax.estimators.returns import reward_to_go
 
 
 @component

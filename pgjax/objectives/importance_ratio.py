@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 
-from pgjax.components import component, option
+from pgjax.core.components import component, option
+from pgjax.core.types import Array
 from pgjax.objectives.objective import Objective, Step
-from pgjax.types import Array
 
 
 @component

@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 
-from pgjax.components import component, option
+from pgjax.core.components import component, option
+from pgjax.core.types import Array, PyTree
 from pgjax.objectives.objective import Objective, Step
-from pgjax.types import Array, PyTree
 
 # The penalty follows a divergence that is this many times the target, or less than one in as many.
 _TOLERANCE = 1.5

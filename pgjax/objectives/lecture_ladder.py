@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from pgjax.components import component
+from pgjax.core.components import component
+from pgjax.core.types import Array
 from pgjax.objectives.objective import Objective, Step
-from pgjax.types import Array
 
 
 @component

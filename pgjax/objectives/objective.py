@@ -9,8 +9,8 @@ the parameters climb it is the `Ascent`'s to say.
 import abc
 from typing import ClassVar
 
-from pgjax.components import Component, record
-from pgjax.types import Array, PyTree
+from pgjax.core.components import Component, record
+from pgjax.core.types import Array, PyTree
 
 
 @record

@@ -1,8 +1,8 @@
 """The policy gradient's own objective."""
 
-from pgjax.components import component, option
+from pgjax.core.components import component, option
+from pgjax.core.types import Array
 from pgjax.objectives.objective import Objective, Step
-from pgjax.types import Array
 
 
 @component

@@ -1,0 +1,306 @@
+"""The m-trajectory policy gradient, by `jax.grad` of the Monte Carlo objective.
+
+    objective(θ) = (1/m) Σ_i Σ_t contribution(log π_θ(a_t | s_t), H[π_θ(· | s_t)], w_t)
+
+Sum over t, mean over the m trajectories of whole episodes; segments have no episode to sum over,
+and take the mean over their valid steps: see each sampler's `divisor`.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from pgjax.ascents.optimizers import Loss
+from pgjax.core import chunks
+from pgjax.core.chunks import Chunk, per_row, per_step, summed
+from pgjax.core.components import record
+from pgjax.core.types import Array, PyTree, Trajectories
+from pgjax.critics.base import BoundCritic
+from pgjax.estimators.estimator import Estimator, Values
+from pgjax.objectives.objective import Objective, Reporter, Step
+from pgjax.policies.policy import Policy
+from pgjax.sampling.rollout import Sampler
+
+
+class Gradient(NamedTuple):
+    """What a pass over trajectories gives.
+
+    Attributes:
+      direction: ∇U, like the parameters.
+      objective: float[]; the objective's value.
+      entropy: float[]; mean entropy over valid steps, nats.
+      extra: means over valid steps of what objective and ascent report.
+    """
+
+    direction: PyTree
+    objective: Array
+    entropy: Array
+    extra: dict[str, Array]
+
+
+class Batch(NamedTuple):
+    """Steps to learn from, as `Policy.arranged` has them: what their contributions depend on
+    besides the parameters, and which count."""
+
+    data: PyTree
+    valid: Array
+
+
+@record
+class Terms:
+    """What all steps' contributions depend on besides the parameters.
+
+    Attributes:
+      policy, variables: π_θ, and its collections other than the parameters.
+      objective: what is summed.
+      ascent: what else is reported.
+      critic, critic_state: whose loss is subtracted, if it is joint.
+    """
+
+    policy: Policy
+    variables: PyTree
+    objective: Objective
+    ascent: Reporter
+    critic: BoundCritic
+    critic_state: PyTree
+
+    def sums(self, params: PyTree, chunk: Chunk) -> tuple[Array, tuple[Array, dict[str, Array]]]:
+        """Over a chunk: of the contributions, and of the entropy and what else is reported."""
+        obs, memory, action, old_log_prob, weight, lesson = chunk.data
+        valid, weight = chunk.valid, jax.lax.stop_gradient(weight)
+        every = weight.ndim > valid.ndim  # weights of all actions, not of the one taken
+
+        def score(distribution, action):
+            log_probs = distribution.log_probs() if every else ()
+            return distribution.log_prob(action), log_probs, distribution.entropy()
+
+        variables = {"params": params, **self.variables}
+        outputs = self.policy.replay(variables, obs, memory, valid)
+        log_prob, log_probs, entropy = per_step(score, chunk)(outputs.distribution, action)
+        step = Step(
+            log_prob=log_prob,
+            # Where nothing was done, a ratio of 1: the exponential of any other might overflow.
+            old_log_prob=jnp.where(valid, old_log_prob, jax.lax.stop_gradient(log_prob)),
+            entropy=entropy,
+            weight=jnp.sum(weight, axis=-1) if every else weight,
+            time=chunk.time,
+        )
+        extra = self.objective.report(step) | self.ascent.report(step)
+        if every:
+            total = self._over_actions(step, log_probs, weight, valid)
+        else:
+            total = self._total(step, valid)
+        if self.critic.joint:
+            loss = per_step(lambda *step: self.critic.loss(self.critic_state, *step), chunk)
+            total -= _sum(loss(outputs.value, lesson), chunk.valid)
+        return total, (_sum(entropy, valid), {name: _sum(x, valid) for name, x in extra.items()})
+
+    def _over_actions(self, step: Step, log_probs: Array, weight: Array, valid: Array) -> Array:
+        """Sum of the contributions of all actions, of which log_probs and weight are, [n, A]."""
+        steps = Step(
+            log_prob=log_probs,
+            # How likely all actions were is not stored: ratios are those at θ_old, 1.
+            old_log_prob=jax.lax.stop_gradient(log_probs),
+            # The entropy is the step's, and so each action's in equal parts.
+            entropy=step.entropy[..., None] / weight.shape[-1],
+            weight=weight,
+            time=step.time[..., None],
+        )
+        return self._total(steps, valid[..., None])
+
+    def _total(self, steps: Step, valid: Array) -> Array:
+        """Sum of contributions."""
+        contribution = self.objective.contribution(steps)
+        _check_contribution(self.objective, contribution, steps)
+        return _sum(contribution, valid)
+
+
+@dataclasses.dataclass(frozen=True)
+class Surrogate:
+    """The objective of one update's trajectories, as a function of the parameters.
+
+    Attributes:
+      terms: what contributions depend on.
+      estimator, values: make weights of the trajectories.
+      trajectories: of this update.
+      lesson: what a joint critic is to learn of each step, [T, m, …]; else ().
+      sampler: its `divisor` makes an objective of a sum.
+      mesh: every device sums its own trajectories.
+    """
+
+    terms: Terms
+    estimator: Estimator
+    values: Values
+    trajectories: Trajectories
+    lesson: PyTree
+    sampler: Sampler
+    mesh: Mesh | None
+
+    def batch(self, params: PyTree = None) -> Batch:
+        """All steps.
+
+        Args:
+          params: where the weights are taken, if they follow the policy; None: where it sampled.
+        """
+        tau = self.trajectories
+        data = tau.obs, tau.memory, tau.action, tau.log_prob, self.weights(params), self.lesson
+        return Batch(*self.terms.policy.arranged(data, tau.valid))
+
+    def minibatches(self, key: Array, number: int, params: PyTree) -> Batch:
+        """All steps dealt out, each leaf [number, …]; see `chunks.minibatches`."""
+        return Batch(*chunks.minibatches(key, *self.batch(params), number, self.mesh))
+
+    def weights(self, params: PyTree = None) -> Array:
+        """w_t of each step: float[T, m], or [T, m, A] of all actions."""
+        tau, estimator = self.trajectories, self.estimator
+        values = self.values
+        if estimator.follows_policy:
+            now = tau.log_prob if params is None else self._log_prob(params)
+            values = values._replace(log_prob=now)
+        needed = estimator.critic is not None or estimator.follows_policy
+        found = estimator.weights(tau, *((values,) if needed else ()))
+        shape = jnp.shape(found)
+        if shape[:2] != tau.valid.shape or len(shape) != 2 + estimator.all_actions:
+            expected = "[T, m, A]" if estimator.all_actions else "[T, m]"
+            raise ValueError(
+                f"estimator {type(estimator).__name__}.weights must give {expected} with T, m = "
+                f"{tau.valid.shape}, got {shape}"
+            )
+        return self.terms.objective.weights(found, tau.valid)
+
+    def gradient(self, params: PyTree, batch: Batch, share: float = 1.0) -> Gradient:
+        """At parameters, from a batch, or from a minibatch with a `share` of its rows."""
+        gradient, (objective, entropy, extra) = self._summed(_gradient_sums, params, batch)
+        # A minibatch of windows may have no valid step.
+        number = jnp.maximum(jnp.sum(batch.valid), 1)
+        factor = 1.0 / self.sampler.divisor(batch.valid, share)
+        return Gradient(
+            direction=jax.tree.map(lambda x: x * factor, gradient),
+            objective=objective * factor,
+            entropy=entropy / number,
+            extra=jax.tree.map(lambda x: x / number, extra),
+        )
+
+    def loss(self, found: Gradient, params: PyTree, batch: Batch, share: float = 1.0) -> Loss:
+        """−U around `params`: minus the rewards, summed as the objective is; then as that changes.
+
+        Args:
+          found: the gradient there.
+        """
+        tau = self.trajectories
+        rewards = jnp.where(tau.valid, tau.reward, 0.0)
+        value = -jnp.sum(rewards) / self.sampler.divisor(tau.valid)
+
+        # Sums over chunks are loops without a reverse mode; the objective's gradient is at hand.
+        @jax.custom_jvp
+        def value_fn(params):
+            return value + found.objective - self.gradient(params, batch, share).objective
+
+        @value_fn.defjvp
+        def tangent(primals, tangents):
+            there = self.gradient(*primals, batch, share)
+            slope = optax.tree.vdot(there.direction, *tangents)
+            return value + found.objective - there.objective, -slope
+
+        return Loss(value, jax.tree.map(jnp.negative, found.direction), value_fn)
+
+    def per_step(self, batch: Batch) -> Array:
+        """What makes a mean over valid steps of the objective: float[]."""
+        number = jnp.maximum(jnp.sum(batch.valid), 1)
+        return self.sampler.divisor(batch.valid) / number
+
+    def fisher_product(self, params: PyTree, v: PyTree, batch: Batch) -> PyTree:
+        """F v, F the mean over valid steps of ∇² KL(π_old(· | s) ‖ π_θ(· | s)) at θ = θ_old."""
+        sums = self._summed(_fisher_product, (v, params), batch)
+        number = jnp.maximum(jnp.sum(batch.valid), 1)
+        return jax.tree.map(lambda x: x / number, sums)
+
+    def step_taken(self, params: PyTree, old_params: PyTree, batch: Batch) -> tuple[Array, Array]:
+        """Means over valid steps: of KL(π_old ‖ π_θ) in nats, and of what contributions gain."""
+        sums = self._summed(_step_taken, (params, old_params), batch)
+        number = jnp.maximum(jnp.sum(batch.valid), 1)
+        return jax.tree.map(lambda x: x / number, sums)
+
+    def _summed(self, function: Any, where: PyTree, batch: Batch) -> Any:
+        ragged = self.sampler.whole_episodes
+        return summed(function, (where, self.terms), *batch, ragged, self.mesh)
+
+    def _log_prob(self, params: PyTree) -> Array:
+        """log π_θ(a_t | s_t) of all steps: float[T, m]."""
+        tau, policy = self.trajectories, self.terms.policy
+        variables = {"params": params, **self.terms.variables}
+        data, valid = policy.arranged((tau.obs, tau.memory, tau.action), tau.valid)
+
+        def scored(row):
+            (obs, memory, action), valid = row
+            found = policy.replay(variables, obs, memory, valid).distribution
+            chunk = Chunk(None, valid, None)
+            return per_step(lambda one, action: one.log_prob(action), chunk)(found, action)
+
+        if valid.ndim == 2:
+            return per_row(scored, (data, valid), valid)
+        found = jax.vmap(lambda *row: scored(row))(data, valid)  # [T / L, m, L]
+        rows, m = tau.valid.shape
+        return jnp.moveaxis(found, 2, 1).reshape(-1, m)[:rows]
+
+
+def _gradient_sums(context: tuple[PyTree, Terms], chunk: Chunk) -> tuple[PyTree, tuple]:
+    params, terms = context
+    (objective, rest), gradient = jax.value_and_grad(terms.sums, has_aux=True)(params, chunk)
+    return gradient, (objective, *rest)
+
+
+def _fisher_product(context: tuple[PyTree, Terms], chunk: Chunk) -> PyTree:
+    """Of a chunk: Σ ∇² KL(π_old ‖ π_θ) v at θ = θ_old, the derivative of the gradient along v."""
+    (v, params), terms = context
+
+    def divergence(moved):
+        return _step_taken(((moved, params), terms), chunk)[0]
+
+    v = jax.tree.map(lambda x, p: x.astype(p.dtype), v, params)  # a network's own, for instance
+    return jax.jvp(jax.grad(divergence), (params,), (v,))[1]
+
+
+def _step_taken(context: tuple[PyTree, Terms], chunk: Chunk) -> tuple[Array, Array]:
+    """Of a chunk: Σ KL(π_old ‖ π_θ) in nats, and what the contributions gain."""
+    (params, old_params), terms = context
+    obs, memory, action, _, weight, _ = chunk.data
+
+    def one(new, old, action, weight, time):
+        every = weight.ndim > 0
+        new_log_prob, old_log_prob = (
+            x.log_probs() if every else x.log_prob(action) for x in (new, old)
+        )
+        parts = weight.shape[0] if every else 1
+
+        def contribution(log_prob, distribution):
+            entropy = distribution.entropy() / parts
+            step = Step(log_prob, old_log_prob, entropy, weight, time)
+            return terms.objective.contribution(step)
+
+        gain = contribution(new_log_prob, new) - contribution(old_log_prob, old)
+        return old.divergence(new), jnp.sum(gain)
+
+    new, old = (
+        terms.policy.replay({"params": which, **terms.variables}, obs, memory, chunk.valid)
+        for which in (params, old_params)
+    )
+    pair = new.distribution, old.distribution
+    found = per_step(one, chunk)(*pair, action, weight, chunk.time)
+    return jax.tree.map(lambda x: jnp.sum(jnp.where(chunk.valid, x, 0.0)), found)
+
+
+def _check_contribution(objective: Objective, found: Any, step: Step) -> None:
+    if jnp.shape(found) != step.log_prob.shape:
+        raise ValueError(
+            f"objective {type(objective).__name__}.contribution must give one number for each of "
+            f"the steps {step.log_prob.shape}, got {jnp.shape(found)}"
+        )
+
+
+def _sum(values: Array, valid: Array) -> Array:
+    return jnp.sum(jnp.where(valid, values, 0.0))

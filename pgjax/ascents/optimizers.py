@@ -1,0 +1,239 @@
+"""Optimizers: Optax, with the learning rate traced and the sign turned once."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from pgjax.core.components import Component, component, option
+from pgjax.core.identities import described
+from pgjax.core.trees import norm
+from pgjax.core.types import Array, PyTree
+
+MakeTransformation = Callable[[Any], optax.GradientTransformation]
+
+
+# Their states keep hyperparameters, the learning rate among them, from `init` on.
+_INJECTED = (
+    optax.schedules.InjectHyperparamsState,
+    optax.schedules.InjectStatefulHyperparamsState,
+)
+
+_Lookahead = optax.LookaheadState
+
+
+class Loss(NamedTuple):
+    """What some of Optax's optimizers ask for besides a gradient: of the loss to be minimised.
+
+    The loss is −U: its value comes from the returns, how it changes near θ from the objective.
+
+    Attributes:
+      value: float[]; at the parameters of the step.
+      grad: its gradient there, like the parameters.
+      value_fn: parameters -> float[], from the same trajectories; differentiable, and `value` at
+        the parameters of the step.
+    """
+
+    value: Array
+    grad: PyTree
+    value_fn: Callable[[PyTree], Array]
+
+
+def _clipped(most: Any) -> optax.GradientTransformation:
+    """`optax.clip_by_global_norm`, of gradients whose squares are out of range as of any other."""
+
+    def clip(gradient: PyTree) -> PyTree:
+        size = norm(gradient)
+        within = size <= most
+        return jax.tree.map(
+            lambda x: jnp.where(within, x, x / jnp.where(within, 1.0, size) * most), gradient
+        )
+
+    return optax.stateless(lambda gradient, params: clip(gradient))
+
+
+class Optimizer(Component):
+    """Base: a learning rate α, an optional bound on the gradient, and an Optax factory."""
+
+    learning_rate: float
+    max_gradient_norm: float | None
+
+    def transformation(self) -> optax.GradientTransformation:
+        """Clipping by the global 2-norm, if any, then the optimizer; made for descent, as Optax is.
+
+        Raises:
+          TypeError: the factory makes something else.
+        """
+        try:
+            step = self.make(self.learning_rate)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"optimizer {described(self.make)} makes nothing of a learning rate alone: {error}"
+            ) from error
+        if isinstance(step, optax.MultiSteps):
+            step = step.gradient_transformation()
+        if not isinstance(step, optax.GradientTransformation):
+            raise TypeError(
+                "optimizer must make an optax.GradientTransformation from a learning rate, "
+                f"{described(self.make)} made {step!r}"
+            )
+        if self.max_gradient_norm is None:
+            return step
+        return optax.chain(_clipped(self.max_gradient_norm), step)
+
+    def init(self, params: PyTree) -> PyTree:
+        """The Optax state of parameters."""
+        return self.transformation().init(params)
+
+    def ascend(
+        self, gradient: PyTree, opt_state: PyTree, params: PyTree, loss: Loss
+    ) -> tuple[PyTree, PyTree]:
+        """θ ← θ + α ∇U, for plain SGD; whatever Optax makes of −∇U in general.
+
+        Hyperparameters that `optax.inject_hyperparams` keeps in the state are made anew: the
+        config's count.
+
+        Returns:
+          The new parameters and Optax state.
+        """
+        step = optax.with_extra_args_support(self.transformation())
+        if any(isinstance(node, _INJECTED) for node in _states(opt_state)):
+            opt_state = _renewed(opt_state, step.init(params))
+        descent = jax.tree.map(jnp.negative, gradient)
+        extra = _accepted(step.update, loss._asdict())
+        updates, opt_state = step.update(descent, opt_state, params, **extra)
+        return optax.apply_updates(params, updates), opt_state
+
+    def check_step(self, params: PyTree) -> None:
+        """Raises TypeError, while tracing, unless a step makes parameters like these of them."""
+        step = self.transformation()
+
+        def try_step(params):
+            opt_state = step.init(params)
+            if any(isinstance(node, _Lookahead) for node in _states(opt_state)):
+                raise TypeError("lookahead has two sets of parameters, fast and slow; here is one")
+            return self.ascend(params, opt_state, params, _quadratic(params))[0]
+
+        try:
+            moved = jax.eval_shape(try_step, params)
+        except Exception as error:  # Optax's, or the user's own, of any type
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise TypeError(
+                f"optimizer {described(self.make)} makes no step of these parameters: {reason}"
+            ) from error
+        given, expected = (
+            jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (moved, params)
+        )
+        if given != expected:
+            raise TypeError(
+                f"optimizer {described(self.make)} must keep the parameters' shapes and dtypes, "
+                f"{expected}, got {given}"
+            )
+
+
+def check_factory(value: Any) -> None:
+    """Raises TypeError for what Optax exports but is not made from a learning rate."""
+    if isinstance(value, (optax.GradientTransformation, optax.MultiSteps)):
+        raise TypeError(
+            "optimizer is made already, and its learning rate would be no setting of the config: "
+            "give what makes it, for instance optimizer=optax.adam, or lambda rate: "
+            "optax.MultiSteps(optax.adam(rate), 4)"
+        )
+    if not inspect.isroutine(value) or not value.__module__.startswith("optax."):
+        return
+    first = next(iter(inspect.signature(value).parameters), "nothing")
+    if "learning_rate" not in first:
+        raise TypeError(
+            f"optimizer optax's {value.__name__} takes {first}, not a learning rate: give a "
+            "function of one that uses it, lambda rate: …"
+        )
+
+
+def _quadratic(params: PyTree) -> Loss:
+    """½ |θ|², to try a step with."""
+
+    def value_fn(params):
+        return 0.5 * sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(params))
+
+    return Loss(value_fn(params), params, value_fn)
+
+
+def _accepted(update: Callable, extra: dict[str, Any]) -> dict[str, Any]:
+    """Those of the extra arguments that an Optax update takes; most take all."""
+    parameters = inspect.signature(update).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return extra
+    names = {parameter.name for parameter in parameters}
+    return {name: value for name, value in extra.items() if name in names}
+
+
+def _states(opt_state: PyTree) -> list[Any]:
+    """Leaves, and states that something here depends on."""
+    kinds = (*_INJECTED, _Lookahead)
+    return jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, kinds))
+
+
+def _renewed(opt_state: PyTree, fresh: PyTree) -> PyTree:
+    """An Optax state with the injected hyperparameters of another."""
+
+    def renew(old, new):
+        if not isinstance(old, _INJECTED):
+            return old
+        inner = _renewed(old.inner_state, new.inner_state)
+        return old._replace(hyperparams=new.hyperparams, inner_state=inner)
+
+    return jax.tree.map(renew, opt_state, fresh, is_leaf=lambda node: isinstance(node, _INJECTED))
+
+
+@component
+class Adam(Optimizer):
+    """`optax.adam`.
+
+    Attributes:
+      learning_rate: α ≥ 0, the step size.
+      max_gradient_norm: bound ≥ 0 on the gradient's global 2-norm, or None.
+    """
+
+    learning_rate: float = option(1e-2, low=0.0)
+    max_gradient_norm: float | None = option(None, low=0.0)
+
+    @property
+    def make(self) -> MakeTransformation:
+        """learning_rate -> GradientTransformation."""
+        return optax.adam
+
+
+@component
+class SGD(Optimizer):
+    """`optax.sgd`: θ ← θ + α ∇U.
+
+    Attributes:
+      learning_rate: α ≥ 0, the step size.
+      max_gradient_norm: bound ≥ 0 on the gradient's global 2-norm, or None.
+    """
+
+    learning_rate: float = option(1e-2, low=0.0)
+    max_gradient_norm: float | None = option(None, low=0.0)
+
+    @property
+    def make(self) -> MakeTransformation:
+        """learning_rate -> GradientTransformation."""
+        return optax.sgd
+
+
+@component
+class Custom(Optimizer):
+    """Any Optax factory. `Config(optimizer=factory)` makes one.
+
+    Attributes:
+      make: learning_rate -> optax.GradientTransformation, for instance `optax.rmsprop`.
+      learning_rate: α ≥ 0, the step size.
+      max_gradient_norm: bound ≥ 0 on the gradient's global 2-norm, or None.
+    """
+
+    make: MakeTransformation
+    learning_rate: float = option(1e-2, low=0.0)
+    max_gradient_norm: float | None = option(None, low=0.0)

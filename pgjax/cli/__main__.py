@@ -1,0 +1,3 @@
+from pgjax.cli.main import entry
+
+entry()

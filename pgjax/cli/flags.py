@@ -1,0 +1,285 @@
+"""Command-line flags for a config: its own dotted paths, with dashes.
+
+`--sampler.num-trajectories 32` sets `sampler.num_trajectories`; `--estimator TotalReturn` chooses a
+component by its name; `--env-params.gravity 12` sets a parameter of the environment.
+"""
+
+import argparse
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from pgjax.cli.startup import Parser, integer
+from pgjax.core.components import Component, described, hints, parts, replace
+from pgjax.core.names import unknown
+from pgjax.environments import env_params as parameters
+from pgjax.environments import interface
+from pgjax.runs import config_json
+from pgjax.training import presets, registry
+from pgjax.training.config import Config
+
+_ENV_PARAMS = "--env-params."
+
+
+def read(arguments: list[str], parser: Parser) -> tuple[argparse.Namespace, Callable[[], Config]]:
+    """The parser's own options, `env` among them, and a function that makes the config.
+
+    The config is made later, since that may use JAX's devices, and an option may say which.
+
+    Raises:
+      ValueError: unknown flags (the message names the nearest), values of the wrong type.
+    """
+    arguments, env_params = _take_env_params(arguments)
+    add_flags(parser)
+    options = vars(parser.parse(arguments))
+    changes = {name: options.pop(name) for name in list(options) if "/" in name}
+    changes = {name.strip("/"): value for name, value in changes.items()}
+    total_steps, algorithm = options.pop("total_steps"), presets.maker(options.pop("algorithm"))
+    if total_steps is not None and "num_updates" in changes:
+        raise ValueError("--total-steps is a number of updates, too: give it or --num-updates")
+
+    def make_config() -> Config:
+        if ":" in options["env"]:
+            interface.import_environment(options["env"])
+        config = _config(options["env"], algorithm, changes, env_params)
+        return config if total_steps is None else presets.with_total_steps(config, total_steps)
+
+    return argparse.Namespace(**options), make_config
+
+
+def read_changes(
+    arguments: list[str], parser: Parser
+) -> tuple[argparse.Namespace, Callable[[Config], Config]]:
+    """The parser's own options, and a function that sets what flags say of a given config.
+
+    Raises:
+      ValueError: as for `read`.
+    """
+    arguments, env_params = _take_env_params(arguments)
+    add_settings(parser)
+    options = vars(parser.parse(arguments))
+    changes = {name.strip("/"): options.pop(name) for name in list(options) if "/" in name}
+
+    def change(config: Config) -> Config:
+        given = _env_params(config.env, env_params) if env_params else None
+        params = {f"env_params.{name}": parts(given)[name] for name in env_params}
+        return config.replace(**changes, **params)
+
+    return argparse.Namespace(**options), change
+
+
+def grid(texts: list[str], config: Config) -> dict[str, list[Any]]:
+    """Settings and their values: `["optimizer.learning_rate=1e-3,1e-2", "estimator=GAE"]`.
+
+    A tuple's numbers are separated by spaces.
+
+    Raises:
+      ValueError: no values, a value of the wrong type, an unknown path or component.
+    """
+    known = {path: hint for path, hint, *_ in _leaves(config)}
+    found = {}
+    for text in texts:
+        path, equals, values = text.partition("=")
+        path = path.replace("-", "_")
+        if not equals or not all(values.split(",")):
+            raise ValueError(f"--grid takes PATH=A,B,…, got {text!r}")
+        if path in found:
+            raise ValueError(f"--grid has {path} twice: write {path}=A,B,… once")
+        found[path] = [_grid_value(path, value, known, config) for value in values.split(",")]
+    return found
+
+
+def _grid_value(path: str, text: str, known: dict[str, Any], config: Config) -> Any:
+    if path in registry.COMPONENTS:
+        return _named(path, text, registry.COMPONENTS[path])()
+    if path.startswith("env_params."):
+        name = path.removeprefix("env_params.")
+        return parts(_env_params(config.env, {name: text}))[name]
+    if path not in known:
+        names = (*registry.COMPONENTS, *known)
+        raise ValueError(unknown(f"setting {path!r}", path, names, "`pgjax sweep --help`"))
+    hint = known[path]
+    options = _argument(hint)
+    try:
+        if hint is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if "nargs" in options:
+            return tuple(map(integer, text.split()))
+        return options["type"](text)
+    except (ValueError, KeyError):
+        spaced = f"; write numbers with spaces between: '{path}=64 64'"
+        hint = spaced if "nargs" in options else ""
+        raise ValueError(f"{path} cannot be {text!r}{hint}") from None
+
+
+def _config(
+    env: str,
+    algorithm: Callable[[str], Config],
+    changes: dict[str, Any],
+    env_params: dict[str, str],
+) -> Config:
+    parts = {
+        field: _named(field, changes[field], classes)()
+        for field, classes in registry.COMPONENTS.items()
+        if field in changes
+    }
+    fields = {path: value for path, value in changes.items() if path not in parts}
+    config = algorithm(env).replace(**parts, **fields)
+    if env_params:
+        config = dataclasses.replace(config, env_params=_env_params(env, env_params))
+    return config
+
+
+def add_flags(parser: Parser) -> None:
+    """Adds a flag for every path of a config, and for its components."""
+    default = Config(env="")
+    names = ", ".join((*presets.ALGORITHMS, "preset"))
+    parser.add_argument(
+        "--algorithm",
+        default="reinforce",
+        metavar="NAME",
+        help=f"the config to begin with: {names} (tuned for ENV); other flags change it, and their "
+        "defaults below are those of reinforce (default: reinforce)",
+    )
+    parser.add_argument(
+        "--total-steps",
+        type=integer,
+        metavar="N",
+        help="as many updates of Segments as take N environment steps (default: --num-updates)",
+    )
+    texts = described(Config)
+    for field, classes in registry.COMPONENTS.items():
+        if len(classes) > 1:
+            now = type(getattr(default, field)).__name__
+            text = f"{texts[field].partition(':')[0]}: {', '.join(classes)} (default: {now})"
+            parser.add_argument(
+                f"--{field}", dest=f"/{field}", metavar="NAME", help=text, default=argparse.SUPPRESS
+            )
+    add_settings(parser)
+
+
+def add_settings(parser: Parser) -> None:
+    """Adds a flag for every path of a config, without those that choose a component."""
+    default = Config(env="")
+    seen = set()
+    for path, hint, value, metadata, text in _leaves(default):
+        if path not in seen:
+            seen.add(path)
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            choices = [name for name in metadata.get("choices") or () if f'"{name}"' not in text]
+            text = "; ".join(filter(None, (text, ", ".join(choices)))) + f" (default: {shown})"
+            text = text.replace("%", "%%")
+            options = {"dest": f"/{path}", "default": argparse.SUPPRESS, "help": text}
+            parser.add_argument("--" + path.replace("_", "-"), **options, **_argument(hint))
+    parser.add_argument(
+        _ENV_PARAMS + "NAME", metavar="VALUE", help="a parameter of the environment"
+    )
+
+
+def _leaves(default: Config) -> Iterator[tuple[str, Any, Any, Any, str]]:
+    """Path, annotation, default, metadata and description of every field that a flag can set."""
+    for field, classes in registry.COMPONENTS.items():
+        chosen = getattr(default, field)
+        for node in (chosen, *(cls() for cls in classes.values() if cls is not type(chosen))):
+            yield from _fields(node, field + ".")
+    yield from (leaf for leaf in _fields(default, "") if leaf[0] in config_json.PLAIN)
+
+
+def _fields(node: Component | nn.Module, prefix: str) -> Iterator[tuple[str, Any, Any, Any, str]]:
+    annotations, texts = hints(type(node)), described(type(node))
+    for field in dataclasses.fields(node):
+        if field.name not in ("parent", "name") and not _holds_module(annotations[field.name]):
+            value = getattr(node, field.name)
+            hint, text = annotations[field.name], texts.get(field.name, "")
+            yield prefix + field.name, hint, value, field.metadata, text
+
+
+def _holds_module(hint: Any) -> bool:
+    return nn.Module in (hint, *typing.get_args(hint))
+
+
+def _argument(hint: Any) -> dict[str, Any]:
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if typing.get_origin(hint) is tuple:
+        return {"nargs": "*", "metavar": "N", "action": _Tuple}
+    if isinstance(hint, types.UnionType):
+        kind = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+        return {"type": _optional(kind), "metavar": kind.__name__.upper()}
+    return {"type": integer if hint is int else hint, "metavar": hint.__name__.upper()}
+
+
+def _optional(kind: type) -> Any:
+    def parse(text: str) -> Any:
+        number = integer if kind is int else kind
+        return None if text.lower() == "none" else number(text)
+
+    parse.__name__ = kind.__name__
+    return parse
+
+
+class _Tuple(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        try:
+            setattr(namespace, self.dest, tuple(map(integer, values)))
+        except ValueError:
+            given = " ".join(values)
+            # Of 64,64 or [64, 64] or 64x64.
+            listed = re.fullmatch(r"[\d\s,;x*()\[\]]+", given)
+            numbers = " ".join(re.findall(r"\d+", given)) if listed else "64 64"
+            raise ValueError(
+                f"{option_string} cannot be {given!r}; write numbers with spaces between: "
+                f"{option_string} {numbers}"
+            ) from None
+
+
+def _named(field: str, name: str, classes: dict[str, type]) -> type:
+    folded = {known.lower(): cls for known, cls in classes.items()}
+    plain = name.lower().replace("-", "").replace("_", "")
+    if plain not in folded:
+        raise ValueError(unknown(f"{field} {name!r}", name, classes))
+    return folded[plain]
+
+
+def _take_env_params(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The arguments without the environment's parameters, and those; their names depend on ENV."""
+    rest, found, left = [], {}, list(arguments)
+    while left:
+        flag = left.pop(0)
+        name, equals, value = flag.removeprefix(_ENV_PARAMS).partition("=")
+        if not flag.startswith(_ENV_PARAMS):
+            rest.append(flag)
+        elif equals or left:
+            found[name.replace("-", "_")] = value if equals else left.pop(0)
+        else:
+            raise ValueError(f"argument {flag}: expected one argument")
+    return rest, found
+
+
+def _env_params(env: str, given: dict[str, str]) -> Any:
+    defaults = interface.default_params(env)
+    usual = parts(defaults)
+    changes = {}
+    for name, text in given.items():
+        if name not in usual:
+            raise ValueError(unknown(f"parameter {name!r} of {env}", name, usual))
+        changes[name] = _number(name, text, usual[name])
+    return replace(defaults, changes)
+
+
+def _number(name: str, text: str, default: Any) -> Any:
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if np.asarray(default).dtype.kind in "iu":
+            return int(text)
+        return float(text)
+    except (ValueError, KeyError):
+        kind = parameters.kind(default)
+        raise ValueError(f"env_params.{name} must be {kind}, got {text!r}") from None

@@ -1,0 +1,135 @@
+"""The command line: `pgjax COMMAND`, of those in `startup.COMMANDS`."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pgjax
+from pgjax.cli import flag_names, parsers, startup
+from pgjax.core.names import unknown
+from pgjax.runs import schema
+
+_INTERRUPTED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
+_PATIENCE = 2.0  # seconds
+
+
+def entry() -> NoReturn:
+    """`main` as a process of its own."""
+    code = 130
+    try:
+        with _insistent_interrupts():
+            code = main()
+    except KeyboardInterrupt:  # while importing
+        print("pgjax: interrupted", file=sys.stderr)
+    if code in _INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # An orderly exit would end Python below the threads of what was interrupted.
+        os._exit(code)
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is nothing left to interrupt
+    sys.exit(code)
+
+
+@contextlib.contextmanager
+def _insistent_interrupts() -> Iterator[None]:
+    """Lets Ctrl-C come again where it had no effect: Python drops what is raised in callbacks that
+    JAX has from the garbage collector."""
+    if not hasattr(signal, "setitimer") or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield
+        return
+
+    def interrupt(number, frame):
+        signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGALRM, lambda number, frame: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+      The exit code: 0; 2 for bad input, 3 for a process that is lost, missing or counts
+      differently, 4 where a number was not finite, 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments in (["--version"], ["-V"], ["version"]):
+        print(f"pgjax {pgjax.__version__}")
+        return 0
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:2], "--help"]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        lines = "\n".join(f"  {name:12s}{text}" for name, text in startup.COMMANDS.items())
+        print(f"usage: pgjax COMMAND [--help | options]; pgjax --version\n\n{lines}")
+        return 0 if arguments else 2
+    try:
+        _check_words(*arguments)
+    except ValueError as error:
+        print(f"pgjax: {error}", file=sys.stderr)
+        return 2
+    return _run(*arguments)
+
+
+def _check_words(command: str, *arguments: str) -> None:
+    """Answers a wrong command or flag at once: JAX takes seconds to import.
+
+    Raises:
+      ValueError: naming it, and the nearest one that exists.
+    """
+    if command not in startup.COMMANDS:
+        raise ValueError(unknown(f"command {command!r}", command, startup.COMMANDS))
+    options = startup.flags_of(parsers.of_command(command))
+    if command in (*parsers.CONFIGURED, "resume"):
+        options += flag_names.config_flags()
+    flag_names.check(command, arguments, options)
+
+
+def _run(command: str, *arguments: str) -> int:
+    import jax
+
+    from pgjax.core import processes
+
+    try:
+        startup.prepare(command, list(arguments))
+        # Only now: gymnax starts JAX's devices when imported, and they must be settled by then.
+        from pgjax.cli import commands
+
+        return getattr(commands, command)(list(arguments))
+    except BrokenPipeError:
+        # The reader, `head` for instance, has seen enough; nothing must be flushed to it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (TimeoutError, ConnectionError) as error:
+        return _fail(str(error), 3)
+    except (ValueError, TypeError, OSError, jax.errors.JaxRuntimeError) as error:
+        if processes.is_loss(error):
+            return _fail(f"{processes.lost()} ({str(error).splitlines()[0]})", 3)
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            raise
+        return _fail(" ".join(str(error).split()), 2)
+    except FloatingPointError as error:
+        return _fail(str(error), 4)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+
+
+def _fail(message: str, code: int) -> int:
+    from pgjax.core import processes
+
+    # What a file or an object says of itself must not steer the terminal.
+    print(f"pgjax: {schema.printable(message)}", file=sys.stderr, flush=True)
+    processes.leave(code)
+    return code
+
+
+if __name__ == "__main__":
+    entry()

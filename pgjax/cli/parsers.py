@@ -1,0 +1,250 @@
+"""The options of each command."""
+
+import argparse
+import math
+from pathlib import Path
+
+from pgjax.cli import startup
+from pgjax.cli.startup import Parser, integer
+
+
+def train() -> Parser:
+    """Of `pgjax train`, but for the config's flags."""
+    parser = startup.parser_for("train")
+    _add_env(parser)
+    _add_folder(parser, "runs")
+    _add_target(parser)
+    _add_loop_options(parser)
+    parser.add_argument(
+        "--metrics-every",
+        type=integer,
+        default=1,
+        metavar="N",
+        help="write every N-th update's metrics (default: 1)",
+    )
+    _add_seed(parser)
+    _add_eval_episodes(parser)
+    startup.add_options(parser)
+    return parser
+
+
+def resume() -> Parser:
+    """Of `pgjax resume`."""
+    parser = startup.parser_for("resume")
+    _add_run(parser, "a run folder, or a sweep's")
+    parser.epilog = (
+        "Flags of the config's numbers, --num-updates among them, change the run from here on; "
+        "config.json keeps what changed, and when. Without them all is as the run has it, whatever "
+        "the defaults above."
+    )
+    _add_target(parser, None, "; inf: none (default: as the run has it)")
+    _add_loop_options(parser)
+    parser.add_argument(
+        "--metrics-every",
+        type=integer,
+        metavar="N",
+        help="write every N-th update's metrics (default: as the run has it)",
+    )
+    parser.add_argument(
+        "--discard-metrics",
+        action="store_true",
+        help="set a damaged metrics.csv aside and begin another",
+    )
+    _add_eval_episodes(parser)
+    startup.add_options(parser)
+    return parser
+
+
+def evaluate() -> Parser:
+    """Of `pgjax evaluate`."""
+    parser = startup.parser_for("evaluate")
+    _add_run(parser, "a run folder or a checkpoint")
+    _add_seed(parser)
+    _add_eval_episodes(parser)
+    startup.add_cache_option(parser)
+    return parser
+
+
+def render() -> Parser:
+    """Of `pgjax render`."""
+    parser = startup.parser_for("render")
+    _add_run(parser, "a run folder or a checkpoint")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="a .gif (default: RUN/episodes.gif)"
+    )
+    parser.add_argument(
+        "--episodes", type=integer, default=1, metavar="N", help="side by side (default: 1)"
+    )
+    parser.add_argument("--deterministic", action="store_true", help="the policy's mode")
+    parser.add_argument(
+        "--max-steps", type=integer, default=1000, metavar="N", help="of an episode (default: 1000)"
+    )
+    _add_seed(parser)
+    startup.add_cache_option(parser)
+    return parser
+
+
+def plot() -> Parser:
+    """Of `pgjax plot`."""
+    parser = startup.parser_for("plot")
+    parser.add_argument(
+        "runs", metavar="RUN", type=Path, nargs="+", help="run folders, or a sweep's"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        default=Path("learning_curves.png"),
+        help="a .png or .svg (default: learning_curves.png)",
+    )
+    parser.add_argument(
+        "--x",
+        default="env_steps",
+        metavar="AXIS",
+        help="env_steps, seconds or update (default: env_steps)",
+    )
+    parser.add_argument("--title", default="", help="a line above all (default: none)")
+    return parser
+
+
+def sweep() -> Parser:
+    """Of `pgjax sweep`, but for the config's flags."""
+    parser = startup.parser_for("sweep")
+    _add_env(parser)
+    parser.add_argument(
+        "--grid",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="PATH=A,B",
+        help="values of a setting, for instance optimizer.learning_rate=1e-3,1e-2",
+    )
+    parser.add_argument(
+        "--num-seeds", type=integer, default=8, metavar="N", help="of each setting (default: 8)"
+    )
+    _add_folder(parser, "sweeps")
+    _add_target(parser)
+    _add_seed(parser)
+    parser.add_argument(
+        "--devices", type=integer, metavar="N", help="divide the runs over so many (default: all)"
+    )
+    _add_checkpoint_seconds(parser)
+    startup.add_cache_option(parser)
+    return parser
+
+
+def completion() -> Parser:
+    """Of `pgjax completion`."""
+    parser = startup.parser_for("completion")
+    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
+    return parser
+
+
+SHELLS = ("bash", "zsh", "tcsh")
+CONFIGURED = ("train", "sweep")  # the commands that take a config's flags
+
+
+def of_command(name: str) -> Parser:
+    """A command's parser, but for a config's flags."""
+    make = {
+        "train": train,
+        "resume": resume,
+        "evaluate": evaluate,
+        "render": render,
+        "plot": plot,
+        "sweep": sweep,
+        "completion": completion,
+    }.get(name)
+    return startup.parser_for(name) if make is None else make()
+
+
+def everything() -> argparse.ArgumentParser:
+    """One parser of all commands, for shells to complete."""
+    from pgjax.cli import flags
+    from pgjax.environments import interface
+
+    found = argparse.ArgumentParser(prog="pgjax")
+    commands = found.add_subparsers()
+    for name, text in startup.COMMANDS.items():
+        parser = of_command(name)
+        if name in CONFIGURED:
+            flags.add_flags(parser)
+        if name == "resume":
+            flags.add_settings(parser)
+        for action in parser._actions:
+            if action.dest == "env":
+                action.choices = interface.ids()
+        commands.add_parser(name, parents=[parser], add_help=False, help=text)
+    return found
+
+
+def _add_env(parser: Parser) -> None:
+    parser.add_argument(
+        "env",
+        metavar="ENV",
+        help="a gymnax id (`pgjax envs` lists them), or MODULE:FACTORY of your own",
+    )
+
+
+def _add_run(parser: Parser, text: str) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path, help=text)
+    parser.add_argument(
+        "--env",
+        metavar="MODULE:FACTORY",
+        help="import this for the run's environment, where that is your own; without it no code "
+        "that a folder names is run",
+    )
+
+
+def _add_folder(parser: Parser, kind: str) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--directory", type=Path, help=f"the folder to make (default: {kind}/ENV-seed-time)"
+    )
+    group.add_argument("--name", help=f"the folder is {kind}/NAME")
+
+
+def _add_target(parser: Parser, default: float | None = math.inf, text: str = "") -> None:
+    parser.add_argument(
+        "--stop-at-return",
+        type=float,
+        default=default,
+        metavar="R",
+        help="end when the mean return of an update's episodes reaches it" + text,
+    )
+
+
+def _add_checkpoint_seconds(parser: Parser) -> None:
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="between two checkpoints (default: 60)",
+    )
+
+
+def _add_loop_options(parser: Parser) -> None:
+    _add_checkpoint_seconds(parser)
+    parser.add_argument(
+        "--nan",
+        default="stop",
+        metavar="WHAT",
+        help="at a number that is not finite: stop, skip the update, or raise (default: stop)",
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard events")
+
+
+def _add_seed(parser: Parser) -> None:
+    parser.add_argument(
+        "--seed", type=integer, default=0, help="of all random numbers (default: 0)"
+    )
+
+
+def _add_eval_episodes(parser: Parser) -> None:
+    parser.add_argument(
+        "--eval-episodes",
+        type=integer,
+        default=128,
+        help="episodes in an evaluation (default: 128)",
+    )

@@ -1,0 +1,232 @@
+"""What commands print: progress while a run goes on, and rows of results after it."""
+
+import csv
+import io
+import itertools
+import queue
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from pgjax.core.names import shortened
+from pgjax.core.types import TrainState
+from pgjax.pictures import plots
+from pgjax.pictures.curves import differences, interquartile_mean, interval
+from pgjax.runs import checkpoints, config_json, host_loop, schema
+from pgjax.runs.sweeps import Sweep
+from pgjax.study import evaluation
+from pgjax.training.config import Config
+
+_LINES_WITHOUT_TERMINAL = 10
+_PATIENCE_SECONDS = 30.0
+_WIDTH = 80
+_NAME_WIDTH = 23
+# Far from the small numbers that `jax.random.split` of the same seed's key is made of.
+_EVALUATION = 0x5EED
+
+
+def run_rows(result: host_loop.Run, config: Config) -> dict[str, str]:
+    """Names and values: how far a run came, and how fast."""
+    steps, seconds = int(result.metrics.env_steps[-1]), result.run_seconds
+    rows = {}
+    if result.solved:
+        rows["stopped at return"] = f"{result.metrics.episode_return[-1]:.2f}"
+    return rows | {
+        "updates": f"{int(result.state.num_updates)} of {config.num_updates}",
+        "environment steps": f"{steps:,}",
+        "running time": f"{seconds:.2f} s ({steps / seconds:,.0f} steps/s)",
+        "compile time": f"{result.compile_seconds:.2f} s",
+        "run folder": str(result.directory),
+    }
+
+
+def evaluation_rows(
+    state: TrainState, config: Config, seed: int, num_episodes: int
+) -> dict[str, str]:
+    """Names and values: returns with sampled actions, and with the policy's mode."""
+    key, rows = evaluation_key(seed), {}
+    for kind, deterministic in (("stochastic", False), ("deterministic", True)):
+        result = evaluation.evaluate(key, state, config, num_episodes, deterministic)
+        low, high = map(float, result.interval)
+        rows[f"return, {kind}"] = (
+            f"{float(result.mean):.2f}  (95 % interval {low:.2f} to {high:.2f})"
+        )
+    return rows | {"episodes evaluated": f"{num_episodes} each"}
+
+
+def evaluation_key(seed: int) -> jax.Array:
+    """A key for evaluations of the run with this seed, unlike all that it was trained with."""
+    return jax.random.fold_in(jax.random.key(seed), _EVALUATION)
+
+
+def sweep_table(found: Sweep) -> tuple[list[str], list[list[Any]]]:
+    """Header and rows: of each setting, best first, the final returns over seeds."""
+    returns, labels = found.final_returns(), value_labels(found)
+    rows = []
+    for index in np.ndindex(*found.shape[:-1]):
+        seeds = returns[index]
+        low, high = interval(seeds) if len(seeds) > 1 else (seeds[0], seeds[0])
+        values = [texts[i] for texts, i in zip(labels.values(), index, strict=True)]
+        numbers = (seeds.mean(), interquartile_mean(seeds), low, high, seeds.min())
+        rows.append([*values, *(float(f"{x:.5g}") for x in numbers)])
+    place = -5
+    rows.sort(key=lambda row: -np.nan_to_num(row[place], nan=-np.inf))
+    return [*found.grid, "mean", "IQM", "low", "high", "worst seed"], rows
+
+
+def write_sweep(directory: Path, found: Sweep, header: list[str], rows: list[list[Any]]) -> None:
+    """Makes or replaces summary.csv, returns.csv and heat_map.png in a sweep's folder."""
+    returns, labels = found.final_returns(), value_labels(found)
+    _write_csv(directory / "summary.csv", header, rows)
+    settings = list(itertools.product(*labels.values()))
+    seeds = [
+        [*setting, seed, float(value)]
+        for setting, values in zip(settings, returns.reshape(-1, found.num_seeds), strict=True)
+        for seed, value in enumerate(values)
+    ]
+    _write_csv(directory / "returns.csv", [*found.grid, "seed", "return"], seeds)
+    (first, ticks), *others = labels.items()
+    columns = itertools.product(*(values for _, values in others))
+    plots.heat_map(
+        returns.mean(-1).reshape(len(ticks), -1),
+        (first, ", ".join(path for path, _ in others)),
+        (ticks, [", ".join(column) for column in columns]),
+        directory / "heat_map.png",
+        f"{found.config.env}: mean return, {found.num_seeds} seeds",
+    )
+
+
+def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    checkpoints.write_text(path, text.getvalue())
+
+
+def value_labels(found: Sweep) -> dict[str, list[str]]:
+    """The values of each setting as text; what differs between those that have one name."""
+    labels = {}
+    for path, values in found.grid.items():
+        names = list(map(_plain, values))
+        labels[path] = list(names)
+        for name in {name for name in names if names.count(name) > 1}:
+            alike = [i for i, other in enumerate(names) if other == name]
+            configs = [found.config.replace(**{path: values[i]}) for i in alike]
+            texts = differences(list(map(config_json.to_dict, configs)))
+            for i, text in zip(alike, texts, strict=True):
+                labels[path][i] = text or name  # none: a value that is given twice
+    return labels
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    if isinstance(value, (float, np.floating)) or (isinstance(value, jax.Array) and not value.ndim):
+        return f"{float(value):g}"
+    return str(value) if isinstance(value, (int, str, type(None))) else type(value).__name__
+
+
+def print_table(header: list[str], rows: list[list[Any]]) -> None:
+    """Columns of equal width; paths lose their first parts where the line would be too long."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    if sum(max(map(len, column)) + 2 for column in zip(*cells, strict=True)) > _WIDTH:
+        cells[0] = list(shortened(cells[0]).values())
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        line = "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        print("  " + line)
+
+
+def print_rows(rows: dict[str, str]) -> None:
+    """Names in one column, values in another; a name that is too long has a line of its own."""
+    for name, text in schema.printable(rows).items():
+        if len(name) > _NAME_WIDTH - 2:
+            for line in textwrap.wrap(name, _WIDTH - 2):
+                print(f"  {line}")
+            name = ""
+        print(f"  {name:{_NAME_WIDTH}s}{text}")
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[host_loop.Progress], None]]:
+    """What to call after each block: a live bar on a terminal, a few plain lines elsewhere."""
+    console = Console()
+    if not console.is_terminal:
+        with _patience() as seen:
+            show = _plain_lines(total)
+            yield lambda block: (seen(block), show(block))
+        return
+    columns = (
+        SpinnerColumn(),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("return {task.fields[value]:>9}  {task.fields[speed]:>7} steps/s"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=total, value="compiling", speed="")
+        yield lambda block: bar.update(
+            task, completed=block.num_updates, value=_last_return(block), speed=_speed(block)
+        )
+
+
+@contextmanager
+def _patience() -> Iterator[Callable[[host_loop.Progress], None]]:
+    """Says in a line, each time that no block has ended for a while, that the run goes on."""
+    ended, news, started = threading.Event(), queue.Queue(), time.monotonic()
+
+    def watch():
+        doing = "compiling, or in the first update"
+        while not ended.is_set():
+            try:
+                doing = f"update {news.get(timeout=_PATIENCE_SECONDS) + 1} takes long"
+            except queue.Empty:
+                print(f"  {doing}: {time.monotonic() - started:.0f} s since the start", flush=True)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield lambda block: news.put(block.num_updates)
+    finally:
+        ended.set()
+        news.put(0)
+        watcher.join()
+
+
+def _plain_lines(total: int) -> Callable[[host_loop.Progress], None]:
+    every, due = max(1, total // _LINES_WITHOUT_TERMINAL), [0]
+
+    def show(block: host_loop.Progress) -> None:
+        if block.num_updates >= due[0] or block.num_updates == total:
+            due[0] = block.num_updates + every
+            print(
+                f"  update {block.num_updates}/{total}  return {_last_return(block)}  "
+                f"{_speed(block)} steps/s",
+                flush=True,
+            )
+
+    return show
+
+
+def _last_return(block: host_loop.Progress) -> str:
+    return f"{block.metrics.episode_return[-1]:.2f}"
+
+
+def _speed(block: host_loop.Progress) -> str:
+    speed = block.env_steps / block.run_seconds
+    return f"{speed / 1e6:.2f} M" if speed >= 1e6 else f"{speed / 1e3:.0f} k"

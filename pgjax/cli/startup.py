@@ -1,0 +1,210 @@
+"""What a command settles before anything uses JAX's devices: cores, processes, the cache.
+
+JAX is imported by the functions that need it, so that a wrong command or flag does not wait for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import stat
+import tempfile
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+from pgjax.core.names import unknown
+
+if typing.TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+COMMANDS = {
+    "train": "train a policy, evaluate it, leave a run folder",
+    "resume": "go on with a run or a sweep from its latest checkpoint",
+    "evaluate": "evaluate the policy of a run folder or checkpoint",
+    "render": "draw episodes of a run's policy as a GIF",
+    "plot": "draw the learning curves of runs, seeds of one config together",
+    "sweep": "train every setting of a grid with the same seeds",
+    "envs": "list every environment: spaces, time limit, the policy head it gets",
+    "doctor": "versions, devices, what is slow here and why",
+    "completion": "print a script that completes commands and options in a shell",
+}
+_ON_DEVICES = ("train", "resume", "sweep")
+# Of one process; and a month.
+_MOST_DEVICES, _MOST_SECONDS = 4096, 31 * 24 * 3600
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are exceptions, for the caller to print in one line."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        """Raises ValueError."""
+        raise ValueError(message)
+
+    def parse(self, arguments: list[str]) -> argparse.Namespace:
+        """`parse_args`, but an unknown option's message names the nearest known one."""
+        options, rest = self.parse_known_args(arguments)
+        if rest and rest[0].startswith("-"):
+            flag = rest[0].partition("=")[0]
+            self.error(unknown(f"option {flag!r}", flag, flags_of(self), f"`{self.prog} --help`"))
+        if rest:
+            self.error(f"unexpected argument {rest[0]!r}; --help lists all options")
+        return options
+
+
+def flags_of(parser: argparse.ArgumentParser) -> list[str]:
+    """Every flag that a parser takes."""
+    return [flag for action in parser._actions for flag in action.option_strings]
+
+
+def integer(text: str) -> int:
+    """An int, from "1000" or "1e3" alike; for `type=` of an option.
+
+    Raises:
+      ValueError: no whole number.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if not number.is_integer():
+            raise ValueError(f"{text!r} is no whole number") from None
+        return int(number)
+
+
+integer.__name__ = "int"  # as argparse names it in its messages
+
+
+def parser_for(command: str) -> Parser:
+    """A parser that has no options yet."""
+    return Parser(prog=f"pgjax {command}", description=COMMANDS[command], allow_abbrev=False)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """`--devices`, the options of several processes, and the cache's."""
+    parser.add_argument(
+        "--devices",
+        type=integer,
+        metavar="N",
+        help="divide the trajectories over so many devices of this process (default: all that "
+        "they divide over evenly, 16 or more on each; on a CPU each core is one)",
+    )
+    group = parser.add_argument_group(
+        "several processes",
+        "One command for each, all alike but for the id. Under SLURM, Open MPI, Kubernetes or on "
+        "a TPU slice --distributed alone will do.",
+    )
+    group.add_argument("--distributed", action="store_true", help="be one of several processes")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    group.add_argument("--num-processes", type=integer, metavar="N", help="how many there are")
+    group.add_argument("--process-id", type=integer, metavar="I", help="which this is, from 0")
+    group.add_argument(
+        "--timeout", type=integer, default=60, help="seconds to wait for the others (default: 60)"
+    )
+    add_cache_option(parser)
+
+
+def add_cache_option(parser: argparse.ArgumentParser) -> None:
+    """`--no-compilation-cache`."""
+    parser.add_argument(
+        "--compilation-cache",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep compiled programs in $XDG_CACHE_HOME/pgjax or ~/.cache/pgjax; where that cannot "
+        "be written, among temporary files (default: on)",
+    )
+
+
+def prepare(command: str, arguments: list[str]) -> None:
+    """Acts on the options of a command that has them; before anything uses JAX's devices.
+
+    Raises:
+      ValueError: options that do not make sense.
+      TimeoutError, ConnectionError: a process that did not appear or counts differently, a port in
+        use.
+    """
+    from pgjax.core import parallel, processes
+    from pgjax.core.components import check_int
+
+    parser = Parser(add_help=False, allow_abbrev=False)
+    add_options(parser)
+    options, _ = parser.parse_known_args(arguments)
+    _use_cache(options.compilation_cache)
+    if command not in _ON_DEVICES or {"-h", "--help"} & set(arguments):
+        return
+    if options.devices is not None:
+        check_int("--devices", options.devices, 1, _MOST_DEVICES)
+    check_int("--timeout", options.timeout, 1, _MOST_SECONDS)
+    several = (options.coordinator, options.num_processes, options.process_id)
+    if options.distributed:
+        # The processes on one machine share its cores: one device each, unless told.
+        parallel.use_cores(options.devices or 1)
+        processes.start(*several, timeout=options.timeout)
+    elif any(value is not None for value in several):
+        raise ValueError("--coordinator, --num-processes and --process-id need --distributed")
+    else:
+        parallel.use_cores(options.devices)
+
+
+def mesh(options: argparse.Namespace, sampler: typing.Any) -> Mesh:
+    """The devices asked for; all of all processes; or those that the trajectories divide over.
+
+    Raises:
+      ValueError: more devices than exist, trajectories that do not divide evenly.
+    """
+    from pgjax.core import parallel
+
+    number = options.devices
+    if options.distributed:
+        number = None
+    elif number is None:
+        number = parallel.fitting(sampler.width)
+    found = parallel.make_mesh(number)
+    flag = f"--sampler.{sampler.width_field.replace('_', '-')}"
+    parallel.check_mesh(found, flag, sampler.width)
+    return found
+
+
+def _use_cache(wanted: bool) -> None:
+    """JAX's persistent compilation cache, unless already set by JAX's own means."""
+    import jax
+
+    folder = cache_folder()
+    if folder is not None and folder.parent == Path(tempfile.gettempdir()):
+        # Matplotlib's default folder cannot be made either, and it would say so at each start.
+        os.environ.setdefault("MPLCONFIGDIR", str(folder))
+    if not wanted:
+        jax.config.update("jax_enable_compilation_cache", False)
+    elif jax.config.jax_compilation_cache_dir is None and folder is not None:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def cache_folder() -> Path | None:
+    """A folder for compiled programs, safe to delete: the user's own or, where that cannot be
+    written, as in a container without a home, one among temporary files; None: neither can."""
+    return next(filter(_can_be_written, _cache_folders()), None)
+
+
+def _cache_folders() -> Iterator[Path]:
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pgjax"
+    if hasattr(os, "getuid"):
+        yield Path(tempfile.gettempdir()) / f"pgjax-{os.getuid()}"
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether a folder is there, made now if need be, for this user to write."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return False
+    if folder.parent == Path(tempfile.gettempdir()):
+        # Programs are run as they lie there, and anybody could have put them there.
+        status = folder.lstat()
+        private = stat.S_IFDIR | stat.S_IRWXU
+        if (status.st_uid, status.st_mode) != (os.getuid(), private):
+            return False
+    return os.access(folder, os.W_OK | os.X_OK)

@@ -1,0 +1,253 @@
+"""Sums and maps over the steps of trajectories, in pieces that stay in the caches.
+
+A step is a row of one trajectory: data are pytrees of [T, m, …], of which those with `valid`,
+bool[T, m], count. Where steps belong together, a window of L of them stands in a step's place:
+data are [T / L, m, L, …], and `valid` is bool[T / L, m, L].
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
+
+from pgjax.core.loops import max_in_batch, sequential_on_cpu
+from pgjax.core.parallel import on_shares
+from pgjax.core.types import Array, PyTree
+
+# Steps in one backward pass. On a CPU the activations of a few hundred stay in its caches, and XLA
+# does not yet split their matrix products over threads, which costs more than it gains. An
+# accelerator wants as many as its memory holds easily: each kernel's start costs what thousands do.
+_CHUNK_SIZE = 256
+_ACCELERATOR_CHUNK_SIZE = 2**16
+# Windows go through their rows one after another, and want company.
+_LEAST_WINDOWS = 32
+
+
+class Chunk(NamedTuple):
+    """Steps side by side, [size, …], or windows, [size, L, …]: their data, whether each step
+    counts, and its row."""
+
+    data: PyTree
+    valid: Array
+    time: Array
+
+
+def summed(
+    function: Callable[[PyTree, Chunk], PyTree],
+    context: PyTree,
+    data: PyTree,
+    valid: Array,
+    ragged: bool,
+    mesh: Mesh | None = None,
+) -> PyTree:
+    """Σ over chunks of `function(context, chunk)`, which sums over the chunk's valid steps.
+
+    Args:
+      function: closes over no arrays.
+      context: what it needs besides the chunk, the same everywhere.
+      ragged: whether trajectories end early: rows after a trajectory's last valid one then cost
+        nothing.
+      mesh: every device sums its own trajectories.
+    """
+
+    def share(context, data, valid):
+        chunk_of, num_chunks = (_ragged_chunks if ragged else _even_chunks)(data, valid)
+        if num_chunks is None:
+            return ravel_pytree(function(context, chunk_of(jnp.int32(0))))[0][None]
+        zero = jnp.zeros((), jnp.int32)
+        shapes = jax.eval_shape(lambda: function(context, chunk_of(zero)))
+
+        def accumulate(carry):
+            index, sums = carry
+            return index + 1, jax.tree.map(jnp.add, sums, function(context, chunk_of(index)))
+
+        start = (zero, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
+        _, sums = jax.lax.while_loop(lambda carry: carry[0] < num_chunks, accumulate, start)
+        # One array: between processes every array takes its own round of messages.
+        return ravel_pytree(sums)[0][None]
+
+    shares = on_shares(sequential_on_cpu(share), mesh, (None, 1, 1), 0)(context, data, valid)
+    data, valid = jax.tree.map(lambda x: x[0, :1], (data, valid))
+    one = Chunk(data, valid, jnp.zeros(valid.shape, jnp.int32))
+    shapes = jax.eval_shape(function, context, one)
+    _, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
+    return unravel(jnp.sum(shares, axis=0))
+
+
+def _even_chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk], int | None]:
+    """All rows in chunks: a function of a chunk's index, and their number; None: there is one."""
+    flat, times, size = _flat(data, valid)
+    number = -(-times.shape[0] // size)
+    if number == 1:
+        return lambda index: Chunk(*flat, times), None
+    missing = number * size - times.shape[0]
+    *flat, times = jax.tree.map(
+        lambda x: jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)), (*flat, times)
+    )
+
+    def chunk_of(index):
+        return Chunk(
+            *jax.tree.map(
+                lambda x: jax.lax.dynamic_slice_in_dim(x, index * size, size), (*flat, times)
+            )
+        )
+
+    return chunk_of, number
+
+
+def _ragged_chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk], Array]:
+    """Rows up to each trajectory's last valid one, cut into chunks: a function of a chunk's index,
+    and their number.
+
+    They go row by row, and in each row the longest trajectories first, so that those still running
+    come before those that are over.
+    """
+    rows, n, *window = valid.shape
+    flat, times, size = _flat(data, valid)
+    numbers = jnp.arange(1, rows + 1, dtype=jnp.int32)
+    some = jnp.any(valid, axis=2) if window else valid
+    lengths = jnp.max(jnp.where(some, numbers[:, None], 0), axis=0)
+    longest_first = jnp.argsort(-lengths)
+    running = jnp.sum(lengths[None] >= numbers[:, None], axis=1, dtype=jnp.int32)
+    ends = jnp.cumsum(running)
+    # Trajectories of one length lie in this order as they are, and need no gathering.
+    in_order = ends[-1] == n * jnp.sum(running > 0)
+
+    def sliced(position, row):
+        return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, position[0], size), flat)
+
+    def gathered(position, row):
+        trajectory = longest_first[position - (ends - running)[row]]
+        return jax.tree.map(lambda x: x[row * n + trajectory], flat)
+
+    def chunk_of(index):
+        position = index * size + jnp.arange(size, dtype=jnp.int32)
+        row = jnp.minimum(jnp.searchsorted(ends, position, side="right"), rows - 1)
+        whole = in_order & (position[-1] < rows * n)
+        data, valid = jax.lax.cond(whole, sliced, gathered, position, row)
+        there = (position < ends[-1]).reshape(-1, *[1] * len(window))
+        return Chunk(data, valid & there, times[row * n])
+
+    return chunk_of, max_in_batch((ends[-1] + size - 1) // size)
+
+
+def _flat(data: PyTree, valid: Array) -> tuple[tuple[PyTree, Array], Array, int]:
+    """Data and valid, rows and trajectories in one axis; the row of each; and a chunk's size."""
+    rows, n, *window = valid.shape
+    flat = jax.tree.map(lambda x: x.reshape(rows * n, *x.shape[2:]), (data, valid))
+    length = window[0] if window else 1
+    first = jnp.arange(rows, dtype=jnp.int32)[:, None] * length
+    inside = jnp.arange(length, dtype=jnp.int32)
+    times = jnp.broadcast_to((first + inside[None])[:, None], (rows, n, length))
+    most = max(_chunk_size() // length, _LEAST_WINDOWS) if window else _chunk_size()
+    return flat, times.reshape(rows * n, *window), min(most, rows * n)
+
+
+def _chunk_size() -> int:
+    return _CHUNK_SIZE if jax.default_backend() == "cpu" else _ACCELERATOR_CHUNK_SIZE
+
+
+def first(data: PyTree, valid: Array) -> Chunk:
+    """The first chunk of all rows."""
+    flat, times, size = _flat(data, valid)
+    return jax.tree.map(lambda x: x[:size], Chunk(*flat, times))
+
+
+def per_step(function: Callable, chunk: Chunk) -> Callable:
+    """`function` of one step, for all steps of a chunk, in windows or not."""
+    for _ in chunk.valid.shape:
+        function = jax.vmap(function)
+    return function
+
+
+def windows(data: PyTree, valid: Array, length: int) -> tuple[PyTree, Array]:
+    """Windows of `length` consecutive rows, or of all if it is 0: data [T / L, m, L, …], and valid.
+
+    Rows that are missing in the last window are not valid.
+    """
+    rows = valid.shape[0]
+    length = min(length, rows) or rows
+    number = -(-rows // length)
+
+    def cut(x: Array) -> Array:
+        x = jnp.pad(x, [(0, number * length - rows)] + [(0, 0)] * (x.ndim - 1))
+        return jnp.moveaxis(x.reshape(number, length, *x.shape[1:]), 1, 2)
+
+    return jax.tree.map(cut, data), cut(valid)
+
+
+def per_row(function: Callable[[PyTree], PyTree], data: PyTree, valid: Array) -> PyTree:
+    """`function`, [n, …] -> [n, …], of all rows up to the last with a valid step; zeros after."""
+    rows, m = valid.shape
+    together = max(1, min(_chunk_size() // m, rows))
+    number = -(-rows // together)
+
+    def grouped(x):
+        x = jnp.pad(x, [(0, number * together - rows)] + [(0, 0)] * (x.ndim - 1))
+        return x.reshape(number, together * m, *x.shape[2:])
+
+    data = jax.tree.map(grouped, data)
+
+    def group(index):
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 0, False), data)
+
+    def add(carry):
+        index, stored = carry
+        return index + 1, jax.tree.map(
+            lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, index, 0),
+            stored,
+            function(group(index)),
+        )
+
+    shapes = jax.eval_shape(lambda: function(group(0)))
+    stored = jax.tree.map(lambda x: jnp.zeros((number, *x.shape), x.dtype), shapes)
+    last = jnp.max(jnp.where(jnp.any(valid, axis=1), jnp.arange(1, rows + 1), 0))
+    needed = max_in_batch((-(-last // together)).astype(jnp.int32))
+    _, stored = jax.lax.while_loop(lambda carry: carry[0] < needed, add, (jnp.int32(0), stored))
+    return jax.tree.map(lambda x: x.reshape(-1, m, *x.shape[2:])[:rows], stored)
+
+
+def minibatches(
+    key: Array, data: PyTree, valid: Array, number: int, mesh: Mesh | None = None
+) -> tuple[PyTree, Array]:
+    """All steps dealt out to minibatches: data [number, rows, m, …] and valid.
+
+    Each `number` consecutive rows of a trajectory go to the minibatches, one to each, from a random
+    one on: every step is in one minibatch, in each with the same probability, and every minibatch
+    has steps of all trajectories at all times. Rows that are missing at the end are not valid.
+    Every device of the mesh deals its own trajectories.
+    """
+    rows, m = valid.shape[:2]
+    groups = -(-rows // number)
+
+    def deal(place: Array, x: Array) -> Array:
+        padding = [(0, groups * number - rows)] + [(0, 0)] * (x.ndim - 1)
+        grouped = jnp.pad(x, padding).reshape(groups, number, *x.shape[1:])
+        index = place.reshape(place.shape + (1,) * (x.ndim - 2))
+        return jnp.moveaxis(jnp.take_along_axis(grouped, index, axis=1), 1, 0)
+
+    def share(first: Array, data: PyTree, valid: Array) -> tuple[PyTree, Array]:
+        place = (first + jnp.arange(number)[None, :, None]) % number
+        return jax.tree.map(lambda x: deal(place, x), (data, valid))
+
+    first = jax.random.randint(key, (groups, 1, m), 0, number)
+    return on_shares(share, mesh, (2, 1, 1), 2)(first, data, valid)
+
+
+def check_minibatches(path: str, given: int, usual: int, steps: int) -> None:
+    """Raises ValueError if there are more minibatches than steps."""
+    # The default is never refused: a few minibatches without steps cost a tiny problem nothing.
+    most = max(steps, usual)
+    if given > most:
+        raise ValueError(
+            f"{path}.minibatches must be at most {most}, the steps that one update "
+            f"learns from, got {given}"
+        )
+
+
+def mean_over(values: Array, valid: Array) -> Any:
+    """The mean over valid steps."""
+    return jnp.sum(jnp.where(valid, values, 0.0)) / jnp.maximum(jnp.sum(valid), 1)

@@ -1,0 +1,332 @@
+"""Config components: small frozen dataclasses that are pytrees.
+
+A field annotated `float` (or `float | None`) is a leaf: traced, so it can change without
+recompiling and can be batched by `vmap`. Every other field is static: part of the program.
+"""
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import math
+import re
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, dataclass_transform
+
+import jax
+import numpy as np
+
+from pgjax.core.exports import families
+from pgjax.core.names import choices, nearest, unknown, within
+
+MAX_INT = 2**31 - 1  # what an int32 holds
+_OF_FLAX = ("parent", "name")  # fields of every module, which are not for a user to give
+
+
+def option(default: Any, *, low: float | None = None, high: float | None = None, choices=None):
+    """A component's field with its default and the values it may take (bounds inclusive)."""
+    return dataclasses.field(
+        default=default, metadata={"low": low, "high": high, "choices": choices}
+    )
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(option,))
+def component(cls: type) -> type:
+    """Makes a class a frozen dataclass and a pytree whose leaves are its `float` fields.
+
+    >>> import jax, pgjax
+    >>> jax.tree.leaves(pgjax.RewardToGo(discount=0.5))
+    [0.5]
+    """
+    cls = knows_fields(dataclasses.dataclass(frozen=True)(cls))
+    _check_complete(cls)
+    return _register(cls, [name for name, hint in hints(cls).items() if _allows(hint, float)])
+
+
+def _check_complete(cls: type) -> None:
+    """Raises TypeError if a class lacks a method of its contract."""
+    for name in sorted(getattr(cls, "__abstractmethods__", ())):
+        contract = next(base for base in cls.__mro__ if name in vars(base))
+        method = getattr(contract, name)
+        signature = re.sub(r"[\w.]+\.|'", "", str(inspect.signature(method)))
+        says = (inspect.getdoc(method) or "").partition("\n")[0]
+        raise TypeError(
+            f"{cls.__name__} is no {contract.__name__} yet: it needs {name}{signature}: {says}"
+        )
+
+
+def knows_fields(cls: type) -> type:
+    """The class, whose constructor answers a field that it does not have in one line."""
+    make = cls.__init__
+    taken = inspect.signature(make).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        return cls
+
+    @functools.wraps(make)
+    def __init__(self, *args, **fields):
+        for name in fields:
+            if name not in taken:
+                raise TypeError(_no_field(type(self), name, [*taken][1:]))
+        make(self, *args, **fields)
+
+    cls.__init__ = __init__
+    return cls
+
+
+def _no_field(cls: type, given: str, taken: list[str]) -> str:
+    known, elsewhere = [name for name in taken if name not in _OF_FLAX], _elsewhere()
+    # Its own come first, if as near; others' only if that very name is likely meant.
+    near = [*nearest(given, [*known, *elsewhere], 0.8), *nearest(given, known)]
+    best = next(iter(near), "")
+    if best in elsewhere:
+        field, _, name = best.partition(".")
+        says = f"{name} is a field of {', '.join(elsewhere[best])} ({field})"
+    else:
+        says = choices(given, known)
+    return f"{cls.__name__} has no field {given!r}; {says}"
+
+
+def _elsewhere() -> dict[str, list[str]]:
+    """By its path in a config, the components that have a field."""
+    found: dict[str, list[str]] = {}
+    for field, homes in families().items():
+        for name, home in homes.items():
+            cls = getattr(importlib.import_module(home), name)
+            for inner in dataclasses.fields(cls):
+                if inner.name not in _OF_FLAX:
+                    found.setdefault(f"{field}.{inner.name}", []).append(name)
+    return found
+
+
+def static() -> Any:
+    """A record's field that is part of the program, not of its leaves."""
+    return dataclasses.field(metadata={"static": True})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static,))
+def record(cls: type) -> type:
+    """Makes a class a frozen dataclass and a pytree of all of its fields that are not `static`."""
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    fields = dataclasses.fields(cls)
+    return _register(cls, [field.name for field in fields if not field.metadata.get("static")])
+
+
+def _register(cls: type, traced: list[str]) -> type:
+    """Registers a dataclass as a pytree with the named fields as children, the others static.
+
+    Not by `register_dataclass`, nor by `flax.struct`, which uses it: in jaxlib 0.10.2 the tree
+    structures of two such classes with the same fields are equal, and `jit` may run the program
+    that it compiled for the other class.
+    """
+    static = [field.name for field in dataclasses.fields(cls) if field.name not in traced]
+
+    def flatten(node):
+        children = [(jax.tree_util.GetAttrKey(name), getattr(node, name)) for name in traced]
+        return children, tuple(getattr(node, name) for name in static)
+
+    def unflatten(values, children):
+        fields = zip((*traced, *static), (*children, *values), strict=True)
+        return cls(**dict(fields))
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
+    return cls
+
+
+class Component:
+    """Base of every component: `replace` and the checks that its annotations imply."""
+
+    def replace(self, **changes: Any):
+        """A copy with the given fields changed; dotted paths reach into nested components.
+
+        Raises:
+          ValueError: a path that does not exist; the message names the nearest one.
+        """
+        return replace(self, changes)
+
+    def check(self, path: str) -> None:
+        """Raises if a field's value is not allowed; `path` is where this component stands."""
+        for field in dataclasses.fields(self):
+            hint, value = hints(type(self))[field.name], getattr(self, field.name)
+            _check_field(f"{path}.{field.name}", hint, value, field.metadata)
+
+
+def hints(cls: type) -> dict[str, Any]:
+    """The resolved annotations of a dataclass's fields, in order."""
+    resolved = typing.get_type_hints(cls)
+    return {field.name: resolved[field.name] for field in dataclasses.fields(cls)}
+
+
+def replace(node: Any, changes: dict[str, Any], path: str = "", root: Any = None) -> Any:
+    """`dataclasses.replace` with dotted paths, through components, Flax modules and env params.
+
+    Args:
+      path: where the node stands in the root, which is it itself by default.
+    """
+    values, root = parts(node), node if root is None else root
+    direct, nested = {}, {}
+    for dotted, value in changes.items():
+        name, _, rest = dotted.partition(".")
+        if name not in values:
+            raise ValueError(_unknown_field(node, path, dotted, root))
+        if rest:
+            nested.setdefault(name, {})[rest] = value
+        else:
+            direct[name] = value
+    for name, inner in nested.items():
+        child = direct.get(name, values[name])
+        if not parts(child):
+            first = next(iter(inner))
+            raise ValueError(
+                f"{path}{name}.{first} cannot be set: {path}{name} is {child!r}, without fields"
+            )
+        direct[name] = replace(child, inner, f"{path}{name}.", root)
+    if isinstance(node, Mapping):
+        return type(node)({**node, **direct})
+    return node._replace(**direct) if _is_named_tuple(node) else dataclasses.replace(node, **direct)
+
+
+def parts(node: Any) -> dict[str, Any]:
+    """What a dataclass, a NamedTuple or a mapping is made of, by name; nothing of anything else."""
+    if isinstance(node, Mapping):
+        return dict(node)
+    if _is_named_tuple(node):
+        return node._asdict()
+    if not dataclasses.is_dataclass(node) or isinstance(node, type):
+        return {}
+    names = [f.name for f in dataclasses.fields(node) if f.init and f.name not in ("parent",)]
+    return {name: getattr(node, name) for name in names}
+
+
+def _is_named_tuple(node: Any) -> bool:
+    return isinstance(node, tuple) and hasattr(node, "_fields")
+
+
+def _unknown_field(node: Any, path: str, given: str, root: Any) -> str:
+    # A field of that very name elsewhere is likelier meant than another one here.
+    end = "." + given.rpartition(".")[2]
+    known = [path + name for name in _paths(node)]
+    known += [name for name in _paths(root) if name.endswith(end) and name not in known]
+    what = f"field {path + given!r} of {type(node).__name__}"
+    first, *others = nearest(path + given, known) or [""]
+    if path or "." in given or "." not in first:
+        return unknown(what, path + given, known)
+    also = f"; near it: {', '.join(others)}" if others else ""
+    return f'unknown {what}; write **{{"{first}": …}}{also}'
+
+
+def _paths(node: Any, prefix: str = "") -> Iterator[str]:
+    """Every path that `replace` takes, those of a node before those inside of it."""
+    values = parts(node)
+    yield from (prefix + str(name) for name in values)
+    for name, child in values.items():
+        yield from _paths(child, f"{prefix}{name}.")
+
+
+def described(cls: type) -> dict[str, str]:
+    """The first sentence that a class's docstring has under "Attributes" of each field."""
+    found = {}
+    for base in reversed(cls.__mro__):
+        section = re.search(
+            r"^Attributes:\n((?: .*\n?)+)", inspect.getdoc(base) or "", re.MULTILINE
+        )
+        for entry in re.split(r"\n  (?=\w)", "\n" + section[1] if section else "")[1:]:
+            names, _, text = " ".join(entry.split()).partition(": ")
+            sentence = re.split(r"(?<=\w)\. ", text)[0].rstrip(".")
+            found |= dict.fromkeys(names.split(", "), sentence)
+    return found
+
+
+def check_seed(path: str, seed: Any) -> int:
+    """A seed as a Python integer.
+
+    Raises:
+      TypeError, ValueError: not an integer in [0, 2³²): `jax.random.key` takes the lowest 32 bits
+        of a longer one, so that two seeds would be one.
+    """
+    check_int(path, seed, 0, None)
+    if seed >= 2**32:
+        raise ValueError(
+            f"{path} must be below 2**32, as a key has 32 bits of it, got {seed}; "
+            f"{int(seed) % 2**32} would do"
+        )
+    return int(seed)
+
+
+def is_traced(value: Any) -> bool:
+    """Whether a value is abstract here, so that only its shape and dtype can be checked."""
+    return isinstance(value, jax.core.Tracer)
+
+
+def _allows(hint: Any, kind: type) -> bool:
+    return hint is kind or kind in typing.get_args(hint)
+
+
+def _check_field(path: str, hint: Any, value: Any, metadata) -> None:
+    if value is None and _allows(hint, type(None)):
+        return
+    if _allows(hint, float):
+        _check_float(path, value, metadata.get("low"), metadata.get("high"))
+    elif hint is bool:
+        if not isinstance(value, bool):
+            raise TypeError(f"{path} must be True or False, got {value!r}")
+    elif _allows(hint, int):
+        check_int(path, value, metadata.get("low"))
+    elif metadata.get("choices") and value not in metadata["choices"]:
+        raise ValueError(unknown(f"{path} {value!r}", value, metadata["choices"]))
+
+
+def _check_float(path: str, value: Any, low: float | None, high: float | None) -> None:
+    numeric = isinstance(value, (int, float, np.number, np.ndarray, jax.Array))
+    if isinstance(value, (bool, np.bool_)) or not numeric:
+        raise TypeError(f"{path} must be a number, got {value!r}")
+    if np.ndim(value) != 0:
+        raise ValueError(
+            f"{path} must be a scalar, got shape {np.shape(value)}; to run several values, "
+            "use jax.vmap over the config"
+        )
+    if is_traced(value):
+        return
+    number = float(value)
+    above = low is None or number >= low
+    below = high is None or number <= high
+    if not (math.isfinite(number) and above and below):
+        allowed = f"a finite number {within(low, high)}".rstrip()
+        raise ValueError(f"{path} must be {allowed}, got {number}")
+
+
+def check_int(path: str, value: Any, low: int | None, high: int | None = MAX_INT) -> None:
+    """Raises unless `value` is a Python or NumPy integer in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        hint = integer_meant(value)
+        raise TypeError(f"{path} must be an integer known before compilation, got {value!r}{hint}")
+    if low is not None and value < low:
+        raise ValueError(f"{path} must be at least {low}, got {value}")
+    if high is not None and value > high:
+        raise ValueError(f"{path} must be at most {high}, got {value}")
+
+
+def integer_meant(value: Any) -> str:
+    """What to write for 1e6 or "500", to be added to an error's message; or nothing."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return ""
+    meant = isinstance(value, (float, str, np.floating)) and number.is_integer()
+    return f"; write {int(number)}" if meant else ""
+
+
+def number_meant(value: Any) -> str:
+    """What to write for "500", to be added to an error's message; or nothing."""
+    try:
+        number = float(value) if isinstance(value, str) else None
+    except ValueError:
+        return ""
+    return "" if number is None else f"; write {_written(number)}"
+
+
+def _written(number: float) -> str:
+    """A number in Python; infinity for what is none, as what is to have no bound."""
+    if math.isfinite(number):
+        return repr(number).removesuffix(".0")
+    return "-math.inf" if number < 0 else "math.inf"

@@ -1,0 +1,293 @@
+"""Schedules: a config's float as a function of the number of updates made."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgjax.core.components import knows_fields
+from pgjax.core.types import Array
+
+# A training's length, where only the kinds of a schedule's arguments matter.
+_SOME_UPDATES = 1000
+# Updates at which a schedule is looked at; with more, every so many of them.
+_MOST_LOOKED_AT = 10**5
+_AT_ONCE = 2**12  # always so many, so that other numbers of updates are no other programs
+
+
+@knows_fields
+@dataclasses.dataclass(frozen=True, order=True)
+class Share:
+    """A number of updates as a share of `num_updates`, rounded: for the lengths of a `Schedule`.
+
+    >>> Share(0.5).updates(120)
+    60
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.share, (int, float)) and not isinstance(self.share, bool)
+        if not number or not 0.0 <= self.share < float("inf"):
+            raise ValueError(f"Share must be a finite number of at least 0, got {self.share!r}")
+
+    def updates(self, num_updates: int) -> int:
+        """The nearest whole number of updates."""
+        return round(self.share * num_updates)
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Schedule:
+    """An Optax schedule in place of a config's float: learning rate, entropy, clip range, physics.
+
+    Update n, from 0, uses `make(**arguments)(n)` in all its gradient steps: the count is of
+    updates. A length in steps of the optimizer, as other code has it, is epochs × minibatches
+    times the length in updates.
+
+    Args:
+      make: makes a schedule, update -> value, from the arguments: any of Optax's, for instance.
+      arguments: floats are traced, so that other numbers run the same program, but for those that
+        `make` decides by, such as `peak_value` of `optax.warmup_cosine_decay_schedule`: these, and
+        everything else, are part of the program. A `Share` is a length that follows `num_updates`;
+        a `Schedule` among them is passed on as the schedule that it makes.
+
+    >>> import optax
+    >>> rate = Schedule(optax.linear_schedule, init_value=1.0, end_value=0.0, transition_steps=4)
+    >>> print(rate.value(1))
+    0.75
+    >>> to_the_end = Schedule(
+    ...     optax.linear_schedule, init_value=1.0, end_value=0.0, transition_steps=Share(1.0)
+    ... )
+    >>> print(to_the_end.value(1, num_updates=10))
+    0.9
+    """
+
+    def __init__(self, make: Callable[..., Callable], /, **arguments: Any) -> None:
+        self.make = make
+        self._leaves, self._structure = jax.tree.flatten(_with_tuples(arguments))
+        self._turns: dict[int, list[int]] = {}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """By name; lists are tuples."""
+        return jax.tree.unflatten(self._structure, self._leaves)
+
+    def function(self, num_updates: int | None = None) -> Callable[[Any], Array]:
+        """The schedule, update -> float[], of a training of so many updates."""
+        return self.make(**_resolved(self.arguments, num_updates))
+
+    def value(self, update: Any, num_updates: int | None = None) -> Array:
+        """Its value at an update: float[].
+
+        Args:
+          update: int32[], from 0.
+          num_updates: of the training; needed where the arguments have a `Share`.
+        """
+        return self.function(num_updates)(update)
+
+    def turns(self, num_updates: int) -> list[int]:
+        """Updates, of so many, at which its value is least, largest, or first not finite; none
+        where its arguments are traced."""
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in self._leaves):
+            return []
+        if num_updates not in self._turns:
+            updates, values = _looked_at(num_updates), _values(self, num_updates)
+            places = values.argmin(), values.argmax(), np.isfinite(values).argmin()
+            self._turns[num_updates] = sorted({int(updates[place]) for place in places})
+        return self._turns[num_updates]
+
+    @functools.cached_property
+    def _traced(self) -> tuple[bool, ...]:
+        """For each leaf of the arguments, whether it is data."""
+        return _which_trace(self.make, self._structure, self._leaves)
+
+    @functools.cached_property
+    def _names(self) -> tuple[str, ...]:
+        numbered = jax.tree.unflatten(self._structure, range(len(self._leaves)))
+        paths = jax.tree_util.tree_leaves_with_path(numbered)
+        return tuple(jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths)
+
+    def tree_flatten_with_keys(self):
+        """Leaves: the numbers that are data, by name."""
+        rows = list(zip(self._names, self._leaves, self._traced, strict=True))
+        children = [(jax.tree_util.DictKey(n), leaf) for n, leaf, traced in rows if traced]
+        static = tuple(None if traced else self._static(n, leaf) for n, leaf, traced in rows)
+        return children, (self.make, self._structure, self._traced, static)
+
+    def _static(self, name: str, leaf: Any) -> Any:
+        if isinstance(leaf, jax.core.Tracer):
+            raise TypeError(
+                f"{_name(self.make)} decides by {name}, which is part of the program then: it must "
+                "be a number, not traced"
+            )
+        is_scalar = isinstance(leaf, (np.generic, np.ndarray, jax.Array)) and np.ndim(leaf) == 0
+        return leaf.item() if is_scalar else leaf
+
+    @classmethod
+    def tree_unflatten(cls, program: tuple, children: tuple):
+        """The inverse of `tree_flatten_with_keys`, for any leaves."""
+        make, structure, traced, static = program
+        numbers, schedule = iter(children), cls(make)
+        schedule._structure, schedule._traced = structure, traced
+        schedule._leaves = [
+            next(numbers) if is_data else leaf for is_data, leaf in zip(traced, static, strict=True)
+        ]
+        return schedule
+
+    def __repr__(self) -> str:
+        inside = "".join(f", {name}={value!r}" for name, value in self.arguments.items())
+        return f"Schedule({_name(self.make)}{inside})"
+
+    def __eq__(self, other: Any) -> bool:
+        same = isinstance(other, Schedule) and self.make == other.make
+        return same and self.arguments == other.arguments
+
+    __hash__ = None
+
+
+def at(config: Any, update: Any) -> Any:
+    """A config with the value of each schedule at an update in its place."""
+    return jax.tree.map(
+        lambda x: x.value(update, config.num_updates) if isinstance(x, Schedule) else x,
+        config,
+        is_leaf=_is_schedule,
+    )
+
+
+def check(config: Any) -> None:
+    """Raises TypeError, with the path, for a schedule that makes no number of an update's."""
+    for path, schedule in _schedules(config):
+        try:
+            update = jax.ShapeDtypeStruct((), jnp.int32)
+            value = jax.eval_shape(schedule.function(config.num_updates), update)
+            problem = "" if value.shape == () else f"has shape {value.shape}, not a scalar's"
+        except jax.errors.JAXTypeError as error:
+            first = str(error).splitlines()[0]
+            problem = f"decides in Python by what is traced; use jnp.where ({first})"
+        except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError) as error:
+            problem = f"makes no value for update 0: {error}"
+        if problem:
+            raise TypeError(f"{path}: {schedule!r} {problem}")
+
+
+def turns(tree: Any, num_updates: int) -> list[int]:
+    """The first update, and all others at which a schedule in a tree has its extremes."""
+    found = {n for _, schedule in _schedules(tree) for n in schedule.turns(num_updates)}
+    return sorted({0, *found})
+
+
+def ended(config: Any) -> dict[str, int]:
+    """Paths of learning rates whose schedules are 0 up to the last update, and from which on.
+
+    Nothing moves from there on. Updates are counted from 1, as in metrics.csv.
+    """
+    last, updates = config.num_updates - 1, _looked_at(config.num_updates)
+    zero_from = {}
+    for path, schedule in _schedules(config):
+        if not path.endswith("learning_rate") or schedule.value(last, config.num_updates) != 0:
+            continue
+        moving = np.flatnonzero(_values(schedule, config.num_updates))
+        first = 0 if len(moving) == 0 else moving[-1] + 1
+        zero_from[path] = int(updates[first]) + 1
+    return zero_from
+
+
+def ended_text(config: Any) -> str:
+    """What there is to say of learning rates that are 0 before the last update; "": nothing."""
+    parts = [
+        f"{path} is 0 from update {first} of {config.num_updates} on, and nothing moves then"
+        for path, first in ended(config).items()
+    ]
+    advice = "; a schedule's transition_steps=pgjax.Share(1.0) follows num_updates"
+    return "; ".join(parts) + advice if parts else ""
+
+
+def _looked_at(num_updates: int) -> np.ndarray:
+    number = min(num_updates, _MOST_LOOKED_AT)
+    return np.linspace(0, num_updates - 1, number).astype(np.int32)
+
+
+def _values(schedule: Schedule, num_updates: int) -> np.ndarray:
+    """A schedule's values at the updates that are looked at."""
+    updates = _looked_at(num_updates)
+    rows = np.pad(updates, (0, -len(updates) % _AT_ONCE), "edge").reshape(-1, _AT_ONCE)
+    with jax.ensure_compile_time_eval():  # as numbers, also while something else is traced
+        function = jax.vmap(schedule.function(num_updates), out_axes=0)
+        values = [np.asarray(function(row)) for row in rows]
+    return np.concatenate(values)[: len(updates)]
+
+
+def _schedules(config: Any) -> Iterator[tuple[str, Schedule]]:
+    for path, node in jax.tree_util.tree_leaves_with_path(config, is_leaf=_is_schedule):
+        if _is_schedule(node):
+            yield jax.tree_util.keystr(path, simple=True, separator="."), node
+
+
+def _is_schedule(node: Any) -> bool:
+    return isinstance(node, Schedule)
+
+
+def _name(make: Callable) -> str:
+    return getattr(make, "__name__", repr(make))
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_with_tuples, value))
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return value
+
+
+def _resolved(value: Any, num_updates: int | None) -> Any:
+    """Arguments with shares and schedules among them in the form that Optax takes."""
+    if isinstance(value, Share):
+        if num_updates is None:
+            raise ValueError(f"{value!r} of how many updates? give num_updates")
+        return value.updates(num_updates)
+    if isinstance(value, Schedule):
+        return value.function(num_updates)
+    if isinstance(value, tuple):
+        return tuple(_resolved(inner, num_updates) for inner in value)
+    if isinstance(value, dict):
+        return {_resolved(k, num_updates): _resolved(v, num_updates) for k, v in value.items()}
+    return value
+
+
+def _which_trace(make: Callable, structure: Any, leaves: list) -> tuple[bool, ...]:
+    """Which leaves can be data: all numbers, or those that `make` does not decide by."""
+    numbers = tuple(map(_is_number, leaves))
+    alone = [tuple(i == j for j in range(len(leaves))) for i in range(len(leaves))]
+    if _traces(make, structure, leaves, numbers):
+        return numbers
+    some = tuple(
+        is_number and _traces(make, structure, leaves, only)
+        for is_number, only in zip(numbers, alone, strict=True)
+    )
+    return some if _traces(make, structure, leaves, some) else (False,) * len(leaves)
+
+
+def _traces(make: Callable, structure: Any, leaves: list, traced: tuple[bool, ...]) -> bool:
+    def value(data, update):
+        data = iter(data)
+        filled = [next(data) if t else leaf for t, leaf in zip(traced, leaves, strict=True)]
+        arguments = _resolved(jax.tree.unflatten(structure, filled), _SOME_UPDATES)
+        return make(**arguments)(update)
+
+    data = [leaf for t, leaf in zip(traced, leaves, strict=True) if t]
+    shapes = [jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(float)) for leaf in data]
+    try:
+        jax.eval_shape(value, shapes, jax.ShapeDtypeStruct((), jnp.int32))
+    except Exception:  # whatever `make`, the user's own perhaps, says to tracers
+        return False
+    return True
+
+
+def _is_number(leaf: Any) -> bool:
+    if isinstance(leaf, (np.generic, np.ndarray, jax.Array)):
+        return jnp.issubdtype(leaf.dtype, jnp.inexact) or np.ndim(leaf) > 0
+    return isinstance(leaf, float)

@@ -1,0 +1,116 @@
+"""Returns of one trajectory: arrays in, arrays out; batch with `vmap`."""
+
+import jax
+import jax.numpy as jnp
+
+from pgjax.core.types import Array
+
+
+def total_return(rewards: Array, discount: Array) -> Array:
+    """Return of one whole trajectory.
+
+        R(τ) = Σ_t γᵗ r_t
+
+    Args:
+      rewards: float[T], reward units; r_t follows a_t; 0 after the episode's end.
+      discount: γ, float[] in [0, 1].
+
+    Returns:
+      float[], reward units.
+
+    Raises:
+      ValueError: rewards not [T], or discount not a scalar (while tracing, so also under jit).
+
+    >>> import jax.numpy as jnp
+    >>> print(total_return(jnp.array([1.0, 2.0, 4.0]), jnp.array(0.5)))
+    3.0
+
+    Source: Sutton & Barto (2018), eq. 3.8.
+    """
+    _require(rewards.ndim == 1 and jnp.ndim(discount) == 0, "[T] and []", rewards, discount)
+    return reward_to_go(rewards, jnp.full_like(rewards, discount), jnp.zeros_like(rewards[0]))[0]
+
+
+def reward_to_go(rewards: Array, discounts: Array, bootstrap_value: Array) -> Array:
+    """Discounted return from each step to the end of one trajectory.
+
+        G_t = r_t + d_t · G_{t+1},    G_T = bootstrap_value
+
+    An unbiased sample of Q(s_t, a_t) where the episode ended by the last step.
+
+    Args:
+      rewards: float[T], reward units; r_t follows a_t.
+      discounts: float[T] in [0, 1]; γ, or 0 where the episode ended at t.
+      bootstrap_value: float[], reward units; ignored where some later discount is 0.
+
+    Returns:
+      float[T], reward units.
+
+    Raises:
+      ValueError: shapes differ (while tracing, so also under jit).
+
+    >>> import jax.numpy as jnp
+    >>> rewards, discounts = jnp.array([1.0, 2.0, 4.0]), jnp.array([0.5, 0.5, 0.0])
+    >>> print(reward_to_go(rewards, discounts, jnp.array(9.0)))
+    [3. 4. 4.]
+
+    Source: Sutton & Barto (2018), eq. 3.9.
+    """
+    same = rewards.ndim == 1 and rewards.shape == discounts.shape and bootstrap_value.ndim == 0
+    _require(same, "[T], [T] and []", rewards, discounts, bootstrap_value)
+
+    def step(later, now):
+        reward, discount = now
+        here = reward + discount * later
+        return here, here
+
+    # Unrolled because eight steps of a few additions cost a CPU little more than one.
+    _, returns = jax.lax.scan(step, bootstrap_value, (rewards, discounts), reverse=True, unroll=8)
+    return returns
+
+
+def advantages(
+    rewards: Array,
+    values: Array,
+    terminated: Array,
+    truncated: Array,
+    discount: Array,
+    trace: Array,
+) -> Array:
+    """Sums of one-step errors of V, of trajectories side by side.
+
+        δ_t = r_t + γ (1 − terminated_t) V_{t+1} − V_t
+        A_t = δ_t + γλ (1 − terminated_t)(1 − truncated_t) A_{t+1},    A_T = 0
+
+    A_t + V_t is the λ-return of step t.
+
+    Args:
+      rewards: float[T, m], reward units.
+      values: float[T + 1, m], reward units; V of each row and of the one after the last.
+      terminated, truncated: bool[T, m]; both at once: terminated counts.
+      discount, trace: γ and λ, float[] in [0, 1].
+
+    Returns:
+      float[T, m], reward units.
+
+    >>> import jax.numpy as jnp
+    >>> no, ended = jnp.zeros((2, 1), bool), jnp.array([[False], [True]])
+    >>> rewards, values = jnp.ones((2, 1)), jnp.full((3, 1), 10.0)
+    >>> print(advantages(rewards, values, ended, no, 1.0, 1.0).ravel())  # the end counts as 0
+    [-8. -9.]
+    >>> print(advantages(rewards, values, no, ended, 1.0, 1.0).ravel())  # a time limit does not
+    [2. 1.]
+
+    Source: Schulman et al. (2016), eqs. 10 and 16.
+    """
+    following = jnp.where(terminated, 0.0, values[1:])
+    errors = rewards + discount * following - values[:-1]
+    traces = jnp.where(terminated | truncated, 0.0, discount * trace).astype(errors.dtype)
+    nothing = jnp.zeros_like(errors[0])
+    return jax.vmap(reward_to_go, in_axes=(1, 1, 0), out_axes=1)(errors, traces, nothing)
+
+
+def _require(condition: bool, expected: str, *arrays: Array) -> None:
+    if not condition:
+        shapes = ", ".join(str(list(jnp.shape(array))) for array in arrays)
+        raise ValueError(f"expected shapes {expected}, got {shapes}")

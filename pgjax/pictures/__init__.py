@@ -1,0 +1,1 @@
+"""Learning curves, heat maps, drawings of environments, GIFs."""

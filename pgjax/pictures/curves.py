@@ -1,0 +1,202 @@
+"""Learning curves of runs: seeds of one config together, with an interval."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pgjax.core.names import shortened, unknown
+from pgjax.estimators.estimator import Estimator
+from pgjax.pictures.records import Record
+from pgjax.training import registry
+
+AXES = {"env_steps": "environment steps", "seconds": "seconds of running", "update": "updates"}
+_POINTS = 200
+_NUM_RESAMPLES = 2000
+_PERCENTILES = (2.5, 97.5)
+_SHOWN_DIFFERENCES = 3
+_DECISIVE = ("estimator", "objective", "ascent")
+_ALGORITHMS = {
+    ("ClippedRatio", "Passes"): "PPO",
+    ("ImportanceRatio", "TrustRegion"): "natural policy gradient",
+}
+
+
+class Curve(NamedTuple):
+    """Runs that differ in the seed only.
+
+    Attributes:
+      environment: its name.
+      label: what of the config is other than in the environment's other curves.
+      x: float[points]; from where all seeds have a return to where the first of them ends.
+      middle: float[points]; interquartile mean over seeds of the mean episode return.
+      low, high: float[points]; its 95 % bootstrap interval; None of one seed.
+      seeds: x and return of each seed.
+      repeated: folders of runs that have the config and the seed of another, which alone counts.
+    """
+
+    environment: str
+    label: str
+    x: np.ndarray
+    middle: np.ndarray
+    low: np.ndarray | None
+    high: np.ndarray | None
+    seeds: list[tuple[np.ndarray, np.ndarray]]
+    repeated: list[Path]
+
+
+def curves(records: Sequence[Record], axis: str = "env_steps") -> list[Curve]:
+    """One curve for each config among the records, those of an environment after each other.
+
+    Args:
+      records: from `folders.read_all`.
+      axis: "env_steps", "seconds" or "update".
+
+    Raises:
+      ValueError: an unknown axis, a run in which no episode ended.
+    """
+    if axis not in AXES:
+        raise ValueError(unknown(f"axis {axis!r}", axis, AXES))
+    found = []
+    for environment in dict.fromkeys(map(environment_of, records)):
+        groups: dict[str, list[Record]] = {}
+        for record in records:
+            if environment_of(record) == environment:
+                groups.setdefault(json.dumps(record.config, sort_keys=True), []).append(record)
+        labels = differences([group[0].config for group in groups.values()])
+        for label, group in zip(labels, groups.values(), strict=True):
+            found.append(_curve(environment, label, group, axis))
+    return found
+
+
+def environment_of(record: Record) -> str:
+    """The id or, of an environment object, the description in a record's config."""
+    env = record.config["env"]
+    return env if isinstance(env, str) else str(env.get("custom", env))
+
+
+def algorithm_of(record: Record) -> str:
+    """What a record's config is known as: "PPO", …; or the names of objective and ascent."""
+    estimator, objective, ascent = (
+        part.get("type", part.get("custom")) for part in map(record.config.get, _DECISIVE)
+    )
+    if (objective, ascent) == ("ScoreFunction", "GradientStep"):
+        known = registry.COMPONENTS["estimator"].get(estimator, Estimator)
+        return "actor-critic" if known.bootstraps else "REINFORCE"
+    step = "" if ascent == "GradientStep" else f" by {ascent}"
+    return _ALGORITHMS.get((objective, ascent), f"{objective}{step}")
+
+
+def interquartile_mean(values: np.ndarray) -> np.ndarray:
+    """Mean of the middle half along the last axis, values at its edges counted in part.
+
+    Source: Agarwal et al. (2021), Deep reinforcement learning at the edge of the statistical
+      precipice.
+
+    >>> import numpy as np
+    >>> float(interquartile_mean(np.array([0.0, 1.0, 3.0, 100.0])))
+    2.0
+    """
+    ordered, n = np.sort(values, axis=-1), values.shape[-1]
+    places = np.arange(n)
+    weights = np.clip(np.minimum(places + 1, 0.75 * n) - np.maximum(places, 0.25 * n), 0.0, 1.0)
+    return ordered @ weights / weights.sum()
+
+
+def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % bootstrap percentile interval of the interquartile mean along the last axis.
+
+    Source: Efron & Tibshirani (1993), section 13.3.
+    """
+    n = values.shape[-1]
+    draws = np.random.default_rng(0).integers(n, size=(_NUM_RESAMPLES, n))
+    means = np.stack([interquartile_mean(values[..., draw]) for draw in draws])
+    low, high = np.percentile(means, _PERCENTILES, axis=0)
+    return low, high
+
+
+def thinned(x: np.ndarray, returns: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, ...]:
+    """At most 200 points: x at the end of equal parts, the mean return of the episodes in each.
+
+    Args:
+      x: float[updates].
+      returns: float[updates]; mean return of the episodes that ended, NaN where none did.
+      number: how many ended.
+    """
+    starts = np.arange(0, len(x), -(-len(x) // _POINTS))
+    total = np.add.reduceat(np.where(number > 0, returns, 0.0) * number, starts)
+    episodes = np.add.reduceat(number, starts)
+    ends = np.append(starts[1:], len(x)) - 1
+    some = episodes > 0
+    return x[ends][some], total[some] / episodes[some]
+
+
+def _distinct(group: list[Record]) -> tuple[list[Record], list[Path]]:
+    """The records with different seeds, the longest of each, and the folders of the others."""
+    best: dict[tuple, Record] = {}
+    for record in sorted(group, key=lambda record: -len(record.metrics["update"])):
+        # The seeds of a sweep are numbers of its own.
+        best.setdefault((record.sweep, record.seed), record)
+    kept = [record for record in group if any(record is other for other in best.values())]
+    repeated = [record.path for record in group if all(record is not other for other in kept)]
+    return kept, list(dict.fromkeys(repeated))
+
+
+def _curve(environment: str, label: str, group: list[Record], axis: str) -> Curve:
+    group, repeated = _distinct(group)
+    seeds = []
+    for record in group:
+        columns = record.metrics
+        names = (axis, "episode_return", "num_episodes")
+        x, returns = thinned(*(columns[name] for name in names))
+        if not len(x):
+            raise ValueError(f"{record.path}: no episode has ended in this run")
+        seeds.append((x, returns))
+    if len(seeds) == 1:
+        return Curve(environment, label, *seeds[0], None, None, seeds, repeated)
+    first, last = max(x[0] for x, _ in seeds), min(x[-1] for x, _ in seeds)
+    if first >= last:  # one was over before another began: its last return goes on
+        last = max(x[-1] for x, _ in seeds)
+    x = np.linspace(first, last, _POINTS)
+    values = np.stack([np.interp(x, *seed) for seed in seeds], axis=-1)
+    middle = interquartile_mean(values)
+    return Curve(environment, label, x, middle, *interval(values), seeds, repeated)
+
+
+def differences(configs: list[dict[str, Any]]) -> list[str]:
+    """What differs between configs, in words; no two alike."""
+    flat = [dict(_leaves(config)) for config in configs]
+    paths = list(dict.fromkeys(path for leaves in flat for path in leaves))
+    differing = [p for p in paths if len({json.dumps(leaves.get(p)) for leaves in flat}) > 1]
+    # The type of a component says more than its fields, which differ with it.
+    differing.sort(key=lambda path: not path.endswith(".type"))
+    words = shortened(path.removesuffix(".type") for path in differing)
+    for number in range(_SHOWN_DIFFERENCES, len(differing) + 1):
+        if len(set(labels := _with_differences(flat, differing[:number], words))) == len(flat):
+            return labels
+    return _with_differences(flat, differing, words)
+
+
+def _with_differences(
+    flat: list[dict[str, Any]], paths: list[str], words: dict[str, str]
+) -> list[str]:
+    texts = ([_difference(p, leaves[p], words) for p in paths if p in leaves] for leaves in flat)
+    return list(map(", ".join, texts))
+
+
+def _difference(path: str, value: Any, words: dict[str, str]) -> str:
+    component = path.removesuffix(".type")
+    if component != path and "." not in component:
+        return str(value)  # a class's name says what kind of component it is
+    text = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+    return f"{words[component]} {text}"
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _leaves(value, f"{path}.{name}" if path else name)
+    else:
+        yield path, node

@@ -1,0 +1,31 @@
+"""Records of runs, from which curves are drawn."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A run without its parameters: what its folder, or its sweep's folder, says.
+
+    Attributes:
+      path: the folder.
+      sweep: the folder of the sweep that it is a run of; None: a run by itself.
+      config: as JSON types, see `config_json.to_dict`.
+      seed: of the run's key.
+      stop_at_return: reward units; infinite: none.
+      metrics: columns of metrics.csv, float64 each: "update", "seconds" of running, and the
+        metrics by name.
+      dropped: lines of metrics.csv that were not whole.
+    """
+
+    path: Path
+    sweep: Path | None
+    config: dict[str, Any]
+    seed: int
+    stop_at_return: float
+    metrics: dict[str, np.ndarray]
+    dropped: int

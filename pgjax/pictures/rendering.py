@@ -1,0 +1,202 @@
+"""Episodes of a policy as an animated GIF."""
+
+import functools
+import math
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from pgjax.core.components import check_int
+from pgjax.core.keys import is_key
+from pgjax.core.types import Array, PyTree, TrainState
+from pgjax.environments import interface
+from pgjax.pictures import drawing
+from pgjax.training.bound import Bound
+from pgjax.training.config import Config, bind, check_key, checked
+from pgjax.training.training import ACTING, check_state
+
+_LEAST_MILLISECONDS = 20  # shorter frames are shown at 100 ms by most viewers
+_PAUSE_MILLISECONDS = 1500  # on the last frame, before it begins again
+_MOST_FRAMES = 300
+_HEADER = 16
+MAX_EPISODES = 256
+_GAP = 8
+_COLORS = 64
+_SECONDS_PER_STEP = {
+    "CartPole-v1": 0.02,
+    "Pendulum-v1": 0.05,
+    "Acrobot-v1": 0.05,
+    "MountainCar-v0": 0.03,
+    "MountainCarContinuous-v0": 0.03,
+}
+_OTHERS = 0.1
+
+
+class Episode(NamedTuple):
+    """n episodes side by side, before each of T steps.
+
+    Attributes:
+      obs, env_state: pytrees of [T, n, …].
+      running: bool[T, n]; whether the step is taken.
+      returns: float[T, n]; sum of the rewards after the step.
+    """
+
+    obs: PyTree
+    env_state: PyTree
+    running: Array
+    returns: Array
+
+
+def render(
+    key: Array,
+    state: TrainState,
+    config: Config,
+    path: str | os.PathLike,
+    num_episodes: int = 1,
+    deterministic: bool = False,
+    max_steps: int = 1000,
+) -> np.ndarray:
+    """Writes a GIF of a policy's episodes, side by side in a grid.
+
+    Args:
+      key: one `jax.random.key`.
+      state: what to show.
+      config: environment, network and horizon.
+      path: ends in .gif.
+      num_episodes: n, from 1 to 256.
+      deterministic: take each distribution's mode instead of a sample.
+      max_steps: of an episode that are shown, ≥ 1.
+
+    Returns:
+      float[n]; the return of each episode, as far as it is shown.
+
+    Raises:
+      ValueError: nobody knows how to draw the environment; another format.
+
+    >>> import jax, pgjax, tempfile
+    >>> config = pgjax.Config(env="Catch-bsuite")
+    >>> state = pgjax.init(jax.random.key(0), config)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     pgjax.render(jax.random.key(1), state, config, folder + "/catch.gif").shape
+    (1,)
+    """
+    check_key(key)
+    check_int("num_episodes", num_episodes, 1, MAX_EPISODES)
+    check_int("max_steps", max_steps, 1)
+    env, draw = drawing_for(config)
+    if Path(path).suffix.lower() != ".gif":
+        raise ValueError(f"the picture's name must end in .gif, got {Path(path).name!r}")
+    if not Path(path).parent.is_dir():
+        raise ValueError(
+            f"the folder {Path(path).parent} of the picture {Path(path).name} does not exist"
+        )
+    config = checked(config)
+    check_state(state, config, ACTING)
+    bound = bind(config, state.num_updates)
+    horizon = min(max_steps, bound.horizon())
+    found = _play(key, state, bound, num_episodes, horizon, jnp.bool_(deterministic))
+    found = _untimed(found, config)
+    found = jax.tree.map(lambda x: x if is_key(x) else np.asarray(x), found)
+    params = env.default_params if config.env_params is None else config.env_params
+    name = str(getattr(env, "name", ""))
+    _write(path, _frames(found, name, functools.partial(draw, env), params), name, found)
+    return found.returns[-1]
+
+
+def drawing_for(config: Config) -> tuple[Any, drawing.Drawing]:
+    """The environment object of a config, and how to draw its states.
+
+    Raises:
+      ValueError: nobody knows.
+    """
+    env = interface.make(config.env) if isinstance(config.env, str) else config.env
+    draw = drawing.drawing_of(env)
+    if draw is None:
+        raise ValueError(
+            f"nobody has said how to draw {getattr(env, 'name', config.env)}: its learning curve "
+            "is in learning_curve.png and `pgjax plot`; an environment of your own can have a "
+            f"method frame(state, params); known: {', '.join(drawing.names())}"
+        )
+    return env, draw
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _play(
+    key: Array, state: TrainState, bound: Bound, number: int, horizon: int, deterministic: Array
+) -> Episode:
+    actor = bound.actor(state.policy_variables, deterministic)
+    keys, start = actor.begin(jax.random.split(key, number), jnp.ones(number, bool))
+
+    def step(carry, time):
+        now, returns = carry
+        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, time)
+        noise_keys, step_keys = jax.vmap(jax.random.split, out_axes=1)(step_keys)
+        noise = jax.vmap(lambda key: actor.policy.noise(key, ()))(noise_keys)
+        after, taken = actor.step(now, step_keys, noise)
+        returns = returns + taken.reward
+        return (after, returns), Episode(now.obs, now.env_state, now.running, returns)
+
+    times = jnp.arange(horizon, dtype=jnp.int32)
+    return jax.lax.scan(step, (start, jnp.zeros(number)), times)[1]
+
+
+def _untimed(found: Episode, config: Config) -> Episode:
+    """Without what `time_aware` adds to observations and states."""
+    if not config.time_aware:
+        return found
+    obs = found.obs["obs"] if set(found.obs) == {"obs", "time"} else found.obs
+    return found._replace(obs=obs, env_state=found.env_state[0])
+
+
+def _frames(found: Episode, name: str, draw: Any, params: Any) -> list[Image.Image]:
+    length = int(found.running.any(axis=1).sum())
+    seconds = _SECONDS_PER_STEP.get(name, _OTHERS)
+    every = max(1, -(-length // _MOST_FRAMES), round(_LEAST_MILLISECONDS / 1000 / seconds))
+    lasts = found.running.sum(axis=0) - 1
+
+    def panel(time: int, index: int) -> Image.Image:
+        at = min(time, int(lasts[index]))
+        state, obs = jax.tree.map(lambda x: x[at, index], (found.env_state, found.obs))
+        return _panel(draw(state, obs, params), at, found.returns[at, index], at < time)
+
+    times = [*range(0, length - 1, every), length - 1]
+    grids = [_grid([panel(time, index) for index in range(len(lasts))]) for time in times]
+    return [grid.quantize(_COLORS) for grid in grids]
+
+
+def _panel(image: Image.Image, step: int, total: float, over: bool) -> Image.Image:
+    """A drawing under a line of text, pale once the episode is over."""
+    if over:
+        image = Image.blend(image, Image.new("RGB", image.size, "white"), 0.5)
+    panel = Image.new("RGB", (image.width, image.height + _HEADER), "white")
+    panel.paste(image, (0, _HEADER))
+    text = f"step {step + 1}   return {total:.5g}" + ("   over" if over else "")
+    font = ImageFont.load_default(size=11)
+    ImageDraw.Draw(panel).text((3, 1), text, "#333333", font)
+    return panel
+
+
+def _grid(panels: list[Image.Image]) -> Image.Image:
+    columns = math.ceil(math.sqrt(len(panels)))
+    rows = math.ceil(len(panels) / columns)
+    width, height = panels[0].width + _GAP, panels[0].height + _GAP
+    grid = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP), "white")
+    for number, panel in enumerate(panels):
+        row, column = divmod(number, columns)
+        grid.paste(panel, (_GAP + column * width, _GAP + row * height))
+    return grid
+
+
+def _write(path: Any, frames: list[Image.Image], name: str, found: Episode) -> None:
+    length = int(found.running.any(axis=1).sum())
+    step = 1000 * _SECONDS_PER_STEP.get(name, _OTHERS)
+    milliseconds = max(_LEAST_MILLISECONDS, round(step * length / len(frames) / 10) * 10)
+    durations = [milliseconds] * (len(frames) - 1) + [_PAUSE_MILLISECONDS]
+    frames[0].save(
+        path, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=False
+    )

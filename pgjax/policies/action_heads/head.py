@@ -1,0 +1,127 @@
+"""What a policy must know of an action space, and which class knows it of which space."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from pgjax.core.types import Array, PyTree
+from pgjax.environments import spaces
+from pgjax.policies.distributions import Distribution
+
+# What each distribution that can be asked for needs.
+_NEEDS = {
+    "categorical": "Discrete actions",
+    "normal": "a Box",
+    "tanh_normal": "a Box",
+    "beta": "a Box",
+}
+DISTRIBUTIONS = ("auto", *_NEEDS)
+
+# (part of an environment, for messages; space; `Environment.bounds` of it; distribution) -> Head
+_Maker = Callable[[str, Any, Any, str], "Head"]
+_MAKERS: dict[type, tuple[_Maker, tuple[str, ...]]] = {}
+
+
+class Head(abc.ABC):
+    """An action space and the family of distributions over it.
+
+    A head is a pytree (`components.record`): bounds are leaves, as they may follow traced
+    parameters of the environment; sizes and shapes are static.
+    """
+
+    @abc.abstractmethod
+    def __str__(self) -> str:
+        """The action space in short, as "Discrete(2)"."""
+
+    @property
+    @abc.abstractmethod
+    def family(self) -> str:
+        """The distribution's name, as "Categorical"."""
+
+    @property
+    def num_actions(self) -> int | None:
+        """n, if the actions are 0 … n−1, so that a Q critic can give all their values at once."""
+        return None
+
+    @abc.abstractmethod
+    def module(self) -> nn.Module:
+        """A Flax module without memory: features float[n] -> the parameters, a pytree of arrays."""
+
+    @abc.abstractmethod
+    def distribution(self, parameters: PyTree, mask: PyTree = None) -> Distribution:
+        """The distribution of one action.
+
+        Args:
+          parameters: the module's output for one observation.
+          mask: the observation's entry "action_mask", or None: 0 or False excludes an action.
+        """
+
+    @abc.abstractmethod
+    def noise(self, key: Array, shape: tuple[int, ...]) -> PyTree:
+        """Noise for `Distribution.sample`, each leaf [*shape, …]: independent for each action."""
+
+    @abc.abstractmethod
+    def random_action(self, key: Array) -> PyTree:
+        """An action for the environment, uniform over the space; where a dimension has one bound,
+        |N(0, 1)| away from it, and N(0, 1) where it has none."""
+
+    @abc.abstractmethod
+    def encode(self, action: PyTree) -> Array:
+        """One action, as the environment gets it, for a Q critic: float[k]."""
+
+    def check_mask(self, part: str, mask_space: Any) -> None:
+        """Raises unless a mask of this space fits the actions; `part` begins the message."""
+        del mask_space
+        raise TypeError(f"{part} needs Discrete actions, not {self}")
+
+    def excludes_all(self, mask: PyTree) -> Array:
+        """Whether masks, each leaf [..., n], leave no action, or none of a part: bool[...]; None
+        leaves all."""
+        del mask
+        return jnp.bool_(False)
+
+
+def register(kind: type, distributions: tuple[str, ...] = ()) -> Callable[[_Maker], _Maker]:
+    """Decorates the function that makes the heads of a class of spaces.
+
+    It takes a name for messages, the space, its part of `Environment.bounds`, and the distribution.
+
+    Args:
+      kind: the class; `spaces.register` makes it one that environments may have.
+      distributions: those that it covers, "auto" apart.
+    """
+
+    def decorate(maker: _Maker) -> _Maker:
+        _MAKERS[kind] = maker, distributions
+        return maker
+
+    return decorate
+
+
+def make(part: str, space: Any, bounds: Any, distribution: str) -> Head:
+    """The head of a space, as for `heads.of`."""
+    maker, _ = _found(part, space)
+    if distribution != "auto" and not covers(part, space, distribution):
+        needed = _NEEDS[distribution]
+        raise TypeError(f"{part}: distribution {distribution!r} needs {needed}, not {space!r}")
+    return maker(part, space, bounds, distribution)
+
+
+def covers(part: str, space: Any, distribution: str) -> bool:
+    """Whether a distribution is one for a space, or for some part of it."""
+    parts = spaces.children(space)
+    if parts is None:
+        return distribution in _found(part, space)[1]
+    return any(covers(f"{part}[{n!r}]", child, distribution) for n, child in parts.items())
+
+
+def _found(part: str, space: Any) -> tuple[_Maker, tuple[str, ...]]:
+    # The latest first, as in `spaces.read`.
+    for kind, found in reversed(_MAKERS.items()):
+        if isinstance(space, kind):
+            return found
+    known = ", ".join(sorted(kind.__name__ for kind in _MAKERS))
+    raise TypeError(f"{part}: no policy head for the actions {space!r}, only {known}")

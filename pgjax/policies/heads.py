@@ -1,0 +1,98 @@
+"""Heads: what a policy needs to know of an environment's action space, one object for each."""
+
+from typing import Any
+
+from pgjax.core.components import unknown
+from pgjax.core.types import PyTree
+from pgjax.environments import spaces
+from pgjax.environments.interface import Environment
+from pgjax.policies.action_heads.box import (
+    BetaHead,
+    NormalHead,
+    RoundedHead,
+    SquashedNormalHead,
+    TanhNormalHead,
+)
+from pgjax.policies.action_heads.discrete import CategoricalHead, MultiDiscreteHead
+from pgjax.policies.action_heads.head import DISTRIBUTIONS, Head, make, register
+from pgjax.policies.action_heads.joint import JointHead
+
+__all__ = [
+    "DISTRIBUTIONS",
+    "BetaHead",
+    "CategoricalHead",
+    "Head",
+    "JointHead",
+    "MultiDiscreteHead",
+    "NormalHead",
+    "RoundedHead",
+    "SquashedNormalHead",
+    "TanhNormalHead",
+    "check_mask",
+    "mask",
+    "mask_space",
+    "of",
+    "register",
+    "without_mask",
+]
+
+_MASK = "action_mask"
+
+
+def of(environment: Environment, distribution: str = "auto") -> Head:
+    """The head for an environment's actions.
+
+    Args:
+      environment: its action space and bounds count.
+      distribution: "categorical" for Discrete, MultiDiscrete and MultiBinary actions; "normal",
+        "tanh_normal" or "beta" for Box ones; "auto": categorical, tanh_normal for a bounded Box,
+        normal for an unbounded one; where a Box has some bounds only, a normal squashed in each
+        dimension by those that it has. Of a Tuple or Dict, it is that of the parts which it covers.
+
+    Raises:
+      ValueError: an unknown distribution; the message names the nearest.
+      TypeError: an action space that no head covers, or not with that distribution.
+    """
+    if distribution not in DISTRIBUTIONS:
+        raise ValueError(unknown(f"distribution {distribution!r}", distribution, DISTRIBUTIONS))
+    part = f"{environment.name}: action_space"
+    return make(part, environment.action_space, environment.bounds, distribution)
+
+
+# Masks are an entry of Dict observations, which the network does not see.
+
+
+def mask_space(observation_space: Any) -> Any:
+    """The space of the observation's entry "action_mask", or None."""
+    parts = spaces.children(observation_space) or {}
+    return parts.get(_MASK)
+
+
+def check_mask(head: Head, name: str, observation_space: Any) -> None:
+    """Raises ValueError or TypeError unless the observations' mask, if they have one, fits the
+    actions; the name begins the message."""
+    found = mask_space(observation_space)
+    if found is not None:
+        head.check_mask(f"{name}: the observation's {_MASK!r}", found)
+
+
+def mask(obs: PyTree, observation_space: Any) -> PyTree:
+    """An observation's entry "action_mask", in dicts and tuples; None if its space has none."""
+    found = mask_space(observation_space)
+    return None if found is None else _plain(spaces.entry(obs, _MASK), found)
+
+
+def _plain(value: PyTree, space: Any) -> PyTree:
+    parts = spaces.children(space)
+    if parts is None:
+        return value
+    plain = {name: _plain(spaces.entry(value, name), child) for name, child in parts.items()}
+    return spaces.joined(space, plain)
+
+
+def without_mask(observation_space: Any) -> Any:
+    """The space of what the network sees."""
+    if mask_space(observation_space) is None:
+        return observation_space
+    entries = spaces.children(observation_space).items()
+    return spaces.Dict({name: space for name, space in entries if name != _MASK})

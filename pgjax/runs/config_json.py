@@ -1,0 +1,226 @@
+"""Configs as JSON: names of pgjax's own classes and plain numbers; nothing that could run."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from pgjax.ascents.optimizers import Custom
+from pgjax.core import identities
+from pgjax.core.components import Component, parts, replace, unknown
+from pgjax.core.schedules import Schedule, Share
+from pgjax.core.types import Metrics
+from pgjax.environments import interface
+from pgjax.training import registry
+from pgjax.training.config import Config
+
+# Optax's schedules by name; the others there change an optimizer.
+SCHEDULES = {
+    name: function
+    for name, function in vars(optax.schedules).items()
+    if inspect.isfunction(function) and not name.startswith("inject")
+}
+# Fields of a config that are no components.
+PLAIN = ("distribution", "normalize_observations", "time_aware", "num_updates")
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """A config as JSON types.
+
+    What Optax or Flax exports is stored by its name there; what is the user's own becomes
+    {"custom": its module and name}.
+    """
+    data = {"env": config.env if isinstance(config.env, str) else _described(config.env)}
+    data["env_params"] = _parameters(config.env_params)
+    data |= {field: _named(field, getattr(config, field)) for field in registry.COMPONENTS}
+    return data | {name: _plain(getattr(config, name)) for name in PLAIN}
+
+
+def from_dict(data: dict[str, Any]) -> Config:
+    """The config that `to_dict` wrote.
+
+    Raises:
+      ValueError: a part that was the user's own, or names that this version does not know.
+    """
+    custom = ", ".join(_custom("", data))
+    if custom:
+        raise ValueError(f"the config holds objects that only their author has: {custom}")
+    fields = dict(data)
+    for field in registry.COMPONENTS.keys() & fields.keys():
+        fields[field] = _component(field, fields[field])
+    if fields["env_params"] is not None:
+        fields["env_params"] = _params(fields["env"], fields["env_params"])
+    try:
+        return Config(**fields)
+    except TypeError as error:
+        raise ValueError(f"the config is not one of this version's: {error}") from error
+
+
+def is_custom(part: dict[str, Any] | None) -> bool:
+    """Whether a part of what `to_dict` wrote holds something of the user's own."""
+    return any(_custom("", {"": part}))
+
+
+def columns(metrics: Metrics) -> dict[str, Any]:
+    """The arrays of metrics by name, those in `extra` by theirs."""
+    names = [field.name for field in dataclasses.fields(metrics) if field.name != "extra"]
+    return {name: getattr(metrics, name) for name in names} | metrics.extra
+
+
+def _named(field: str, value: Any) -> dict[str, Any]:
+    """A component or module with its type's name, or that of Optax or Flax; else described."""
+    if registry.COMPONENTS[field].get(type(value).__name__) is type(value):
+        return {"type": type(value).__name__, **_fields(value)}
+    if isinstance(value, Custom):
+        name, fields = identities.public_name(value.make, identities.OPTIMIZERS), _fields(value)
+        del fields["make"]
+    else:
+        name, fields = identities.public_name(type(value), identities.MODULES), {}
+    if name is None:
+        return _described(value)
+    return {"type": name, **(fields or _changed_fields(value))}
+
+
+def _described(value: Any) -> dict[str, str]:
+    return {"custom": identities.described(value)}
+
+
+def _custom(path: str, data: dict[str, Any] | list[Any]) -> Iterator[str]:
+    """What is the user's own, and where it stands."""
+    for name, value in data.items() if isinstance(data, dict) else enumerate(data):
+        if isinstance(value, dict) and "custom" in value:
+            yield f"{path}{name} ({value['custom']})"
+        elif isinstance(value, (dict, list)):
+            yield from _custom(f"{path}{name}.", value)
+
+
+def _component(field: str, data: dict[str, Any]) -> Any:
+    values = {name: _value(value) for name, value in data.items() if name != "type"}
+    make = _maker(field, data["type"])
+    try:
+        return make(**values)
+    except TypeError as error:
+        raise ValueError(f"{field} is not one of this version's: {error}") from error
+
+
+def _maker(field: str, name: str) -> Any:
+    """What makes a component from its fields."""
+    classes = registry.COMPONENTS[field]
+    if "." not in name or field not in ("network", "optimizer"):
+        if name not in classes:
+            raise ValueError(unknown(f"{field} {name!r}", name, classes))
+        return classes[name]
+    if field == "optimizer":
+        return functools.partial(Custom, identities.imported(name, identities.OPTIMIZERS))
+    module = identities.imported(name, identities.MODULES)
+    if not (isinstance(module, type) and issubclass(module, nn.Module)):
+        raise ValueError(f"network {name!r} is no Flax module")
+    return module
+
+
+def _parameters(params: Any) -> dict[str, Any] | None:
+    if params is None or (jax.tree.leaves(params) and not parts(params)):
+        return None if params is None else {"custom": repr(params)}
+    return {name: _plain(value) for name, value in parts(params).items()}
+
+
+def _params(env: str, values: dict[str, Any]) -> Any:
+    """An environment's parameters; arrays where its own are."""
+    defaults = interface.default_params(env)
+    usual = parts(defaults)
+    arrays = {
+        name: np.asarray(value, usual[name].dtype)
+        for name, value in values.items()
+        if isinstance(value, list) and hasattr(usual.get(name), "dtype")
+    }
+    others = {name: _value(value) for name, value in values.items() if name not in arrays}
+    return replace(defaults, {**others, **arrays})
+
+
+def _value(value: Any) -> Any:
+    """The inverse of `_plain`."""
+    if isinstance(value, list):
+        return tuple(map(_value, value))
+    if not isinstance(value, dict):
+        return value
+    if "type" in value:
+        return _component("network", value)
+    if "share" in value:
+        return Share(value["share"])
+    if "mapping" in value:
+        return {_value(key): _value(inner) for key, inner in value["mapping"]}
+    if "dtype" in value:
+        return getattr(jnp, np.dtype(value["dtype"]).name)
+    if "class" in value:
+        return _maker("network", value["class"])
+    if "function" in value:
+        return identities.imported(value["function"], identities.FUNCTIONS)
+    return _schedule(value["schedule"], value["arguments"])
+
+
+def _schedule(name: str, arguments: dict[str, Any]) -> Schedule:
+    if name not in SCHEDULES:
+        raise ValueError(unknown(f"schedule {name!r}", name, SCHEDULES))
+    return Schedule(SCHEDULES[name], **{key: _value(value) for key, value in arguments.items()})
+
+
+def _fields(node: Any) -> dict[str, Any]:
+    hidden = ("parent", "name") if isinstance(node, nn.Module) else ()
+    names = [f.name for f in dataclasses.fields(node) if f.name not in hidden]
+    return {name: _plain(getattr(node, name)) for name in names}
+
+
+def _changed_fields(module: nn.Module) -> dict[str, Any]:
+    """Of a module of Flax: its defaults may be functions without a name."""
+    fields = {f.name: f.default for f in dataclasses.fields(module) if f.init}
+    values = {name: getattr(module, name) for name in fields if name not in ("parent", "name")}
+    changed = {name: v for name, v in values.items() if v is not fields[name] and v != fields[name]}
+    return {name: _plain(value) for name, value in changed.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (str, int, float, type(None))):
+        return value
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        return np.asarray(value).tolist()
+    if isinstance(value, nn.Module):
+        return _named("network", value)
+    if isinstance(value, Share):
+        return {"share": value.share}
+    if isinstance(value, Schedule):
+        return _plain_schedule(value)
+    if isinstance(value, Component) or (
+        dataclasses.is_dataclass(value) and not isinstance(value, type)
+    ):
+        return _fields(value)
+    if isinstance(value, (tuple, list)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, Mapping):
+        return {"mapping": [[_plain(key), _plain(inner)] for key, inner in value.items()]}
+    return _plain_object(value)
+
+
+def _plain_schedule(schedule: Schedule) -> dict[str, Any]:
+    name = getattr(schedule.make, "__name__", "")
+    if SCHEDULES.get(name) is not schedule.make:
+        return _described(schedule)
+    arguments = {key: _plain(value) for key, value in schedule.arguments.items()}
+    return {"schedule": name, "arguments": arguments}
+
+
+def _plain_object(value: Any) -> dict[str, str]:
+    """A number type, a module's class, a function that Flax or JAX exports, or the user's own."""
+    if isinstance(value, type) and issubclass(value, nn.Module):
+        name = identities.public_name(value, identities.MODULES)
+        return _described(value) if name is None else {"class": name}
+    if isinstance(value, np.dtype) or hasattr(value, "dtype"):
+        return {"dtype": np.dtype(value).name}
+    name = identities.public_name(value, identities.FUNCTIONS)
+    return _described(value) if name is None else {"function": name}

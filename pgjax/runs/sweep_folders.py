@@ -1,0 +1,164 @@
+"""A sweep's folder: sweep.json says what is to be done, parts/ holds what has been done.
+
+A part is a block of runs that are trained side by side: one .npz file with their states and all of
+their metrics, replaced in one step. Nothing else is needed to go on, or to draw curves.
+"""
+
+import hashlib
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pgjax.core import distribution, moved
+from pgjax.runs import checkpoints, schema
+
+FORMAT = 1
+_PARTS, _DIGEST = "parts", "sha256"
+METRICS = "metrics/"  # before the names of a part's metrics, [runs, updates]
+_FACTS = {
+    "format": schema.Number(int, FORMAT, FORMAT),
+    "versions": dict[str, str],
+    "config": dict,
+    "settings": list[dict],
+    "grid": list[list],
+    "num_seeds": schema.Number(int, 1),
+    "key": list[int],
+    "key_impl": str,
+    "stop_at_return": float | None,
+    "block_sizes": list[int],
+    "devices": schema.Number(int, 1),
+    "seal": schema.HEX,
+}
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+class Member(NamedTuple):
+    """One run of a sweep, without its parameters.
+
+    Attributes:
+      config: as JSON types, see `config_json.to_dict`.
+      seed: its index among the sweep's seeds.
+      stop_at_return: reward units; infinite: none.
+      metrics: float64[updates made] by name, "update" and "seconds" among them.
+    """
+
+    config: dict[str, Any]
+    seed: int
+    stop_at_return: float
+    metrics: dict[str, np.ndarray]
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether a folder is a sweep's."""
+    return os.path.lexists(path / checkpoints.SWEEP)
+
+
+def is_done(path: Path) -> bool:
+    """Whether a sweep has made all of its runs."""
+    return os.path.lexists(path / checkpoints.IN_RUN)
+
+
+def write_facts(path: Path, facts: dict[str, Any]) -> None:
+    """Makes sweep.json."""
+    contents = {"format": FORMAT, "versions": distribution.versions(), **facts}
+    text = json.dumps(checkpoints.sealed(contents), indent=1)
+    checkpoints.write_text(path / checkpoints.SWEEP, text + "\n")
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What `write_facts` wrote.
+
+    Raises:
+      ValueError: no sweep's folder; sweep.json is damaged, or of another format.
+    """
+    file = path / checkpoints.SWEEP
+    if not os.path.lexists(file):
+        what = (
+            f"is no sweep's folder (no {checkpoints.SWEEP})" if path.exists() else "does not exist"
+        )
+        raise ValueError(f"{path} {what}")
+    facts = schema.read(file, _FACTS)
+    if facts != checkpoints.sealed(facts):
+        raise ValueError(f"{file} was edited or damaged: restore it")
+    facts = moved.current(facts)
+    target = facts["stop_at_return"]
+    return {**facts, "stop_at_return": float("inf") if target is None else target}
+
+
+def write_part(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
+    """Makes or replaces a part."""
+    (path / _PARTS).mkdir(exist_ok=True)
+    arrays = {**arrays, _DIGEST: np.array(_digest(arrays))}
+    checkpoints.write(path / _PARTS / f"{name}.npz", lambda file: np.savez(file, **arrays))
+
+
+def read_part(path: Path, name: str) -> dict[str, np.ndarray] | None:
+    """A part's arrays by name; None: it has not been begun.
+
+    Raises:
+      ValueError: damaged.
+    """
+    file = path / _PARTS / f"{name}.npz"
+    if not os.path.lexists(file):
+        return None
+    schema.check_regular(file)
+    try:
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        if str(arrays.pop(_DIGEST)) != _digest(arrays):
+            raise ValueError("its digest differs")
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"{file} is damaged ({error}); remove it to train these runs anew"
+        ) from error
+    return arrays
+
+
+def members(path: Path) -> Iterator[Member]:
+    """The runs of a sweep of which an update has been made, done or not.
+
+    Raises:
+      ValueError: as for `read_facts` and `read_part`.
+    """
+    facts = read_facts(path)
+    for file in sorted((path / _PARTS).glob("*.npz")):
+        part = read_part(path, file.stem)
+        runs, places = np.unique(part["runs"], return_index=True)  # the last may stand there twice
+        for run, place in zip(runs.tolist(), places.tolist(), strict=True):
+            if part["num_updates"][place]:
+                yield _member(facts, part, run, place)
+
+
+def _member(facts: dict[str, Any], part: dict[str, np.ndarray], run: int, place: int) -> Member:
+    setting, seed = divmod(run, facts["num_seeds"])
+    updates = int(part["num_updates"][place])
+    columns = {
+        name.removeprefix(METRICS): array[place, :updates]
+        for name, array in part.items()
+        if name.startswith(METRICS)
+    }
+    # Counted modulo 2³²; differences between updates do not suffer from that.
+    taken = np.diff(columns["env_steps"].astype(np.uint32), prepend=np.uint32(0))
+    columns["env_steps"] = np.cumsum(taken.astype(np.int64))
+    columns = {"update": 1 + np.arange(updates), "seconds": part["seconds"][:updates], **columns}
+    return Member(
+        config=facts["settings"][setting],
+        seed=seed,
+        stop_at_return=facts["stop_at_return"],
+        metrics={name: np.asarray(column, np.float64) for name, column in columns.items()},
+    )
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.shape} {array.itemsize}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,45 @@
+"""TensorBoard events of a run, written by tensorboardX: the extra `tensorboard`."""
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pgjax.core import distribution
+from pgjax.runs import config_json, host_loop
+
+
+@contextmanager
+def writer(folder: Path, every: int = 1) -> Iterator[Any]:
+    """What to call after each block: every so many updates' metrics, against environment steps.
+
+    Raises:
+      ValueError: the extra is not installed.
+    """
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        message = distribution.missing("TensorBoard events", "tensorboard", error)
+        raise ValueError(message) from None
+    # Opened with the first block: the run folder is made after this.
+    events = functools.cache(lambda: SummaryWriter(str(folder)))
+    try:
+        yield lambda progress: _write(events(), progress, every)
+    finally:
+        if events.cache_info().currsize:
+            events().close()
+
+
+def _write(events: Any, progress: host_loop.Progress, every: int) -> None:
+    columns = config_json.columns(progress.metrics)
+    steps = columns.pop("env_steps")
+    first = progress.num_updates - len(steps) + 1
+    for row, step in enumerate(steps):
+        if (first + row) % every:
+            continue
+        for name, column in columns.items():
+            if np.isfinite(column[row]):  # NaN: no episode ended
+                events.add_scalar(name, float(column[row]), int(step))

@@ -1,0 +1,122 @@
+"""Policies trained here, played in Gymnasium: the same problem in another project's code."""
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgjax.core import schedules
+from pgjax.core.components import unknown
+from pgjax.core.types import Array, Evaluation, PyTree, TrainState
+from pgjax.environments import interface, spaces
+from pgjax.sampling.rollout import Actor
+from pgjax.study import memory_estimate
+from pgjax.study.evaluation import bootstrap_interval
+from pgjax.training.config import Config, bind, check_key, checked
+from pgjax.training.training import ACTING, check_state
+
+
+def evaluate_in_gymnasium(
+    key: Array,
+    state: TrainState,
+    config: Config,
+    env_id: str | None = None,
+    num_episodes: int = 128,
+    deterministic: bool = False,
+) -> Evaluation:
+    """As `evaluate`, but in Gymnasium's own environment, made once for each episode.
+
+    Args:
+      key: one `jax.random.key`, of the actions and of the environments' seeds.
+      state: what to evaluate; its statistics stand still.
+      config: what it was trained with; episodes end at its horizon, if not before.
+      env_id: as for `gymnasium.make`; None: that of `config.env`.
+      num_episodes, deterministic: as for `evaluate`, whose result this is like.
+
+    Raises:
+      ValueError, TypeError: as for `evaluate`, and an unknown id (the message names the nearest)
+        or one with other observations or actions.
+
+    >>> import jax, pgjax
+    >>> config = pgjax.Config(env="CartPole-v1")
+    >>> state = pgjax.init(jax.random.key(0), config)
+    >>> evaluate_in_gymnasium(jax.random.key(1), state, config, num_episodes=4).returns.shape
+    (4,)
+    """
+    check_key(key)
+    config = checked(config)
+    check_state(state, config, ACTING)
+    memory_estimate.check_episodes("num_episodes", config, num_episodes)
+    play_key, bootstrap_key = jax.random.split(key)
+    envs = [_make(env_id, config) for _ in range(num_episodes)]
+    _check_spaces(envs[0], schedules.at(config, state.num_updates))
+    returns, lengths = _play(play_key, state, config, envs, deterministic)
+    interval = bootstrap_interval(bootstrap_key, returns)
+    return Evaluation(returns, lengths, jnp.mean(returns), interval)
+
+
+def _play(key, state, config, envs: list, deterministic: bool) -> tuple[Array, Array]:
+    """One episode in each environment: returns float[n] and lengths int32[n]."""
+    seed_key, key = jax.random.split(key)
+    seeds = jax.random.randint(seed_key, (len(envs),), 0, np.iinfo(np.int32).max).tolist()
+    latest = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
+    returns, lengths = np.zeros(len(envs)), np.zeros(len(envs), np.int32)
+    running = np.ones(len(envs), bool)
+    bound = bind(config, state.num_updates)
+    actor, horizon = bound.actor(state.policy_variables, deterministic), bound.horizon()
+    memory = bound.policy.initial_memory()
+    memory = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(envs), *x.shape)), memory)
+    for time in range(horizon):
+        obs = _observed(latest, time, horizon, config)
+        actions, memory = _act(jax.random.fold_in(key, time), actor, obs, memory)
+        actions = jax.device_get(actions)
+        for i in np.flatnonzero(running):
+            action = jax.tree.map(lambda x, i=i: x[i], actions)
+            latest[i], reward, terminated, truncated, _ = envs[i].step(action)
+            returns[i], lengths[i] = returns[i] + reward, time + 1
+            running[i] = not (terminated or truncated)
+        if not running.any():
+            break
+    for env in envs:
+        env.close()
+    return jnp.asarray(returns, float), jnp.asarray(lengths)
+
+
+@jax.jit
+def _act(key: Array, actor: Actor, obs: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
+    """What the environments are given, [n, …], and what the policy remembers then."""
+
+    def act(obs, memory, noise):
+        distribution, memory = actor.policy.apply(actor.variables, obs, memory)
+        return distribution.environment_action(actor.chosen(distribution, noise)), memory
+
+    number = len(jax.tree.leaves(obs)[0])
+    return jax.vmap(act)(obs, memory, actor.policy.noise(key, (number,)))
+
+
+def _observed(latest: list[PyTree], time: int, horizon: int, config: Config) -> PyTree:
+    """The environments' observations, [n, …], with the time where the policy sees it."""
+    obs = jax.tree.map(lambda *leaves: np.stack(leaves), *latest)
+    if not config.time_aware:
+        return obs
+    obs = obs if isinstance(obs, dict) else {"obs": obs}
+    return {**obs, "time": np.full(len(latest), time / horizon, np.float32)}
+
+
+def _make(env_id: str | None, config: Config) -> gymnasium.Env:
+    name = config.env if env_id is None else env_id
+    if not isinstance(name, str):
+        raise ValueError(f"env_id must be given: config.env is no id, but {name!r}")
+    try:
+        return gymnasium.make(name)
+    except gymnasium.error.UnregisteredEnv:
+        known = [*gymnasium.registry]
+        raise ValueError(unknown(f"Gymnasium environment {name!r}", name, known)) from None
+
+
+def _check_spaces(env: gymnasium.Env, config: Config) -> None:
+    ours = interface.bind(config.env, config.env_params)
+    for name in ("observation_space", "action_space"):
+        wanted, given, part = getattr(ours, name), getattr(env, name), f"{name} of {env.spec.id}"
+        if not spaces.alike(wanted, spaces.read(part, given), name == "action_space"):
+            raise ValueError(f"{part} must be that of {ours.name}, {wanted!r}, got {given!r}")

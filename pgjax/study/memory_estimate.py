@@ -1,0 +1,170 @@
+"""How much memory training takes, before it takes it."""
+
+import math
+import os
+import sys
+from typing import NamedTuple
+
+import jax
+
+from pgjax.core import chunks
+from pgjax.core.components import check_int
+from pgjax.core.types import Array, PyTree, TrainState, Trajectories
+from pgjax.training import training, updates
+from pgjax.training.bound import Bound
+from pgjax.training.config import Config, bind, checked
+
+# Arrays [T, m] beside the stored trajectories while weights are computed: the weights, the returns,
+# the baselines, and what their sums need.
+_WORKING_ARRAYS = 4
+# Of the state, which holds the parameters three times: before and after, and in between the
+# gradient, its sum over chunks, and Optax's updates.
+_STATE_COPIES = 3
+# Of an episode that is played: before, during and after a step; its sums and resampled indices.
+_EPISODE_COPIES, _EPISODE_BYTES = 3, 64
+# The share of what a chunk's backward pass needs of its forward pass that XLA does not fuse away.
+_RESIDUALS_KEPT = 0.85
+_SHARE_OF_AVAILABLE = 0.5
+
+
+class MemoryEstimate(NamedTuple):
+    """Bytes that seeds trained at once take together.
+
+    Attributes:
+      trajectories: the stored trajectories of one update.
+      working: the weights and what else is as large as the rewards, and a chunk's backward pass.
+      state: parameters, optimizer state and the gradient, with copies.
+      metrics: all updates' metrics.
+      total: the sum.
+    """
+
+    trajectories: int
+    working: int
+    state: int
+    metrics: int
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return sum(self)
+
+
+def memory_estimate(config: Config, num_seeds: int = 1) -> MemoryEstimate:
+    """Bytes that `num_seeds` seeds of `train` take, side by side; nothing is compiled.
+
+    Args:
+      config: what to train.
+      num_seeds: ≥ 1.
+
+    >>> import pgjax
+    >>> config = pgjax.Config(env="CartPole-v1")
+    >>> pgjax.memory_estimate(config, 2).trajectories // pgjax.memory_estimate(config).trajectories
+    2
+    """
+    check_int("num_seeds", num_seeds, 1)
+    config = checked(config)
+    key = jax.random.key(0)
+    state = jax.eval_shape(training.init, key, config)
+    bound = bind(config, 0)
+    trajectories, _ = jax.eval_shape(updates.sample, key, state, bound)
+    metrics = jax.eval_shape(lambda state: training.update(state, config)[1], state)
+    parts = (
+        _bytes(trajectories),
+        _WORKING_ARRAYS * _bytes(trajectories.reward),
+        _STATE_COPIES * _bytes(state.replace(key=None)),
+        2 * config.num_updates * _bytes(metrics),
+    )
+    total = MemoryEstimate(*(num_seeds * part for part in parts))
+    # Of several seeds, the one whose gradient is being taken is copied out of the batch.
+    copied = parts[0] if num_seeds > 1 else 0
+    residuals = _RESIDUALS_KEPT * _bytes(jax.eval_shape(_residuals, state, trajectories, bound))
+    # On a CPU seeds take their gradients one after another.
+    residuals *= 1 if jax.default_backend() == "cpu" else num_seeds
+    return total._replace(working=total.working + copied + int(residuals))
+
+
+def _residuals(state: TrainState, trajectories: Trajectories, bound: Bound) -> PyTree:
+    """What the gradient of the first chunk keeps between its two passes."""
+    surrogate = updates.task(state, trajectories, bound).surrogate
+    chunk = chunks.first(*surrogate.batch())
+    return jax.vjp(lambda params: surrogate.terms.sums(params, chunk), state.params)[1]
+
+
+def seeds_that_fit(config: Config, limit: int | None = None) -> int:
+    """How many seeds to train at once.
+
+    Args:
+      limit: bytes; None: half of what is available.
+
+    Raises:
+      ValueError: not even one fits; the message says what it needs and what would fit.
+    """
+    available = available_bytes()
+    limit = int(_SHARE_OF_AVAILABLE * available) if limit is None else limit
+    needed = memory_estimate(config)
+    if needed.total <= limit:
+        return max(1, (limit - needed.trajectories) // needed.total)
+    available_text = _readable(available) if available < sys.maxsize else "unknown"
+    per_trajectory = (needed.trajectories + needed.working) / config.sampler.width
+    fitting = int((limit - needed.state - needed.metrics) / per_trajectory)
+    width = f"sampler.{config.sampler.width_field} is {config.sampler.width}"
+    if needed.metrics > limit:
+        width = f"num_updates is {config.num_updates}"
+        fitting = limit * config.num_updates // needed.metrics
+    advice = "no number of trajectories fits" if fitting < 1 else f"{fitting} would fit"
+    raise ValueError(
+        f"one seed needs {_readable(needed.total)}, of which trajectories "
+        f"{_readable(needed.trajectories)}, metrics {_readable(needed.metrics)}; allowed are "
+        f"{_readable(limit)}, available {available_text}; {width}, {advice}"
+    )
+
+
+def check_episodes(what: str, config: Config, number: int) -> None:
+    """Raises ValueError unless so many episodes can be played side by side, as `evaluate` does.
+
+    Args:
+      what: the number's name in the message.
+      config: checked.
+    """
+    check_int(what, number, 1)
+    carried = jax.eval_shape(_one_episode, jax.random.key(0), config)
+    each = _EPISODE_COPIES * _bytes(carried) + _EPISODE_BYTES
+    available = available_bytes()
+    if number * each > available:
+        raise ValueError(
+            f"{what} {number:,} need about {_readable(number * each)}, available "
+            f"{_readable(available)}; {int(_SHARE_OF_AVAILABLE * available / each):,} would fit"
+        )
+
+
+def _one_episode(key: Array, config: Config) -> PyTree:
+    bound = bind(config, 0)
+    return bound.environment.reset(key), bound.policy.initial_memory()
+
+
+def available_bytes() -> int:
+    """Memory that could be used now: the accelerators' together, or the host's; `sys.maxsize` where
+    the system does not say, as Windows does not."""
+    if jax.default_backend() != "cpu":
+        stats = [device.memory_stats() or {} for device in jax.local_devices()]
+        if all("bytes_limit" in found for found in stats):
+            return sum(found["bytes_limit"] - found["bytes_in_use"] for found in stats)
+    try:
+        with open("/proc/meminfo") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return 1024 * int(fields["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return sys.maxsize
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def _readable(number: float) -> str:
+    power = min(3, int(math.log2(max(number, 1)) // 10))
+    return f"{number / 2 ** (10 * power):.3g} {('B', 'KiB', 'MiB', 'GiB')[power]}"

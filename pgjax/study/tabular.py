@@ -1,0 +1,141 @@
+"""Exact answers for a `FiniteMDP`, by dynamic programming; differentiable by JAX."""
+
+import jax
+import jax.numpy as jnp
+
+from pgjax.core.types import Array, PyTree, TrainState
+from pgjax.environments.finite_mdp import FiniteMDP, MDPParams
+from pgjax.policies.networks import has_memory
+from pgjax.training.bound import Bound
+from pgjax.training.config import Config, bind, checked
+from pgjax.training.training import ACTING, check_state
+
+
+def expected_return(
+    probabilities: Array, mdp: FiniteMDP | MDPParams, discount: float | Array = 1.0
+) -> Array:
+    """The utility that estimates are compared with, exactly.
+
+        U = E[R(τ)] = Σ_s p(s_0 = s) Σ_a π(a | s) Q_0(s, a)
+
+    Args:
+      probabilities: float[S, A]; π(a | s).
+      mdp: a `FiniteMDP`, or its params (traced, if wanted).
+      discount: γ in [0, 1]; R(τ) = Σ_t γᵗ r_t.
+
+    Returns:
+      float[], reward units.
+
+    Raises:
+      ValueError: probabilities of another shape than [S, A].
+
+    >>> import pgjax, jax.numpy as jnp
+    >>> bandit = pgjax.FiniteMDP([[[1.0], [1.0]]], [[0.0, 1.0]], [1.0], horizon=1)
+    >>> print(expected_return(jnp.array([[0.25, 0.75]]), bandit))
+    0.75
+
+    Source: Sutton & Barto (2018), eqs. 3.14 and 4.4, with the horizon counted out.
+    """
+    first = action_values(probabilities, mdp, discount)[0]
+    return _params(mdp).initial @ jnp.sum(probabilities * first, axis=1)
+
+
+def action_values(
+    probabilities: Array, mdp: FiniteMDP | MDPParams, discount: float | Array = 1.0
+) -> Array:
+    """Q of a policy at each time: what `RewardToGo` samples.
+
+        Q_t(s, a) = R(s, a) + γ Σ_s' p(s' | s, a) V_{t+1}(s')
+        V_t(s) = Σ_a π(a | s) Q_t(s, a) for s not terminal, 0 for s terminal;    V_H = 0
+
+    Args:
+      probabilities: float[S, A]; π(a | s).
+      mdp: a `FiniteMDP`, or its params.
+      discount: γ in [0, 1].
+
+    Returns:
+      float[H, S, A], reward units.
+
+    Raises:
+      ValueError: probabilities of another shape than [S, A].
+
+    Source: Sutton & Barto (2018), eq. 4.4, with the horizon counted out.
+    """
+    params = _params(mdp)
+    if jnp.shape(probabilities) != params.reward.shape:
+        expected, given = list(params.reward.shape), list(jnp.shape(probabilities))
+        raise ValueError(f"probabilities must have shape [S, A] = {expected}, got {given}")
+
+    def backward(following, _):
+        now = params.reward + discount * (params.transition @ following)
+        values = jnp.where(params.terminal, 0.0, jnp.sum(probabilities * now, axis=1))
+        return values, now
+
+    after = jnp.zeros_like(params.initial)
+    _, values = jax.lax.scan(backward, after, length=int(params.max_steps_in_episode), reverse=True)
+    return values
+
+
+def action_probabilities(state: TrainState, config: Config) -> Array:
+    """π(a | s) of a trained policy in every state of the config's `FiniteMDP`: float[S, A]."""
+    _require_mdp(config)
+    config = checked(config)
+    check_state(state, config, ACTING)
+    bound = bind(config, state.num_updates)
+    return _probabilities(state.params, state.variables, config.env, bound)
+
+
+def policy_gradient(state: TrainState, config: Config) -> PyTree:
+    """∇_θ U(θ) exactly, U the utility discounted by `config.estimator.discount`.
+
+    What `pgjax.policy_gradient` estimates: without bias, where the estimator says so.
+
+    Args:
+      state: its params are θ.
+      config: `env` is a `FiniteMDP`; horizon and discount are taken from it too.
+
+    Returns:
+      The gradient, like `state.params`.
+
+    Raises:
+      TypeError: another environment.
+
+    Source: Sutton et al. (2000), policy gradient theorem; here by differentiating U itself.
+    """
+    _require_mdp(config)
+    config = checked(config)
+    check_state(state, config, ACTING)
+    bound = bind(config, state.num_updates)
+    tables = config.env.default_params if config.env_params is None else bound.environment.params
+    tables = tables.replace(max_steps_in_episode=bound.horizon())
+
+    def utility(params):
+        probabilities = _probabilities(params, state.variables, config.env, bound)
+        return expected_return(probabilities, tables, bound.estimator.discount)
+
+    return jax.grad(utility)(state.params)
+
+
+def _probabilities(params: PyTree, variables: PyTree, mdp: FiniteMDP, bound: Bound) -> Array:
+    num_states = mdp.observation_space().shape[0]
+    memory = bound.policy.initial_memory()
+
+    def row(obs):
+        distribution, _ = bound.policy.apply({"params": params, **variables}, obs, memory)
+        return distribution.probabilities()
+
+    return jax.vmap(row)(jnp.eye(num_states))
+
+
+def _params(mdp: FiniteMDP | MDPParams) -> MDPParams:
+    return mdp.default_params if isinstance(mdp, FiniteMDP) else mdp
+
+
+def _require_mdp(config: Config) -> None:
+    if not isinstance(getattr(config, "env", None), FiniteMDP):
+        raise TypeError(f"tabular needs a config whose env is a FiniteMDP, got {config!r}")
+    if config.time_aware or has_memory(config.network):
+        raise TypeError(
+            "tabular needs a policy that is a function of the state alone: without a memory, and "
+            f"time_aware=False; got {config!r}"
+        )

@@ -1,0 +1,52 @@
+"""What an update works with: a config's parts, bound to each other, once."""
+
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from pgjax.ascents.ascent import Ascent
+from pgjax.ascents.optimizers import Optimizer
+from pgjax.core.components import record, static
+from pgjax.core.types import Array, PyTree
+from pgjax.critics.base import Absent, BaseCritic, BoundCritic, Setting
+from pgjax.environments.interface import Environment
+from pgjax.estimators.estimator import Estimator
+from pgjax.objectives.objective import Objective
+from pgjax.policies.policy import Policy
+from pgjax.sampling.rollout import Actor, Sampler
+
+
+@record
+class Bound:
+    """The parts of a config at an update: schedules are numbers, the policy knows its environment.
+
+    A pytree: numbers are leaves, the rest is part of the program. It passes through `jit`, `vmap`,
+    `shard_map` and loops as an argument.
+
+    Attributes:
+      mesh: the devices that trajectories are divided over, or None.
+    """
+
+    environment: Environment
+    policy: Policy
+    sampler: Sampler
+    estimator: Estimator
+    critic: BaseCritic
+    objective: Objective
+    ascent: Ascent
+    optimizer: Optimizer
+    mesh: Mesh | None = static()
+
+    def actor(self, variables: PyTree, deterministic: bool | Array = False) -> Actor:
+        """The policy with these variables, at work in the environment."""
+        return Actor(self.environment, self.policy, variables, jnp.asarray(deterministic))
+
+    def critic_at(self, variables: PyTree) -> BoundCritic:
+        """The critic beside a policy with these variables."""
+        if self.estimator.critic is None:
+            return Absent()
+        whole = self.sampler.whole_episodes
+        return self.critic.bound(Setting(self.policy, variables, self.estimator, whole, self.mesh))
+
+    def horizon(self) -> int:
+        """The longest whole episode, in steps."""
+        return self.sampler.resolve_horizon(self.environment)

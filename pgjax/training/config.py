@@ -1,0 +1,353 @@
+"""The configuration: one frozen dataclass composed of small ones, all of them pytrees.
+
+Floats are leaves: traced, so they change without recompiling and can be batched by `vmap`. Ints,
+strings, tuples, modules and environments are static: another value is another program.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from pgjax.ascents.ascent import Ascent
+from pgjax.ascents.gradient_step import GradientStep
+from pgjax.ascents.optimizers import Adam, Custom, Optimizer, check_factory
+from pgjax.core import schedules
+from pgjax.core.components import Component, check_int, knows_fields, option
+from pgjax.core.keys import is_key
+from pgjax.core.types import Array, PyTree
+from pgjax.critics.base import BaseCritic
+from pgjax.critics.critic import Critic
+from pgjax.environments import env_params as parameters
+from pgjax.environments import interface
+from pgjax.estimators.estimator import Estimator
+from pgjax.estimators.monte_carlo import RewardToGo
+from pgjax.objectives.objective import Objective
+from pgjax.objectives.score_function import ScoreFunction
+from pgjax.policies import heads, networks
+from pgjax.policies.networks import MLP
+from pgjax.policies.policy import build as build_policy
+from pgjax.sampling.rollout import Episodes, Sampler
+from pgjax.training.bound import Bound
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@knows_fields
+@dataclasses.dataclass(frozen=True)
+class Config(Component):
+    """All that `train` needs besides a key.
+
+    Attributes:
+      env: a gymnax id, or an environment object with the gymnax ≥ 1.0 interface. Static.
+      env_params: the environment's parameters, or None for its defaults. Traced, but for
+        `max_steps_in_episode`, which sizes the arrays.
+      network: a Flax Linen module from one observation to features. Static.
+      distribution: the policy's head: "auto", "categorical", "normal", "tanh_normal" or "beta".
+      normalize_observations: whether policy and critic see observations relative to the running
+        mean and standard deviation of all that training has seen; they are part of the state, and
+        stand still in evaluations. Static.
+      time_aware: whether the observation also tells the time, as a share of the time limit or
+        horizon: what is best with little time left may differ. Static.
+      sampler: what one update learns from: `Episodes` or `Segments`.
+      estimator: the weights of the scores: `RewardToGo`, `GAE`, or another `Estimator`.
+      critic: how values are learned, for an estimator that needs them: those that bootstrap, and
+        those with baseline="value".
+      objective: what is differentiated: `ScoreFunction`, `ClippedRatio`, or another `Objective`.
+      ascent: how it is climbed: `GradientStep`, `Passes`, or another `Ascent`.
+      optimizer: `Adam`, `SGD`, or a callable learning_rate -> optax.GradientTransformation.
+      num_updates: updates that `train` makes, ≥ 1. Static.
+
+    >>> import pgjax
+    >>> config = pgjax.Config(env="CartPole-v1", num_updates=3)
+    >>> config.replace(**{"optimizer.learning_rate": 3e-3}).optimizer.learning_rate
+    0.003
+    """
+
+    env: str | Any
+    env_params: PyTree = None
+    network: nn.Module = MLP()
+    distribution: str = option("auto", choices=heads.DISTRIBUTIONS)
+    normalize_observations: bool = False
+    time_aware: bool = False
+    sampler: Sampler = Episodes()
+    estimator: Estimator = RewardToGo()
+    critic: BaseCritic = Critic()
+    objective: Objective = ScoreFunction()
+    ascent: Ascent = GradientStep()
+    optimizer: Optimizer = Adam()
+    num_updates: int = option(50, low=1)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "optimizer", _optimizer(self.optimizer))
+
+    def replace(self, **changes: Any):
+        """A copy with the given fields changed; dotted paths reach into what they are made of.
+
+        Where `env_params` is None, a path into it starts from the environment's defaults: those of
+        the new one, if `env` changes as well.
+
+        Raises:
+          ValueError: a path that does not exist; the message names the nearest one.
+        """
+        config = self
+        if self.env_params is None and any(path.startswith("env_params.") for path in changes):
+            defaults = interface.default_params(changes.get("env", self.env))
+            config = dataclasses.replace(self, env_params=defaults)
+        if "optimizer" in changes:
+            changes["optimizer"] = _optimizer(changes["optimizer"])
+        return super(Config, config).replace(**changes)
+
+    def tree_flatten_with_keys(self):
+        """Leaves: the floats. The rest, and the time limit among env_params, is static."""
+        params = parameters.split(self.env_params)
+        values = {name: getattr(self, name) for name in _COMPONENTS} | {"env_params": params}
+        children = [(jax.tree_util.GetAttrKey(name), values[name]) for name in _TRACED]
+        # A program says −∞ in place of NaN where it must: so that none is taken for another.
+        tools = jax.config.jax_debug_nans
+        version = interface.version(self.env)
+        return children, (tools, version, *(getattr(self, name) for name in _STATIC))
+
+    @classmethod
+    def tree_unflatten(cls, static, children):
+        """The inverse of `tree_flatten_with_keys`, for any leaves."""
+        _, _, *static = static
+        params, *components = children
+        values = (parameters.joined(params), *components, *static)
+        return cls(**dict(zip((*_TRACED, *_STATIC), values, strict=True)))
+
+
+def _optimizer(given: Any) -> Any:
+    """What makes an Optax transformation from a learning rate becomes a component."""
+    factory = callable(given) and not isinstance(given, (type, Component))
+    return Custom(given) if factory else given
+
+
+# What each component must be, and what to derive one of your own from.
+_CONTRACTS: dict[str, type] = {
+    "sampler": Sampler,
+    "estimator": Estimator,
+    "critic": BaseCritic,
+    "objective": Objective,
+    "ascent": Ascent,
+    "optimizer": Optimizer,
+}
+_COMPONENTS = tuple(_CONTRACTS)
+_TRACED = ("env_params", *_COMPONENTS)
+_FLAGS = ("normalize_observations", "time_aware")
+_STATIC = ("env", "network", "distribution", *_FLAGS, "num_updates")
+
+
+def bind(config: Config, update: Any, mesh: Mesh | None = None) -> Bound:
+    """The config's parts at an update, int32[] from 0, bound to each other; `config` is checked.
+
+    What samples, estimates, differentiates, ascends or fits a critic takes this.
+    """
+    config = schedules.at(config, update)
+    environment = interface.bind(config.env, config.env_params)
+    if config.time_aware:
+        limit = config.sampler.resolve_horizon(environment)
+        environment = interface.with_time(environment, limit)
+    policy = build_policy(
+        environment, config.network, config.distribution, config.normalize_observations
+    )
+    if config.estimator.critic is not None:
+        value = config.critic.policy_module(config.estimator, policy.head)
+        policy = policy.with_value(value)
+    parts = {name: getattr(config, name) for name in _COMPONENTS}
+    return Bound(environment=environment, policy=policy, mesh=mesh, **parts)
+
+
+def checked(config: Config) -> Config:
+    """The same config with arrays of explicit dtypes for leaves, once everything in it is valid.
+
+    Raises:
+      TypeError: a field of the wrong kind, an object without the interface it needs.
+      ValueError: a value outside its range, names that do not exist, shapes that do not fit.
+    """
+    if not isinstance(config, Config):
+        raise TypeError(f"config must be a pgjax.Config, got {config!r}")
+    _check_fields(config)
+    config, given = jax.tree_util.tree_map_with_path(_array, config), config.env_params
+    try:
+        initial_variables(config)
+    except TypeError as error:
+        _check_sizes(config, given, error)
+        raise
+    return config
+
+
+def initial_variables(config: Config) -> PyTree:
+    """Shapes and dtypes of the policy's variables; traces the environment and the policy once."""
+    leaves, structure = jax.tree.flatten(config)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    return _traced_variables(structure, shapes)
+
+
+def check_key(key: Array) -> None:
+    """Raises TypeError unless `key` is one `jax.random.key`."""
+    if not is_key(key) or key.shape:
+        dtype, shape = getattr(key, "dtype", type(key)), getattr(key, "shape", key)
+        raise TypeError(
+            f"key must be one typed key, jax.random.key(seed), got {dtype} {shape}; "
+            "for several keys use jax.vmap"
+        )
+
+
+@functools.lru_cache(maxsize=1024)
+def _traced_variables(structure: Any, shapes: tuple) -> PyTree:
+    def trace(config: Config) -> PyTree:
+        bound = bind(config, 0)
+        interface.check(bound.environment)
+        sampler = bound.sampler
+        transitions = sampler.width * sampler.num_rows(bound.environment)
+        if transitions >= 2**31:
+            raise ValueError(
+                f"sampler.{sampler.width_field} × {sampler.rows_field} must be below 2³¹ in one "
+                f"update, got {transitions:,}"
+            )
+        bound.ascent.check_steps("ascent", transitions)
+        if bound.estimator.critic is not None:
+            bound.critic.check_steps("critic", transitions)
+        _check_weights(bound)
+        variables = bound.policy.init(jax.random.key(0))
+        if bound.critic_at(variables).joint and not bound.ascent.takes_critic:
+            raise ValueError(
+                f"ascent {type(bound.ascent).__name__} cannot climb the loss of a "
+                f"{type(bound.critic).__name__}: use critic=Critic(), or ascent=Passes()"
+            )
+        bound.optimizer.check_step(variables["params"])
+        return variables
+
+    return jax.eval_shape(trace, jax.tree.unflatten(structure, shapes))
+
+
+def _check_weights(bound: Bound) -> None:
+    """Raises unless the objective can do with the estimator's weights."""
+    estimator, objective = bound.estimator, bound.objective
+    name = type(objective).__name__
+    if estimator.all_actions and bound.policy.head.num_actions is None:
+        raise TypeError(
+            f"estimator.all_actions needs Discrete actions, not {bound.environment.action_space!r}"
+        )
+    if estimator.all_actions and not objective.takes_all_actions:
+        raise ValueError(
+            f"estimator.all_actions has weights of all actions, and objective {name} takes one of "
+            "the action that was taken: use objective=ScoreFunction() or ImportanceRatio(), or "
+            "all_actions=False"
+        )
+    if estimator.has_ratio and not objective.takes_ratio:
+        raise ValueError(
+            f"estimator {type(estimator).__name__} has the ratio to the sampling policy in its "
+            f"weights, and objective {name} takes weights without it: use "
+            "objective=ScoreFunction(), or estimator=GAE()"
+        )
+
+
+def _check_fields(config: Config) -> None:
+    optimizer = config.optimizer
+    check_factory(optimizer.make if isinstance(optimizer, Custom) else optimizer)
+    for name, contract in _CONTRACTS.items():
+        value = getattr(config, name)
+        if not isinstance(value, contract):
+            raise TypeError(
+                f"{name} must be one of pgjax's, or of your own a class derived from "
+                f"pgjax.{contract.__name__}, got {value!r}"
+            )
+    check_int("num_updates", config.num_updates, 1)
+    _check_numbers(config)
+    for name in ("env", "network"):
+        networks.check_hashable(name, getattr(config, name))
+    for name in _FLAGS:
+        if not isinstance(getattr(config, name), bool):
+            raise TypeError(f"{name} must be True or False, got {getattr(config, name)!r}")
+    config.critic.check_network("critic")
+    if config.estimator.needs_whole_episodes and not config.sampler.whole_episodes:
+        name = type(config.estimator).__name__
+        raise ValueError(
+            f"estimator {name} waits for the end of episodes, which Segments cut: use "
+            f"estimator=GAE(gae_lambda=1.0), or sampler=Episodes() with {name}"
+        )
+    needed, m = config.estimator.min_trajectories, config.sampler.width
+    if m < needed:
+        raise ValueError(
+            f"sampler.{config.sampler.width_field} must be at least {needed} for this estimator's "
+            f"baseline, got {m}; estimator.baseline='none' works with one"
+        )
+    _check_params(config)
+
+
+def _check_params(config: Config) -> None:
+    defaults = interface.default_params(config.env)
+    if config.env_params is not None and type(config.env_params) is not type(defaults):
+        raise TypeError(
+            f"env_params must be a {type(defaults).__name__}, got {config.env_params!r}"
+        )
+    for update in schedules.turns(config.env_params, config.num_updates):
+        params = schedules.at(config, update).env_params
+        with _said_of(update):
+            parameters.check(params, defaults)
+            # Looked at while they are numbers: later they are traced.
+            interface.action_bounds(config.env, params)
+
+
+def _check_numbers(config: Config) -> None:
+    """Raises unless the components' numbers are allowed: those of schedules at all updates."""
+    schedules.check(config)
+    for update in schedules.turns(config, config.num_updates):
+        resolved = schedules.at(config, update)
+        with _said_of(update):
+            for name in _COMPONENTS:
+                getattr(resolved, name).check(name)
+
+
+@contextlib.contextmanager
+def _said_of(update: int) -> Iterator[None]:
+    """Adds to a ValueError at which update of a schedule it is one."""
+    try:
+        yield
+    except ValueError as error:
+        where = f", at update {update} of its schedule" if update else ""
+        raise ValueError(f"{error}{where}") from None
+
+
+def _check_sizes(config: Config, given: PyTree, error: Exception) -> None:
+    """Raises TypeError if an environment failed since a whole number was given to it as traced."""
+
+    def works(known: tuple[int, ...]) -> bool:
+        def check(traced: list[Array]) -> None:
+            mixed = [leaves[i][1] if i in known else leaf for i, leaf in enumerate(traced)]
+            params = parameters.joined(jax.tree.unflatten(structure, mixed))
+            interface.check(interface.bind(config.env, params))
+
+        try:
+            jax.eval_shape(check, [leaf for _, leaf in leaves])
+        except TypeError:
+            return False
+        return True
+
+    constants = parameters.constants(parameters.split(given))
+    leaves, structure = jax.tree_util.tree_flatten_with_path(constants)
+    whole = tuple(i for i, (_, leaf) in enumerate(leaves) if isinstance(leaf, np.integer))
+    if not whole or not works(whole):
+        return
+    # One that is enough alone; else all that may be.
+    culprits = next(((i,) for i in whole if works((i,))), whole)
+    told = ", ".join(f"env_params{jax.tree_util.keystr(leaves[i][0])}" for i in culprits)
+    raise TypeError(
+        f"{told} is used as a Python number, to size or to branch, and cannot be traced: mark the "
+        "field as static, flax.struct.field(pytree_node=False), or make it an argument of the "
+        f"environment ({type(error).__name__})"
+    ) from error
+
+
+def _array(path: tuple, leaf: Any) -> Array:
+    """A leaf with one dtype however it was given: JAX's default float, or env_params' own."""
+    own = path[0].name == "env_params"
+    return jnp.asarray(leaf, jax.dtypes.canonicalize_dtype(jnp.result_type(leaf)) if own else float)

@@ -1,0 +1,348 @@
+"""Training: pure functions of a key, a state and a config. Knows everything, computes nothing."""
+
+import dataclasses
+import functools
+import math
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from pgjax.core.components import number_meant
+from pgjax.core.loops import any_in_batch
+from pgjax.core.parallel import check_mesh
+from pgjax.core.trees import either
+from pgjax.core.types import Array, Metrics, PyTree, TrainResult, TrainState, Trajectories
+from pgjax.sampling import rollout
+from pgjax.training import updates
+from pgjax.training.config import Config, bind, check_key, checked, initial_variables
+
+
+def train(key: Array, config: Config, mesh: Mesh | None = None) -> TrainResult:
+    """`num_updates` updates from fresh parameters: `init`, then a scan over `update`.
+
+    One compiled program for every value of the config's floats; pure, so that
+    `jax.vmap(pgjax.train, in_axes=(0, None))(keys, config)` trains many seeds at once.
+
+    Args:
+      key: one `jax.random.key`.
+      config: what to train, on what, how.
+      mesh: from `make_mesh`, to divide each update's trajectories over its devices: the same
+        numbers but for the order of floating-point sums. None: one device.
+
+    Returns:
+      The final state, and metrics with a leading axis [num_updates].
+
+    Raises:
+      ValueError, TypeError: before compilation, for anything in the config that cannot be.
+
+    >>> import jax, pgjax
+    >>> config = pgjax.Config(env="Catch-bsuite", num_updates=2)
+    >>> state, metrics = pgjax.train(jax.random.key(0), config)
+    >>> metrics.episode_return.shape
+    (2,)
+    """
+    check_key(key)
+    return _train(key, _checked(config, mesh), mesh)
+
+
+def init(key: Array, config: Config) -> TrainState:
+    """Fresh parameters, optimizer state and counters.
+
+    Args:
+      key: one `jax.random.key`; parameters and all later updates derive from it.
+      config: what to train.
+    """
+    check_key(key)
+    return _init(key, checked(config))
+
+
+def update(
+    state: TrainState, config: Config, mesh: Mesh | None = None
+) -> tuple[TrainState, Metrics]:
+    """One step of gradient ascent, θ ← θ + α ∇U, on m fresh trajectories.
+
+    Args:
+      state: from `init`, an earlier `update` or `load`, for this config.
+      mesh: see `train`.
+
+    Returns:
+      The next state, and scalar metrics of the trajectories that it learned from.
+    """
+    config = _checked(config, mesh)
+    check_state(state, config)
+    return _update(state, config, mesh)
+
+
+def sample_trajectories(
+    key: Array, state: TrainState, config: Config, mesh: Mesh | None = None
+) -> Trajectories:
+    """The trajectories that one update would learn from.
+
+    Args:
+      key: one `jax.random.key`; `state.key` is not used.
+      mesh: see `train`.
+
+    Returns:
+      [T, m] trajectories, T the horizon.
+    """
+    check_key(key)
+    config = _checked(config, mesh)
+    check_state(state, config, SAMPLING)
+    return _sample(key, state, config, mesh)
+
+
+def policy_gradient(
+    key: Array, state: TrainState, config: Config, mesh: Mesh | None = None
+) -> tuple[PyTree, Metrics]:
+    """The estimate that one update climbs: ∇U from m trajectories.
+
+        ∇U ≈ (1/m) Σ_i Σ_t ∇log π(a_t⁽ⁱ⁾, s_t⁽ⁱ⁾) · w_t⁽ⁱ⁾
+
+    with the weights of `config.estimator`, by `jax.grad` of the Monte Carlo objective.
+
+    Args:
+      key: one `jax.random.key`; `state.key` is not used.
+      mesh: see `train`.
+
+    Returns:
+      The gradient, an ascent direction like `state.params`, and scalar metrics.
+
+    Source: Williams (1992), REINFORCE.
+    """
+    check_key(key)
+    config = _checked(config, mesh)
+    check_state(state, config, ESTIMATING)
+    return _policy_gradient(key, state, config, mesh)
+
+
+# The parts of a state that functions use which act, sample and estimate; `update` uses all.
+ACTING = ("params", "variables")
+SAMPLING = (*ACTING, "streams")
+ESTIMATING = (*SAMPLING, "critic", "objective")
+_ALL = tuple(field.name for field in dataclasses.fields(TrainState))
+# What of a config decides what each part of a state is.
+_DECIDED_BY = {
+    "params": "env, network and distribution",
+    "variables": "network and normalize_observations",
+    "opt_state": "optimizer",
+    "critic": "estimator and critic",
+    "objective": "objective",
+    "streams": "sampler and env",
+}
+
+
+def check_state(state: TrainState, config: Config, fields: tuple[str, ...] = _ALL) -> None:
+    """Raises unless the named parts of a state are like those that `init` makes for the config.
+
+    Args:
+      config: checked.
+      fields: what the caller uses. A critic or streams that it has no use for may be there.
+
+    Raises:
+      TypeError: no TrainState.
+      ValueError: the first path that is missing, too much, or of another shape or dtype.
+    """
+    if not isinstance(state, TrainState):
+        raise TypeError(f"state must be a TrainState, got {type(state).__name__}")
+    expected = _expected(config, state.key, fields)
+    for field in fields:
+        needed, given = getattr(expected, field), getattr(state, field)
+        if fields != _ALL and field not in ACTING and not jax.tree.leaves(needed):
+            continue
+        problem = difference(avals(given, field), avals(needed, field))
+        if problem is None and jax.tree.structure(given) != jax.tree.structure(needed):
+            problem = f"{field} is built otherwise than the config's"
+        if problem:
+            part = _DECIDED_BY.get(field)
+            raise ValueError(
+                f"state and config do not belong together: {problem}"
+                + (f" ({field} depends on the config's {part})" if part else "")
+                + "; give the config that the state was made with, or init(key, config)"
+            )
+
+
+def avals(tree: PyTree, name: str = "") -> dict[str, str]:
+    """The dtype and shape of each leaf, "float32[3, 4]", by the leaf's path."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {name + jax.tree_util.keystr(path): aval(leaf) for path, leaf in leaves}
+
+
+def difference(given: dict[str, str], expected: dict[str, str]) -> str | None:
+    """The first path where two results of `avals` differ, in words; None: nowhere."""
+    for path, aval in expected.items():
+        if path not in given:
+            return f"{path} is missing, which the config has as {aval}"
+        if given[path] != aval:
+            return f"{path} is {given[path]}, the config has {aval}{_hint(given[path], aval)}"
+    extra = next((path for path in given if path not in expected), None)
+    return extra and f"{extra} is {given[extra]}, which the config does not have"
+
+
+def aval(leaf: Any) -> str:
+    """The dtype and shape of an array or a number, or of what stands for one."""
+    shaped = hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+    return f"{leaf.dtype}{list(leaf.shape)}" if shaped else f"{jnp.result_type(leaf)}[]"
+
+
+def _hint(given: str, expected: str) -> str:
+    stacked = re.sub(r"\[\d+(, )?", "[", given, count=1) == expected
+    return ": several states at once need jax.vmap" if stacked else ""
+
+
+def _expected(config: Config, key: Array, fields: tuple[str, ...]) -> TrainState:
+    """Shapes and dtypes of a state; only of the parts that act, where no others are asked for."""
+    if set(fields) <= set(ACTING):
+        variables = dict(initial_variables(config))
+        return TrainState(variables.pop("params"), variables, *[()] * 4)
+    typed = jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key)
+    leaves, structure = jax.tree.flatten(config)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    return _traced_state(structure, shapes, jax.random.key_impl(key) if typed else None)
+
+
+@functools.lru_cache(maxsize=1024)
+def _traced_state(structure: Any, shapes: tuple, key_impl: Any) -> TrainState:
+    key, config = jax.random.key(0, impl=key_impl), jax.tree.unflatten(structure, shapes)
+    return jax.eval_shape(_init, key, config)
+
+
+def _checked(config: Config, mesh: Mesh | None) -> Config:
+    config = checked(config)
+    check_mesh(mesh, f"sampler.{config.sampler.width_field}", config.sampler.width)
+    return config
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _train(key: Array, config: Config, mesh: Mesh | None) -> TrainResult:
+    def step(state, _):
+        return _update(state, config, mesh)
+
+    return TrainResult(*jax.lax.scan(step, _init(key, config), length=config.num_updates))
+
+
+@jax.jit
+def _init(key: Array, config: Config) -> TrainState:
+    params_key, run_key, critic_key, streams_key = jax.random.split(key, 4)
+    bound = bind(config, 0)
+    variables = bound.policy.init(params_key)
+    params = variables["params"]
+    stream_keys = jax.random.split(streams_key, bound.sampler.width)
+    return TrainState(
+        params=params,
+        variables={name: found for name, found in variables.items() if name != "params"},
+        opt_state=bound.optimizer.init(params),
+        key=run_key,
+        num_updates=jnp.int32(0),
+        env_steps=jnp.uint32(0),
+        critic=bound.critic_at(variables).start(critic_key),
+        objective=bound.objective.start(),
+        streams=bound.sampler.start(stream_keys, bound.actor(variables)),
+    )
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _update(
+    state: TrainState, config: Config, mesh: Mesh | None = None, active: bool | Array = True
+) -> tuple[TrainState, Metrics]:
+    return updates.make(state, bind(config, state.num_updates, mesh), active)
+
+
+class Until(NamedTuple):
+    """What ends a loop of updates.
+
+    Attributes:
+      number: int32[]; the most updates. Traced, so that any number runs one compiled program.
+      target: float[]; the update whose `episode_return` reaches it is the last.
+      bad: bool[]; whether an update that is not `finite` is the last.
+    """
+
+    number: Array
+    target: Array
+    bad: Array
+
+    def reached(self, metrics: Metrics) -> Array:
+        """Whether each update reached the target, as only one that was made can, and a number."""
+        found = metrics.episode_return
+        return metrics.finite & (abs(found) < math.inf) & (found >= self.target)
+
+
+def check_target(stop_at_return: float) -> None:
+    """Raises unless a return can be compared with `stop_at_return`; infinite: none reaches it."""
+    kind = np.asarray(stop_at_return)
+    if kind.ndim or kind.dtype.kind not in "iuf":
+        hint = number_meant(stop_at_return)
+        raise TypeError(f"stop_at_return must be a number, got {stop_at_return!r}{hint}")
+    if np.isnan(kind):
+        raise ValueError(
+            "stop_at_return must be a return to reach, got nan, which none does; to go on to the "
+            "last update, leave it out, or give math.inf"
+        )
+
+
+def advance(
+    state: TrainState,
+    config: Config,
+    until: Until,
+    capacity: int,
+    mesh: Mesh | None = None,
+    ended: bool | Array = False,
+) -> TrainResult:
+    """Updates in one program, for host loops and sweeps; `config` must be checked.
+
+    Under `vmap`, members that have ended stay as they are and wait for those that have not; when
+    all have, the loop ends.
+
+    Args:
+      until: what ends them.
+      capacity: at least `until.number`.
+      ended: whether it had ended before this: then no update is made, and the metrics are of none.
+
+    Returns:
+      The state, which counts the updates made, and metrics [capacity]: of the updates made, then
+      the last one's again.
+    """
+
+    def unfinished(carry):
+        index, _, _, ended = carry
+        return any_in_batch((index < until.number) & ~ended)
+
+    def step(carry):
+        index, state, stored, ended = carry
+        following, row = _update(state, config, mesh, ~ended)
+        state = either(ended, state, following)
+        stored = jax.tree.map(
+            lambda rows, new: rows.at[index].set(jnp.where(ended, rows[index - 1], new)),
+            stored,
+            row,
+        )
+        last = until.reached(row) | (until.bad & ~row.finite)
+        return index + 1, state, stored, ended | last
+
+    shapes = jax.eval_shape(lambda state, config: _update(state, config)[1], state, config)
+    stored = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes)
+    start = (jnp.zeros_like(until.number), state, stored, jnp.asarray(ended))
+    index, state, stored, _ = jax.lax.while_loop(unfinished, step, start)
+    made = jnp.minimum(jnp.arange(capacity, dtype=index.dtype), index - 1)
+    return TrainResult(state, jax.tree.map(lambda rows: rows[made], stored))
+
+
+# `state` is donated: the next one takes its memory.
+update_block = jax.jit(advance, static_argnames=("capacity", "mesh"), donate_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _sample(key: Array, state: TrainState, config: Config, mesh: Mesh | None) -> Trajectories:
+    bound = bind(config, state.num_updates, mesh)
+    trajectories, _ = updates.sample(key, state, bound)
+    return rollout.first_rows(trajectories, bound.sampler.num_rows(bound.environment))
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _policy_gradient(
+    key: Array, state: TrainState, config: Config, mesh: Mesh | None
+) -> tuple[PyTree, Metrics]:
+    return updates.estimate(key, state, bind(config, state.num_updates, mesh))

@@ -1,0 +1,154 @@
+"""One update: m trajectories, their values, weights, the ascent, and what the critic learns."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from pgjax.ascents.ascent import Place
+from pgjax.ascents.gradients import Gradient, Surrogate, Terms
+from pgjax.core.parallel import divided, on_shares
+from pgjax.core.trees import either, norm, still_finite
+from pgjax.core.types import TRAJECTORY_AXES, Array, Metrics, PyTree, TrainState, Trajectories
+from pgjax.critics.base import BoundCritic
+from pgjax.estimators.estimator import Values
+from pgjax.training.bound import Bound
+
+
+def sample(
+    key: Array, state: TrainState, bound: Bound, active: bool | Array = True
+) -> tuple[Trajectories, PyTree]:
+    """The m trajectories of one update, m / devices of them sampled on each device.
+
+    Unless `active`, bool[], whole episodes are empty, and nobody waits for them.
+
+    Returns:
+      The trajectories, and where the streams stand after them.
+    """
+
+    def share(keys, active, streams, variables, bound):
+        return bound.sampler.sample(keys, active, streams, bound.actor(variables))
+
+    m = bound.sampler.width
+    shares = on_shares(share, bound.mesh, (0, 0, 0, None, None), (TRAJECTORY_AXES, 0))
+    keys, active = jax.random.split(key, m), jnp.full(m, active)
+    return shares(keys, active, state.streams, state.policy_variables, bound)
+
+
+class Task(NamedTuple):
+    """What there is to climb and to learn, given an update's trajectories.
+
+    Attributes:
+      surrogate: the objective.
+      critic, critic_state, lesson, report: the critic, what it knows before it learns its lesson,
+        and what it says of its errors.
+    """
+
+    surrogate: Surrogate
+    critic: BoundCritic
+    critic_state: PyTree
+    lesson: PyTree
+    report: dict[str, Array]
+
+
+def task(state: TrainState, trajectories: Trajectories, bound: Bound) -> Task:
+    """The objective of trajectories, with the weights that estimator and critic give them."""
+    critic = bound.critic_at(state.policy_variables)
+    informed = critic.prepared(state.critic, trajectories)
+    values = critic.evaluate(informed, trajectories)
+    _check_values(bound, values, trajectories)
+    taught, lesson, report = critic.lesson(informed, trajectories, values)
+    objective = bound.objective.carrying(state.objective)
+    terms = Terms(bound.policy, state.variables, objective, bound.ascent, critic, taught)
+    shared = lesson if critic.joint else ()
+    surrogate = Surrogate(
+        terms, bound.estimator, values, trajectories, shared, bound.sampler, bound.mesh
+    )
+    return Task(surrogate, critic, taught, lesson, report)
+
+
+def _check_values(bound: Bound, values: Values, trajectories: Trajectories) -> None:
+    rows, m = trajectories.valid.shape
+    if bound.estimator.critic is not None and jnp.shape(values.state) != (rows + 1, m):
+        raise ValueError(
+            f"critic {type(bound.critic).__name__} must give the values of the rows and of the one "
+            f"after the last, [T + 1, m] = ({rows + 1}, {m}), got {jnp.shape(values.state)}"
+        )
+
+
+def estimate(key: Array, state: TrainState, bound: Bound) -> tuple[PyTree, Metrics]:
+    """∇U ≈ (1/m) Σ_i Σ_t ∇log π(a_t⁽ⁱ⁾, s_t⁽ⁱ⁾) · w_t⁽ⁱ⁾ from m fresh trajectories."""
+    trajectories, streams = sample(key, state, bound)
+    surrogate = task(state, trajectories, bound).surrogate
+    found = surrogate.gradient(state.params, surrogate.batch())
+    return found.direction, _metrics(trajectories, streams, found, state, bound)
+
+
+def make(
+    state: TrainState, bound: Bound, active: bool | Array = True
+) -> tuple[TrainState, Metrics]:
+    """θ ← θ + α ∇U, once, or as the ascent says; and what else is learned.
+
+    All or nothing: one number that is not finite must not cost what was learned before.
+    """
+    key, sample_key, policy_key, critic_key = jax.random.split(state.key, 4)
+    trajectories, streams = sample(sample_key, state, bound, active)
+    surrogate, critic, critic_state, lesson, report = task(state, trajectories, bound)
+    start = Place(state.params, state.opt_state)
+    place, gradient = bound.ascent.climb(policy_key, surrogate, bound.optimizer, start)
+    critic_state = critic.fit(critic_key, critic_state, trajectories, lesson)
+    gradient = gradient._replace(extra={**gradient.extra, **report})
+    metrics = _metrics(trajectories, streams, gradient, state, bound)
+    variables = bound.policy.observe(state.variables, trajectories.obs, trajectories.valid)
+    carried = bound.objective.carried(state.objective, gradient.extra)
+    streams, good = bound.sampler.repaired(streams, state.streams)
+    good &= jnp.all(jnp.isfinite(trajectories.reward), axis=0)
+    learned = place.params, variables, place.opt_state, critic_state, carried
+    before = state.params, state.variables, state.opt_state, state.critic, state.objective
+    # Errors that have no square would leave the critic in units that it never gets out of.
+    zeros = jax.tree.map(jnp.zeros_like, report)
+    finite = metrics.finite & jnp.all(good) & still_finite((learned, report), (before, zeros))
+    params, variables, opt_state, critic_state, carried = either(finite, learned, before)
+    state = state.replace(
+        params=params,
+        variables=variables,
+        opt_state=opt_state,
+        key=key,
+        num_updates=state.num_updates + 1,
+        env_steps=metrics.env_steps,
+        critic=critic_state,
+        objective=carried,
+        streams=divided(streams, bound.mesh),
+    )
+    return state, metrics.replace(finite=finite)
+
+
+def _metrics(
+    trajectories: Trajectories, streams: PyTree, found: Gradient, state: TrainState, bound: Bound
+) -> Metrics:
+    """The scalars that describe an update from these trajectories."""
+    returns, (number, lengths, taken) = bound.sampler.counts(trajectories, streams)
+    gradient_norm = norm(found.direction)
+    stuck = bound.policy.stuck(trajectories.obs, trajectories.valid)
+    described = jnp.stack([gradient_norm, found.entropy, found.objective])
+    return Metrics(
+        episode_return=_mean(returns, number),
+        episode_length=_mean(lengths, number),
+        num_episodes=number,
+        env_steps=state.env_steps + taken.astype(jnp.uint32),
+        entropy=found.entropy,
+        gradient_norm=gradient_norm,
+        objective=found.objective,
+        # The norm is not finite where any number of the gradient is not.
+        finite=jnp.all(jnp.isfinite(described)) & ~stuck,
+        extra=found.extra,
+    )
+
+
+def _mean(total: Array, number: Array) -> Array:
+    """The mean of `number` episodes; NaN of none, as any number would look like a return.
+
+    −∞ while `jax_debug_nans` is on, which takes every NaN that leaves a program for a mistake.
+    """
+    nothing = -jnp.inf if jax.config.jax_debug_nans else jnp.nan
+    return jnp.where(number > 0, total / jnp.maximum(number, 1), nothing)
