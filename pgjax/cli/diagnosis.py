@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import jax
 
 from pgjax.core import distribution
+from pgjax.core.components import jax_option
 from pgjax.sampling.rollout import Episodes
 from pgjax.training import training
 from pgjax.training.config import Config, checked
@@ -40,13 +41,13 @@ def report() -> Iterator[str]:
 
 
 def _problems() -> Iterator[str]:
-    if jax.config.jax_disable_jit:
+    if jax_option("jax_disable_jit"):
         yield "JAX_DISABLE_JIT is on: nothing is compiled; unset it"
-    if jax.config.jax_debug_nans:
+    if jax_option("jax_debug_nans"):
         yield "JAX_DEBUG_NANS is on: every call is checked on the host; unset it"
-    if jax.config.jax_enable_x64:
+    if jax_option("jax_enable_x64"):
         yield "JAX_ENABLE_X64 is on: float64 takes twice the memory and time; unset it"
-    if jax.config.jax_log_compiles:
+    if jax_option("jax_log_compiles"):
         yield "JAX_LOG_COMPILES is on: compilation prints; unset it"
     if jax.default_backend() == "cpu" and _has_nvidia():
         yield 'an NVIDIA GPU is here but JAX has no plugin for it; pip install -U "jax[cuda12]"'

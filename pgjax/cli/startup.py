@@ -170,13 +170,15 @@ def _use_cache(wanted: bool) -> None:
     """JAX's persistent compilation cache, unless already set by JAX's own means."""
     import jax
 
+    from pgjax.core.components import jax_option
+
     folder = cache_folder()
     if folder is not None and folder.parent == Path(tempfile.gettempdir()):
         # Matplotlib's default folder cannot be made either, and it would say so at each start.
         os.environ.setdefault("MPLCONFIGDIR", str(folder))
     if not wanted:
         jax.config.update("jax_enable_compilation_cache", False)
-    elif jax.config.jax_compilation_cache_dir is None and folder is not None:
+    elif jax_option("jax_compilation_cache_dir") is None and folder is not None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -11,11 +11,12 @@ import inspect
 import math
 import re
 import typing
-from collections.abc import Iterator, Mapping
-from typing import Any, dataclass_transform
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from pgjax.core.exports import families
 from pgjax.core.names import choices, nearest, unknown, within
@@ -23,16 +24,21 @@ from pgjax.core.names import choices, nearest, unknown, within
 MAX_INT = 2**31 - 1  # what an int32 holds
 _OF_FLAX = ("parent", "name")  # fields of every module, which are not for a user to give
 
+Class = TypeVar("Class", bound=type)
 
-def option(default: Any, *, low: float | None = None, high: float | None = None, choices=None):
+
+def option(
+    default: Any, *, low: float | None = None, high: float | None = None, choices=None
+) -> Any:
     """A component's field with its default and the values it may take (bounds inclusive)."""
     return dataclasses.field(
         default=default, metadata={"low": low, "high": high, "choices": choices}
     )
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(option,))
-def component(cls: type) -> type:
+# `option` is no field specifier: a checker reads a default by keyword only from those.
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def component(cls: Class) -> Class:
     """Makes a class a frozen dataclass and a pytree whose leaves are its `float` fields.
 
     >>> import jax, pgjax
@@ -56,7 +62,7 @@ def _check_complete(cls: type) -> None:
         )
 
 
-def knows_fields(cls: type) -> type:
+def knows_fields(cls: Class) -> Class:
     """The class, whose constructor answers a field that it does not have in one line."""
     make = cls.__init__
     taken = inspect.signature(make).parameters
@@ -105,14 +111,14 @@ def static() -> Any:
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static,))
-def record(cls: type) -> type:
+def record(cls: Class) -> Class:
     """Makes a class a frozen dataclass and a pytree of all of its fields that are not `static`."""
     cls = dataclasses.dataclass(frozen=True)(cls)
     fields = dataclasses.fields(cls)
     return _register(cls, [field.name for field in fields if not field.metadata.get("static")])
 
 
-def _register(cls: type, traced: list[str]) -> type:
+def _register(cls: Class, traced: list[str]) -> Class:
     """Registers a dataclass as a pytree with the named fields as children, the others static.
 
     Not by `register_dataclass`, nor by `flax.struct`, which uses it: in jaxlib 0.10.2 the tree
@@ -136,7 +142,9 @@ def _register(cls: type, traced: list[str]) -> type:
 class Component:
     """Base of every component: `replace` and the checks that its annotations imply."""
 
-    def replace(self, **changes: Any):
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # by `component`
+
+    def replace(self, **changes: Any) -> Self:
         """A copy with the given fields changed; dotted paths reach into nested components.
 
         Raises:
@@ -182,7 +190,8 @@ def replace(node: Any, changes: dict[str, Any], path: str = "", root: Any = None
             )
         direct[name] = replace(child, inner, f"{path}{name}.", root)
     if isinstance(node, Mapping):
-        return type(node)({**node, **direct})
+        make: Callable[[dict], Any] = type(node)
+        return make({**node, **direct})
     return node._replace(**direct) if _is_named_tuple(node) else dataclasses.replace(node, **direct)
 
 
@@ -255,7 +264,12 @@ def check_seed(path: str, seed: Any) -> int:
 
 def is_traced(value: Any) -> bool:
     """Whether a value is abstract here, so that only its shape and dtype can be checked."""
-    return isinstance(value, jax.core.Tracer)
+    return isinstance(value, Tracer)
+
+
+def jax_option(name: str) -> Any:
+    """The value of an option of JAX's own; type checkers see none of them on `jax.config`."""
+    return getattr(jax.config, name)
 
 
 def _allows(hint: Any, kind: type) -> bool:

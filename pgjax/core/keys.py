@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from pgjax.core.types import PyTree
 
@@ -10,7 +11,7 @@ from pgjax.core.types import PyTree
 def is_key(leaf: Any) -> bool:
     """Whether a leaf is an array of typed keys, of any implementation, also while tracing."""
     dtype = getattr(leaf, "dtype", None)
-    return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def implementation(key: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from pgjax.core.components import check_int
+from pgjax.core.components import check_int, is_traced, jax_option
 from pgjax.core.keys import is_key
 from pgjax.core.types import Array, PyTree
 
@@ -59,7 +59,7 @@ def use_cores(number: int | None = None) -> None:
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
-    if number is None and jax.config.jax_num_cpu_devices > 0:
+    if number is None and jax_option("jax_num_cpu_devices") > 0:
         return
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with contextlib.suppress(RuntimeError):
@@ -119,7 +119,7 @@ def divided(tree: PyTree, mesh: Mesh | None) -> PyTree:
     shares = NamedSharding(mesh, PartitionSpec(_AXIS))
 
     def one(leaf):
-        if isinstance(leaf, jax.core.Tracer):
+        if is_traced(leaf):
             return jax.lax.with_sharding_constraint(leaf, shares)
         if is_key(leaf):
             return _through_numbers(one, leaf)

@@ -48,7 +48,7 @@ def start(
     given = (coordinator, num_processes, process_id)
     if any(value is None for value in given) and any(value is not None for value in given):
         raise ValueError("give all of coordinator, num_processes and process_id, or none of them")
-    if coordinator is not None:
+    if coordinator is not None and num_processes is not None and process_id is not None:
         _check(coordinator, num_processes, process_id)
         _roll_call(coordinator, num_processes, process_id, timeout)
     try:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgjax.core.components import knows_fields
+from pgjax.core.components import is_traced, knows_fields
 from pgjax.core.types import Array
 
 # A training's length, where only the kinds of a schedule's arguments matter.
@@ -92,7 +92,7 @@ class Schedule:
     def turns(self, num_updates: int) -> list[int]:
         """Updates, of so many, at which its value is least, largest, or first not finite; none
         where its arguments are traced."""
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in self._leaves):
+        if any(is_traced(leaf) for leaf in self._leaves):
             return []
         if num_updates not in self._turns:
             updates, values = _looked_at(num_updates), _values(self, num_updates)
@@ -119,7 +119,7 @@ class Schedule:
         return children, (self.make, self._structure, self._traced, static)
 
     def _static(self, name: str, leaf: Any) -> Any:
-        if isinstance(leaf, jax.core.Tracer):
+        if is_traced(leaf):
             raise TypeError(
                 f"{_name(self.make)} decides by {name}, which is part of the program then: it must "
                 "be a number, not traced"
@@ -145,8 +145,6 @@ class Schedule:
     def __eq__(self, other: Any) -> bool:
         same = isinstance(other, Schedule) and self.make == other.make
         return same and self.arguments == other.arguments
-
-    __hash__ = None
 
 
 def at(config: Any, update: Any) -> Any:

@@ -51,7 +51,7 @@ def either(flag: Array, tree: PyTree, other: PyTree) -> PyTree:
     """
 
     def one(x, y):
-        if not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             return jnp.where(flag, x, y)
         data = jnp.where(flag, *map(jax.random.key_data, (x, y)))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))

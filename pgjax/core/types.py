@@ -3,7 +3,7 @@
 Axes: T steps (the horizon), m trajectories. Time comes first.
 """
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import jax
 from flax import struct
@@ -12,8 +12,18 @@ Array = jax.Array
 PyTree = Any
 
 
+class Record:
+    """Base of the records; `flax.struct.dataclass` makes `replace`, which its types leave out."""
+
+    if TYPE_CHECKING:
+
+        def replace(self, **changes: Any) -> Self:
+            """A copy with the given fields changed."""
+            ...
+
+
 @struct.dataclass
-class Trajectories:
+class Trajectories(Record):
     """m trajectories side by side: of `Episodes`, whole episodes of lengths H_1 … H_m ≤ T,
 
         τ_i = (s_0, a_0, r_0, …, s_{H_i−1}, a_{H_i−1}, r_{H_i−1}, s_{H_i}),
@@ -48,11 +58,13 @@ class Trajectories:
 
 
 # Which axis of each field counts trajectories.
-TRAJECTORY_AXES = Trajectories(1, 1, 1, 1, 1, 1, 1, 1, final_obs=0, final_memory=0)
+_FIRST: PyTree = 0
+_SECOND: PyTree = 1
+TRAJECTORY_AXES = Trajectories(*[_SECOND] * 8, final_obs=_FIRST, final_memory=_FIRST)
 
 
 @struct.dataclass
-class TrainState:
+class TrainState(Record):
     """All that training carries from one update to the next.
 
     Attributes:
@@ -84,7 +96,7 @@ class TrainState:
 
 
 @struct.dataclass
-class Metrics:
+class Metrics(Record):
     """Scalars that describe one update; `train` stacks them to [num_updates].
 
     Attributes:
@@ -124,7 +136,7 @@ class TrainResult(NamedTuple):
 
 
 @struct.dataclass
-class Evaluation:
+class Evaluation(Record):
     """Returns of n independent episodes under a fixed policy.
 
     Attributes:
@@ -141,7 +153,7 @@ class Evaluation:
 
 
 @struct.dataclass
-class GradientStatistics:
+class GradientStatistics(Record):
     """Moments of n independent gradient estimates g_1 … g_n.
 
     Attributes:

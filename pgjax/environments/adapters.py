@@ -54,7 +54,7 @@ class Adapted(GymnaxEnvironment):
         self,
         name: str,
         reset: Callable[[Array], tuple[PyTree, PyTree]],
-        step: Callable[[Array, PyTree, Array], tuple[PyTree, PyTree, Array, Array]],
+        step: Callable[[Array, PyTree, PyTree], tuple[PyTree, PyTree, Array, Array]],
         observation_space: Any,
         action_space: Any,
         limit: int,
@@ -78,7 +78,9 @@ class Adapted(GymnaxEnvironment):
         obs, inner = self._reset(key)
         return obs, AdaptedState(time=jnp.int32(0), inner=_leaves(inner))
 
-    def step_env(self, key: Array, state: AdaptedState, action: Array, params: EnvParams):
+    def step_env(
+        self, key: Array, state: AdaptedState, action: int | float | Array, params: EnvParams
+    ):
         """One step, whose `terminated` says nothing of the time limit."""
         inner = jax.tree.unflatten(self._structure, state.inner)
         obs, inner, reward, terminated = self._step(key, inner, action)

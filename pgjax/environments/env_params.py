@@ -148,7 +148,7 @@ def _with_leaf(params: PyTree, limit: Any) -> PyTree | None:
     return jax.tree.unflatten(structure, [limit if m is mark else leaf for m, leaf in pairs])
 
 
-def _fits(number: int) -> bool:
+def _fits(number: int | np.integer) -> bool:
     """Whether JAX's default integers hold it."""
     return abs(int(number)) <= jnp.iinfo(jnp.result_type(int)).max
 
@@ -181,6 +181,6 @@ def _check_all(right: Any, text: str, leaf: Any) -> None:
         raise ValueError(f"{text}, got {np.asarray(leaf)[~np.asarray(right)].flat[0]}")
 
 
-def _largest(dtype: np.dtype) -> int | float:
+def _largest(dtype: np.dtype) -> int | float | np.floating:
     """The largest number of a dtype."""
     return (jnp.iinfo if jnp.issubdtype(dtype, jnp.integer) else jnp.finfo)(dtype).max

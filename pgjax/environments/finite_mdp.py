@@ -96,7 +96,7 @@ class FiniteMDP(GymnaxEnvironment):
         state = _draw(key, params.initial)
         return self.get_obs(state), MDPState(time=0, state=state)
 
-    def step_env(self, key: Array, state: MDPState, action: Array, params: MDPParams):
+    def step_env(self, key: Array, state: MDPState, action: int | float | Array, params: MDPParams):
         """Draws s' ~ p(· | s, a); `action` is int32[], the reward float[]."""
         reward = params.reward[state.state, action]
         following = _draw(key, params.transition[state.state, action])

@@ -22,7 +22,7 @@ import numpy as np
 from gymnax.environments.environment import Environment as GymnaxEnvironment
 from gymnax.environments.environment import EnvParams, EnvState
 
-from pgjax.core.components import unknown
+from pgjax.core.components import is_traced, unknown
 from pgjax.core.keys import is_key
 from pgjax.core.types import Array, PyTree
 from pgjax.environments import elements, own_modules, spaces
@@ -128,8 +128,12 @@ class _Gymnax(Environment):
     def name(self) -> str:
         return _name(self.env)
 
-    @functools.cached_property
+    @property
     def limit(self) -> int | None:
+        return self._limit
+
+    @functools.cached_property
+    def _limit(self) -> int | None:
         return parameters.limit_of(self.params)
 
     @property
@@ -140,8 +144,12 @@ class _Gymnax(Environment):
     def action_space(self) -> Any:
         return spaces.read("action_space", self.env.action_space(self.params))
 
-    @functools.cached_property
+    @property
     def bounds(self) -> Any:
+        return self._bounds
+
+    @functools.cached_property
+    def _bounds(self) -> Any:
         return action_bounds(self.env, self.params)
 
     def reset(self, key: Array) -> tuple[PyTree, PyTree]:
@@ -191,7 +199,8 @@ class _Timed(Environment):
     @property
     def _entries(self) -> dict[str, Any]:
         space = self.inner.observation_space
-        return spaces.children(space) if self._has_entries else {"obs": space}
+        entries = spaces.children(space) if self._has_entries else None
+        return {"obs": space} if entries is None else entries
 
     @property
     def _has_entries(self) -> bool:
@@ -218,7 +227,8 @@ class _Timed(Environment):
 
     @classmethod
     def tree_unflatten(cls, static, children):
-        return cls(*children, static)
+        (inner,) = children
+        return cls(inner, static)
 
 
 def ids() -> list[str]:
@@ -434,8 +444,8 @@ def _changes(before: PyTree, after: PyTree) -> Iterator[tuple[str, Any, Any]]:
     pairs = zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
     for (path, old), new in pairs:
         if (old.shape, old.dtype) != (new.shape, new.dtype):
-            kinds = (f"{x.dtype}{list(x.shape)}" for x in (old, new))
-            yield f"{jax.tree_util.keystr(path)} ", *kinds
+            old_kind, new_kind = (f"{x.dtype}{list(x.shape)}" for x in (old, new))
+            yield f"{jax.tree_util.keystr(path)} ", old_kind, new_kind
 
 
 def _defaults(env: Any) -> PyTree:
@@ -515,16 +525,17 @@ def action_bounds(env: str | Any, env_params: PyTree = None) -> Any:
       ValueError: bounds that cannot be, by default or with `env_params` that are not traced.
     """
     # Which bounds are finite is decided by the default parameters, since others may be traced.
-    env = _resolve(env)
-    usual = _bounds_as_numbers(env, _defaults(env))
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(env_params)):
+    resolved = _resolve(env)
+    usual = _bounds_as_numbers(resolved, _defaults(resolved))
+    if any(is_traced(x) for x in jax.tree.leaves(env_params)):
         return usual
-    given = usual if env_params is None else _bounds_as_numbers(env, env_params)
+    given = usual if env_params is None else _bounds_as_numbers(resolved, env_params)
     if not _equally_bounded(usual, given):
-        spaces_of = [env.action_space(params) for params in (_defaults(env), env_params)]
+        every = (_defaults(resolved), env_params)
+        spaces_of = [resolved.action_space(params) for params in every]
         raise ValueError(
-            f"{_name(env)}: env_params must leave the bounds of action_space finite or not as they "
-            f"are by default, {spaces_of[0]!r}, got {spaces_of[1]!r}"
+            f"{_name(resolved)}: env_params must leave the bounds of action_space finite or not as "
+            f"they are by default, {spaces_of[0]!r}, got {spaces_of[1]!r}"
         )
     return usual
 

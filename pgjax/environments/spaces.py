@@ -133,8 +133,9 @@ def joined(space: Any, parts: dict, as_space: bool = False) -> Any:
 
 def entry(value: PyTree, name: Any) -> PyTree:
     """The part of that name, or index, of a mapping, a tuple or a record."""
-    by_key = isinstance(value, Mapping) or isinstance(name, int)
-    return value[name] if by_key else getattr(value, name)
+    if isinstance(value, Mapping) or isinstance(name, int):
+        return value[name]
+    return getattr(value, name)
 
 
 def example(space: Any) -> PyTree:
@@ -246,7 +247,7 @@ def _bound(part: str, side: str, bound: Any, shape: tuple[int, ...]) -> Any:
         numbers = bound if traced else np.asarray(bound)
         fits = np.broadcast_shapes(np.shape(numbers), shape) == shape
     except ValueError:  # ragged, or two shapes that do not go together
-        fits = False
+        numbers, fits = bound, False
     if not fits:
         raise ValueError(f"{part}: {side} must fit the shape {shape}, got {bound!r}")
     dtypes = map(jnp.result_type, jax.tree.leaves(bound)) if traced else (numbers.dtype,)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pgjax.core.components import check_int, check_seed
+from pgjax.core.components import check_int, check_seed, is_traced
 from pgjax.core.types import PyTree
 from pgjax.environments import elements, interface
 from pgjax.environments import env_params as parameters
@@ -225,7 +225,7 @@ def _info_faults(part: str, obs: PyTree, info: Any) -> Iterator[Fault]:
 
 def _nothing_traced_is_kept(subject: Subject) -> Iterator[Fault]:
     for path, value in probe.attributes(subject.env, "env").items():
-        if isinstance(value, jax.core.Tracer):
+        if is_traced(value):
             yield Fault(path, "a traced value, kept after a call", "nothing kept between calls")
 
 

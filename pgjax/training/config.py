@@ -20,7 +20,7 @@ from pgjax.ascents.ascent import Ascent
 from pgjax.ascents.gradient_step import GradientStep
 from pgjax.ascents.optimizers import Adam, Custom, Optimizer, check_factory
 from pgjax.core import schedules
-from pgjax.core.components import Component, check_int, knows_fields, option
+from pgjax.core.components import Component, check_int, jax_option, knows_fields, option
 from pgjax.core.keys import is_key
 from pgjax.core.types import Array, PyTree
 from pgjax.critics.base import BaseCritic
@@ -110,7 +110,7 @@ class Config(Component):
         values = {name: getattr(self, name) for name in _COMPONENTS} | {"env_params": params}
         children = [(jax.tree_util.GetAttrKey(name), values[name]) for name in _TRACED]
         # A program says −∞ in place of NaN where it must: so that none is taken for another.
-        tools = jax.config.jax_debug_nans
+        tools = jax_option("jax_debug_nans")
         version = interface.version(self.env)
         return children, (tools, version, *(getattr(self, name) for name in _STATIC))
 

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from pgjax.core.components import number_meant
+from pgjax.core.keys import is_key
 from pgjax.core.loops import any_in_batch
 from pgjax.core.parallel import check_mesh
 from pgjax.core.trees import either
@@ -197,8 +198,9 @@ def _expected(config: Config, key: Array, fields: tuple[str, ...]) -> TrainState
     """Shapes and dtypes of a state; only of the parts that act, where no others are asked for."""
     if set(fields) <= set(ACTING):
         variables = dict(initial_variables(config))
-        return TrainState(variables.pop("params"), variables, *[()] * 4)
-    typed = jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key)
+        nothing: PyTree = ()
+        return TrainState(variables.pop("params"), variables, *[nothing] * 4)
+    typed = is_key(key)
     leaves, structure = jax.tree.flatten(config)
     shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
     return _traced_state(structure, shapes, jax.random.key_impl(key) if typed else None)

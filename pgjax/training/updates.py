@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from pgjax.ascents.ascent import Place
 from pgjax.ascents.gradients import Gradient, Surrogate, Terms
+from pgjax.core.components import jax_option
 from pgjax.core.parallel import divided, on_shares
 from pgjax.core.trees import either, norm, still_finite
 from pgjax.core.types import TRAJECTORY_AXES, Array, Metrics, PyTree, TrainState, Trajectories
@@ -150,5 +151,5 @@ def _mean(total: Array, number: Array) -> Array:
 
     −∞ while `jax_debug_nans` is on, which takes every NaN that leaves a program for a mistake.
     """
-    nothing = -jnp.inf if jax.config.jax_debug_nans else jnp.nan
+    nothing = -jnp.inf if jax_option("jax_debug_nans") else jnp.nan
     return jnp.where(number > 0, total / jnp.maximum(number, 1), nothing)
