@@ -42,7 +42,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from solvers import PARTS
 
-from pgjax.runs.checkpoints import versions
+from pgjax.core.distribution import versions
 
 THRESHOLD = 475.0
 BUDGET = 120.0  # seconds from process start, for a seed

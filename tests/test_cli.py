@@ -157,7 +157,7 @@ def test_rows_of_results_are_a_line_each(capsys):
 
 OWN = """
 import pathlib
-import pgjax
+from pgjax.environments import interface
 interface.ids()
 import gymnax.environments.bsuite.catch as catch
 class Mine(catch.Catch):

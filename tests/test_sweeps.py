@@ -235,6 +235,8 @@ _MEMORY = """
 import jax, numpy as np, pgjax
 from pgjax.runs import sweeps
 from pgjax.study import memory_estimate as memory
+from pgjax.training import training
+from pgjax.training.config import checked
 
 for env, num_seeds, changes in (
     ("CartPole-v1", 1, {}),
@@ -272,8 +274,9 @@ sys.path.insert(0, "tests")
 import jax, pgjax
 from environments_for_tests import Counter
 from pgjax.study import memory_estimate as memory
-from pgjax.training import training
 from pgjax.environments import spaces
+from pgjax.training import training
+from pgjax.training.config import checked
 
 class Many(Counter):
     def __init__(self, n):
