@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 
 from pgjax.ascents.optimizers import Loss
 from pgjax.core import chunks
 from pgjax.core.chunks import Chunk, per_row, per_step, summed
 from pgjax.core.components import record
+from pgjax.core.trees import dot
 from pgjax.core.types import Array, PyTree, Trajectories
 from pgjax.critics.base import BoundCritic
 from pgjax.estimators.estimator import Estimator, Values
@@ -80,7 +80,7 @@ class Terms:
 
         variables = {"params": params, **self.variables}
         outputs = self.policy.replay(variables, obs, memory, valid)
-        log_prob, log_probs, entropy = per_step(score, chunk)(outputs.distribution, action)
+        log_prob, log_probs, entropy = per_step(score, chunk.valid)(outputs.distribution, action)
         step = Step(
             log_prob=log_prob,
             # Where nothing was done, a ratio of 1: the exponential of any other might overflow.
@@ -95,7 +95,7 @@ class Terms:
         else:
             total = self._total(step, valid)
         if self.critic.joint:
-            loss = per_step(lambda *step: self.critic.loss(self.critic_state, *step), chunk)
+            loss = per_step(lambda *step: self.critic.loss(self.critic_state, *step), chunk.valid)
             total -= _sum(loss(outputs.value, lesson), chunk.valid)
         return total, (_sum(entropy, valid), {name: _sum(x, valid) for name, x in extra.items()})
 
@@ -202,8 +202,9 @@ class Surrogate:
 
         @value_fn.defjvp
         def tangent(primals, tangents):
-            there = self.gradient(*primals, batch, share)
-            slope = optax.tree.vdot(there.direction, *tangents)
+            (params,), (change,) = primals, tangents
+            there = self.gradient(params, batch, share)
+            slope = dot(there.direction, change)
             return value + found.objective - there.objective, -slope
 
         return Loss(value, jax.tree.map(jnp.negative, found.direction), value_fn)
@@ -238,8 +239,7 @@ class Surrogate:
         def scored(row):
             (obs, memory, action), valid = row
             found = policy.replay(variables, obs, memory, valid).distribution
-            chunk = Chunk(None, valid, None)
-            return per_step(lambda one, action: one.log_prob(action), chunk)(found, action)
+            return per_step(lambda one, action: one.log_prob(action), valid)(found, action)
 
         if valid.ndim == 2:
             return per_row(scored, (data, valid), valid)
@@ -290,7 +290,7 @@ def _step_taken(context: tuple[PyTree, Terms], chunk: Chunk) -> tuple[Array, Arr
         for which in (params, old_params)
     )
     pair = new.distribution, old.distribution
-    found = per_step(one, chunk)(*pair, action, weight, chunk.time)
+    found = per_step(one, chunk.valid)(*pair, action, weight, chunk.time)
     return jax.tree.map(lambda x: jnp.sum(jnp.where(chunk.valid, x, 0.0)), found)
 
 

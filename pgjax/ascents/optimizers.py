@@ -60,6 +60,7 @@ class Optimizer(Component):
 
     learning_rate: float
     max_gradient_norm: float | None
+    make: MakeTransformation
 
     def transformation(self) -> optax.GradientTransformation:
         """Clipping by the global 2-norm, if any, then the optimizer; made for descent, as Optax is.
@@ -156,7 +157,7 @@ def _quadratic(params: PyTree) -> Loss:
     """½ |θ|², to try a step with."""
 
     def value_fn(params):
-        return 0.5 * sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(params))
+        return jnp.asarray(0.5 * sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(params)))
 
     return Loss(value_fn(params), params, value_fn)
 
@@ -200,10 +201,7 @@ class Adam(Optimizer):
     learning_rate: float = option(1e-2, low=0.0)
     max_gradient_norm: float | None = option(None, low=0.0)
 
-    @property
-    def make(self) -> MakeTransformation:
-        """learning_rate -> GradientTransformation."""
-        return optax.adam
+    make = staticmethod(optax.adam)
 
 
 @component
@@ -218,10 +216,7 @@ class SGD(Optimizer):
     learning_rate: float = option(1e-2, low=0.0)
     max_gradient_norm: float | None = option(None, low=0.0)
 
-    @property
-    def make(self) -> MakeTransformation:
-        """learning_rate -> GradientTransformation."""
-        return optax.sgd
+    make = staticmethod(optax.sgd)
 
 
 @component

@@ -4,14 +4,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from pgjax.ascents.ascent import Ascent, Place
 from pgjax.ascents.gradients import Gradient, Surrogate
 from pgjax.ascents.optimizers import Optimizer
 from pgjax.core.components import component, option
 from pgjax.core.loops import any_in_batch
-from pgjax.core.trees import either, norm, unit
+from pgjax.core.trees import dot, either, norm, unit
 from pgjax.core.types import Array, PyTree
 
 # Below it a direction is no direction: the gradient is zero.
@@ -89,7 +88,7 @@ class TrustRegion(Ascent):
         if self.max_kl is None:
             length = norm(gradient)
         else:
-            curvature = jnp.maximum(optax.tree.vdot(direction, fisher(direction)), _LEAST_CURVATURE)
+            curvature = jnp.maximum(dot(direction, fisher(direction)), _LEAST_CURVATURE)
             length = jnp.sqrt(2.0 * self.max_kl / curvature)
         return jax.tree.map(lambda x: x * length, direction)
 
@@ -133,7 +132,6 @@ def _conjugate_gradients(product: Callable, b: PyTree, iterations: int) -> PyTre
 
     Source: Hestenes & Stiefel (1952), Methods of conjugate gradients for solving linear systems.
     """
-    dot = optax.tree.vdot
 
     def unfinished(carry):
         index, *_, going = carry

@@ -156,9 +156,9 @@ def first(data: PyTree, valid: Array) -> Chunk:
     return jax.tree.map(lambda x: x[:size], Chunk(*flat, times))
 
 
-def per_step(function: Callable, chunk: Chunk) -> Callable:
-    """`function` of one step, for all steps of a chunk, in windows or not."""
-    for _ in chunk.valid.shape:
+def per_step(function: Callable, valid: Array) -> Callable:
+    """`function` of one step, for all steps of a chunk, in windows or not, given which count."""
+    for _ in valid.shape:
         function = jax.vmap(function)
     return function
 

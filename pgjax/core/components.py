@@ -11,7 +11,7 @@ import inspect
 import math
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import jax
@@ -171,7 +171,7 @@ def replace(node: Any, changes: dict[str, Any], path: str = "", root: Any = None
     Args:
       path: where the node stands in the root, which is it itself by default.
     """
-    values, root = parts(node), node if root is None else root
+    kind, values, root = type(node), parts(node), node if root is None else root
     direct, nested = {}, {}
     for dotted, value in changes.items():
         name, _, rest = dotted.partition(".")
@@ -190,8 +190,7 @@ def replace(node: Any, changes: dict[str, Any], path: str = "", root: Any = None
             )
         direct[name] = replace(child, inner, f"{path}{name}.", root)
     if isinstance(node, Mapping):
-        make: Callable[[dict], Any] = type(node)
-        return make({**node, **direct})
+        return kind({**node, **direct})
     return node._replace(**direct) if _is_named_tuple(node) else dataclasses.replace(node, **direct)
 
 

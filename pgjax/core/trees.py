@@ -27,6 +27,11 @@ def norm(tree: PyTree) -> Array:
     return jnp.ldexp(optax.tree.norm(scaled), power)
 
 
+def dot(tree: PyTree, other: PyTree) -> Array:
+    """The sum of all products of two trees' numbers: float[]."""
+    return jnp.asarray(optax.tree.vdot(tree, other))
+
+
 def unit(tree: PyTree) -> PyTree:
     """A tree of numbers divided by their 2-norm; zeros stay zeros."""
     size = norm(tree)

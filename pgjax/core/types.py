@@ -10,6 +10,7 @@ from flax import struct
 
 Array = jax.Array
 PyTree = Any
+Scalar = float | jax.Array  # a number, traced or not
 
 
 class Record:

@@ -10,14 +10,14 @@ import optax
 
 from pgjax.core.chunks import Chunk, check_minibatches, minibatches, per_step, summed
 from pgjax.core.components import record, static
-from pgjax.core.types import Array, PyTree, Trajectories
+from pgjax.core.types import Array, PyTree, Scalar, Trajectories
 from pgjax.critics import units
 from pgjax.critics.base import BaseCritic, BoundCritic, Setting
 from pgjax.critics.learned import Learned
 from pgjax.critics.regression import LAST_INIT
 from pgjax.critics.units import CriticState
 from pgjax.estimators.estimator import Values
-from pgjax.policies import networks
+from pgjax.policies import distributions, networks
 from pgjax.policies.networks import CriticInputs
 
 
@@ -71,10 +71,9 @@ class NetworkCritic(BaseCritic, abc.ABC):
         # What a policy with a memory remembers is among the inputs; it needs none of its own.
         policys = networks.without_memory(setting.policy.module.network)
         network = policys if self.network is None else self.network
-        number = setting.policy.head.num_actions
-        every = setting.estimator.critic == "actions" and number is not None
-        shape = ((number,) if every else ()) + self.output_shape
-        return Fitted(self, setting, ValueModule(network, shape))
+        number, of_actions = setting.policy.head.num_actions, setting.estimator.critic == "actions"
+        values = () if number is None or not of_actions else (number,)
+        return Fitted(self, setting, ValueModule(network, values + self.output_shape))
 
     def check_network(self, path: str) -> None:
         """Raises TypeError or ValueError unless its network can be one."""
@@ -114,7 +113,7 @@ class Fitted(Learned):
         return units.unknown(params, self.critic.optimizer().init(params))
 
     @property
-    def trace(self) -> Array:
+    def trace(self) -> Scalar:
         """λ."""
         return self.critic.td_lambda
 
@@ -143,7 +142,7 @@ class Fitted(Learned):
 
         def value(action):
             inputs = self._inputs(variables, obs, memory, action)
-            output = self.module.apply({"params": state.params}, inputs)
+            output = networks.applied(self.module, {"params": state.params}, inputs)
             return state.in_rewards(self.critic.value(output))
 
         if self.setting.estimator.critic == "states":
@@ -152,7 +151,7 @@ class Fitted(Learned):
         if policy.head.num_actions is None:
             of_action = value(action)
             return Values(value(distribution.mode()), of_action)
-        q, probability = value(action), distribution.probabilities()
+        q, probability = value(action), distributions.probabilities(distribution)
         return Values(jnp.sum(probability * q), q, probability)
 
     def _inputs(self, variables: PyTree, obs: PyTree, memory: PyTree, action: PyTree) -> PyTree:
@@ -183,10 +182,10 @@ class Fitted(Learned):
 
         def one(obs, memory, lesson):
             inputs = self._inputs(variables, obs, memory, lesson[0])
-            output = self.module.apply({"params": params}, inputs)
+            output = networks.applied(self.module, {"params": params}, inputs)
             return self.critic.lesson_loss(state, output, lesson)
 
-        losses = per_step(one, chunk)(*chunk.data)
+        losses = per_step(one, chunk.valid)(*chunk.data)
         return jnp.sum(jnp.where(chunk.valid, losses, 0.0))
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from pgjax.core.chunks import per_row
 from pgjax.core.parallel import on_shares
-from pgjax.core.types import Array, PyTree, Trajectories
+from pgjax.core.types import Array, PyTree, Scalar, Trajectories
 from pgjax.critics import units
 from pgjax.critics.base import BoundCritic, Setting
 from pgjax.critics.units import CriticState
@@ -27,7 +27,7 @@ class Learned(BoundCritic, abc.ABC):
 
     @property
     @abc.abstractmethod
-    def trace(self) -> Array:
+    def trace(self) -> Scalar:
         """λ of its targets, float[]."""
 
     @abc.abstractmethod

@@ -4,14 +4,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from pgjax.core.components import component, option, record
-from pgjax.core.types import Array, PyTree
+from pgjax.core.types import Array, PyTree, Scalar
 from pgjax.critics import units
 from pgjax.critics.base import BoundCritic, Setting
 from pgjax.critics.learned import Learned
 from pgjax.critics.regression import LAST_INIT, LOSSES, Regression
 from pgjax.critics.units import CriticState
 from pgjax.estimators.estimator import Estimator, Values
-from pgjax.policies import networks
+from pgjax.policies import distributions, networks
 from pgjax.policies.heads import Head
 
 
@@ -81,7 +81,7 @@ class Shared(Learned):
     joint = True
 
     @property
-    def trace(self) -> Array:
+    def trace(self) -> Scalar:
         """λ."""
         return self.critic.td_lambda
 
@@ -95,7 +95,7 @@ class Shared(Learned):
         value = state.in_rewards(found.value)
         if self.setting.estimator.critic == "states":
             return Values(value)
-        probability = found.distribution.probabilities()
+        probability = distributions.probabilities(found.distribution)
         return Values(jnp.sum(probability * value), value, probability)
 
     def loss(self, state: CriticState, output: PyTree, lesson: PyTree) -> Array:

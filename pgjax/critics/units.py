@@ -6,7 +6,7 @@ from flax import struct
 
 from pgjax.core.chunks import mean_over
 from pgjax.core.trees import exponent, norm
-from pgjax.core.types import Array, PyTree, Trajectories
+from pgjax.core.types import Array, PyTree, Record, Scalar, Trajectories
 from pgjax.estimators.estimator import Estimator, Values
 from pgjax.estimators.returns import advantages
 
@@ -21,7 +21,7 @@ _ROUNDINGS = 8
 
 
 @struct.dataclass
-class CriticState:
+class CriticState(Record):
     """What a critic has learned.
 
     Attributes:
@@ -78,7 +78,7 @@ def rescaled(state: CriticState, mean: Array, deviation: Array, number: Array) -
 
 
 def prepared(
-    state: CriticState, trajectories: Trajectories, estimator: Estimator, trace: Array
+    state: CriticState, trajectories: Trajectories, estimator: Estimator, trace: Scalar
 ) -> CriticState:
     """The state, with the units of these trajectories' targets for a critic that has none yet.
 
@@ -100,16 +100,15 @@ def lesson(
     trajectories: Trajectories,
     values: Values,
     estimator: Estimator,
-    trace: Array,
+    trace: Scalar,
 ) -> tuple[CriticState, tuple[Array, Array], dict[str, Array]]:
     """The state in the units of the targets; targets and what was predicted, float[T, m]; and what
     a critic says of its errors before it is fitted."""
     wanted = targets(trajectories, values.state, estimator, trace)
     predicted = values.state[:-1]
     if values.action is not None:
-        predicted = values.action
-    if values.probability is not None:
-        predicted = of_taken(values.action, trajectories.action)
+        discrete = values.probability is not None
+        predicted = of_taken(values.action, trajectories.action) if discrete else values.action
     valid = trajectories.valid
     mean, deviation = mean_and_deviation(wanted, valid)
     report = _report(wanted - predicted, deviation, valid)
@@ -117,7 +116,9 @@ def lesson(
     return state.replace(num_fits=state.num_fits + 1), (wanted, predicted), report
 
 
-def targets(trajectories: Trajectories, values: Array, estimator: Estimator, trace: Array) -> Array:
+def targets(
+    trajectories: Trajectories, values: Array, estimator: Estimator, trace: Scalar
+) -> Array:
     """λ-returns of each step: float[T, m], given V of every row and of the one after the last."""
     terminated, truncated = trajectories.terminated, trajectories.truncated
     if not estimator.bootstraps:

@@ -94,6 +94,11 @@ class Environment(abc.ABC):
         default parameters; infinite where a dimension has no bound. None for other actions; of a
         Dict or Tuple, a dict or tuple of such."""
 
+    @property
+    def params(self) -> PyTree:
+        """The parameters as the environment is given them; None: it has none."""
+        return None
+
     @abc.abstractmethod
     def reset(self, key: Array) -> tuple[PyTree, PyTree]:
         """An episode's first observation, and the environment's state."""
@@ -179,6 +184,10 @@ class _Timed(Environment):
     @property
     def name(self) -> str:
         return self.inner.name
+
+    @property
+    def params(self) -> PyTree:
+        return self.inner.params
 
     @property
     def limit(self) -> int | None:

@@ -37,6 +37,7 @@ class ActionValue(Estimator):
     def weights(self, trajectories: Trajectories, values: Values) -> Array:
         """float[T, m], reward units; [T, m, A] of all actions; 0 where not valid."""
         baseline, action = values.state[:-1], values.action
+        assert action is not None, "a critic of actions gives their values"
         if values.probability is not None and not self.all_actions:
             index = trajectories.action[..., None]
             action = jnp.take_along_axis(action, index, axis=-1)[..., 0]
@@ -45,6 +46,7 @@ class ActionValue(Estimator):
             valid = trajectories.valid
         else:
             valid = trajectories.valid[..., None]
+            assert values.probability is not None, "only with discrete actions; see `all_actions`"
             # Σ_a ∇π w = Σ_a π ∇log π w: the probability is part of the weight.
             weights = jnp.where(valid, values.probability * (action - baseline[..., None]), 0.0)
             valid = jnp.broadcast_to(valid, weights.shape)

@@ -49,9 +49,9 @@ class Estimator(Component, abc.ABC):
       discount: γ, that of a critic's values too.
     """
 
-    critic: ClassVar[Any] = None
+    critic: Any = None  # Any, here and below: a subclass may make it a property
     needs_whole_episodes: ClassVar[bool] = False
-    min_trajectories: ClassVar[Any] = 1
+    min_trajectories: Any = 1
     bootstraps: ClassVar[bool] = False
     all_actions: Any = False
     follows_policy: ClassVar[bool] = False

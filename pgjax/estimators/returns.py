@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from pgjax.core.types import Array
+from pgjax.core.types import Array, Scalar
 
 
-def total_return(rewards: Array, discount: Array) -> Array:
+def total_return(rewards: Array, discount: Scalar) -> Array:
     """Return of one whole trajectory.
 
         R(τ) = Σ_t γᵗ r_t
@@ -74,8 +74,8 @@ def advantages(
     values: Array,
     terminated: Array,
     truncated: Array,
-    discount: Array,
-    trace: Array,
+    discount: Scalar,
+    trace: Scalar,
 ) -> Array:
     """Sums of one-step errors of V, of trajectories side by side.
 
@@ -110,7 +110,7 @@ def advantages(
     return jax.vmap(reward_to_go, in_axes=(1, 1, 0), out_axes=1)(errors, traces, nothing)
 
 
-def _require(condition: bool, expected: str, *arrays: Array) -> None:
+def _require(condition: bool, expected: str, *arrays: Scalar) -> None:
     if not condition:
         shapes = ", ".join(str(list(jnp.shape(array))) for array in arrays)
         raise ValueError(f"expected shapes {expected}, got {shapes}")

@@ -63,9 +63,9 @@ class VTrace(Estimator):
           ValueError: how likely the actions were is not known, of π_old or of π_θ.
         """
         tau = trajectories
-        _check_log_probs(trajectories, values)
+        log_prob = _checked_log_prob(trajectories, values)
         # 1 where nothing was done: the exponential of any other might overflow.
-        ratio = jnp.exp(jnp.where(tau.valid, values.log_prob - tau.log_prob, 0.0))
+        ratio = jnp.exp(jnp.where(tau.valid, log_prob - tau.log_prob, 0.0))
         rho, c = jnp.minimum(self.rho, ratio), jnp.minimum(self.c, ratio)
         following = jnp.where(tau.terminated, 0.0, values.state[1:])
         errors = tau.reward + self.discount * following - values.state[:-1]
@@ -81,16 +81,18 @@ class VTrace(Estimator):
         return rho * advantages
 
 
-def _check_log_probs(trajectories: Trajectories, values: Values) -> None:
+def _checked_log_prob(trajectories: Trajectories, values: Values) -> Array:
+    """log π_θ of the actions: float[T, m]; raises unless that of π_old is known, too."""
     shape = trajectories.valid.shape
-    policies = {
-        "trajectories.log_prob, the behaviour's": trajectories.log_prob,
-        "values.log_prob, the improved policy's": values.log_prob,
-    }
-    for name, log_prob in policies.items():
-        found = "none" if log_prob is None else jnp.shape(log_prob)
-        if found != shape:
-            raise ValueError(
-                f"estimator VTrace needs {name}, float[T, m] = {shape}, got {found}: "
-                "use estimator=GAE(), which needs none"
-            )
+    _known("trajectories.log_prob, the behaviour's", trajectories.log_prob, shape)
+    return _known("values.log_prob, the improved policy's", values.log_prob, shape)
+
+
+def _known(name: str, log_prob: Array | None, shape: tuple[int, ...]) -> Array:
+    found = "none" if log_prob is None else jnp.shape(log_prob)
+    if log_prob is None or found != shape:
+        raise ValueError(
+            f"estimator VTrace needs {name}, float[T, m] = {shape}, got {found}: "
+            "use estimator=GAE(), which needs none"
+        )
+    return log_prob

@@ -54,6 +54,17 @@ class Distribution(abc.ABC):
         """What the environment gets for an action."""
 
 
+def probabilities(distribution: Distribution) -> Array:
+    """Those of all actions, where they are few: float[n].
+
+    Raises:
+      TypeError: a distribution over actions that cannot be listed.
+    """
+    if not isinstance(distribution, Categorical):
+        raise TypeError(f"{type(distribution).__name__} has no list of its actions' probabilities")
+    return distribution.probabilities()
+
+
 @record
 class Categorical(Distribution):
     """p(a) = exp(logits_a) / Σ_b exp(logits_b) over the actions 0 … n−1.

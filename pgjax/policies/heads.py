@@ -94,5 +94,5 @@ def without_mask(observation_space: Any) -> Any:
     """The space of what the network sees."""
     if mask_space(observation_space) is None:
         return observation_space
-    entries = spaces.children(observation_space).items()
-    return spaces.Dict({name: space for name, space in entries if name != _MASK})
+    entries = spaces.children(observation_space) or {}
+    return spaces.Dict({name: space for name, space in entries.items() if name != _MASK})

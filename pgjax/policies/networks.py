@@ -40,6 +40,13 @@ class Network(nn.Module):
         """Raises TypeError or ValueError if a field's value is not allowed."""
 
 
+def applied(
+    module: nn.Module, variables: PyTree, *inputs: PyTree, method: str | None = None
+) -> Any:
+    """A module's outputs; Flax types them as if collections that change might come with them."""
+    return module.apply(variables, *inputs, method=method)
+
+
 class MemoryNetwork(Network, abc.ABC):
     """A network with a memory: from one observation and a memory to features and a memory.
 
@@ -78,7 +85,7 @@ class MemoryNetwork(Network, abc.ABC):
         """
         module, variables = self.unbind()
         return scanned(
-            lambda memory, row: module.apply(variables, row, memory)[::-1],
+            lambda memory, row: applied(module, variables, row, memory)[::-1],
             (memory, self.initial_memory()),
             (obs, starts),
         )

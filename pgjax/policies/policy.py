@@ -66,7 +66,7 @@ class PolicyModule(nn.Module):
 def _for_rows(module: nn.Module, features: Array) -> PyTree:
     """A bound module's outputs of float[L, n]."""
     module, variables = module.unbind()
-    return jax.vmap(lambda row: module.apply(variables, row))(features)
+    return jax.vmap(lambda row: networks.applied(module, variables, row))(features)
 
 
 @record
@@ -118,7 +118,9 @@ class Policy:
     def outputs(self, variables: PyTree, obs: PyTree, memory: PyTree) -> Outputs:
         """As `apply`, with what the network says of the state's value."""
         encoded = self.encode(variables, obs)
-        parameters, value, memory = self.module.apply(_plain(variables), encoded, memory)
+        parameters, value, memory = networks.applied(
+            self.module, _plain(variables), encoded, memory
+        )
         return Outputs(self._distribution(parameters, obs), value, memory)
 
     def encode(self, variables: PyTree, obs: PyTree) -> PyTree:
@@ -178,7 +180,9 @@ class Policy:
         starts = jnp.append(False, ~valid[:-1])
         encoded = jax.vmap(lambda one: self.encode(variables, one))(obs)
         inputs = encoded, first, starts
-        parameters, value = self.module.apply(_plain(variables), *inputs, method="replay")
+        parameters, value = networks.applied(
+            self.module, _plain(variables), *inputs, method="replay"
+        )
         return Outputs(jax.vmap(self._distribution)(parameters, obs), value, ())
 
 

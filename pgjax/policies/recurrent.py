@@ -1,7 +1,7 @@
 """Networks with a memory: a network, and an RNN cell over what it makes of each observation."""
 
 import abc
-from typing import Any
+from typing import Any, TypeGuard
 
 import flax.linen as nn
 import jax
@@ -16,6 +16,7 @@ from pgjax.policies.networks import (
     Dense,
     MemoryNetwork,
     Select,
+    applied,
     check_without_memory,
     scanned,
     vector,
@@ -81,7 +82,7 @@ class LinearCell(nn.RNNCellBase, abc.ABC):
           The last h, float[features], and all of them, float[L, features].
         """
         cell, variables = self.unbind()
-        a, b = jax.vmap(lambda row: cell.apply(variables, row, method="coefficients"))(inputs)
+        a, b = jax.vmap(lambda row: applied(cell, variables, row, method="coefficients"))(inputs)
         a = jnp.where(starts[:, None], 0.0, a)
         b = b.at[0].add(a[0] * carry)
         _, h = jax.lax.associative_scan(_one_after_another, (a, b))
@@ -179,20 +180,20 @@ class Recurrent(MemoryNetwork):
     def replay(self, obs: PyTree, memory: PyTree, starts: Array) -> tuple[Array, PyTree]:
         """As `MemoryNetwork.replay`, the network for all rows at once."""
         network, network_variables = self.network.unbind()
-        inputs = jax.vmap(lambda row: network.apply(network_variables, row))(obs)
+        inputs = jax.vmap(lambda row: applied(network, network_variables, row))(obs)
         cell, variables = self._cell().unbind()
         if isinstance(cell, LinearCell):
-            after, features = cell.apply(variables, memory, inputs, starts, method="replay")
+            after, features = applied(cell, variables, memory, inputs, starts, method="replay")
             return features, _in_dtypes_of(memory, after)
 
         def step(memory: PyTree, row: Array) -> tuple[PyTree, Array]:
-            after, features = cell.apply(variables, memory, row)
+            after, features = applied(cell, variables, memory, row)
             return _in_dtypes_of(memory, after), features
 
         return scanned(step, (memory, self.initial_memory()), (inputs, starts))
 
     @nn.compact
-    def _cell(self) -> nn.RNNCellBase:
+    def _cell(self) -> nn.Module:
         return self.cell if isinstance(self.cell, nn.Module) else self.cell(self.features)
 
 
@@ -222,8 +223,7 @@ def check_cell(path: str, cell: object, features: int) -> None:
       TypeError: it is none, or cannot be made from `features` alone.
       ValueError: its memory starts with random numbers.
     """
-    is_class = isinstance(cell, type)
-    if not (issubclass(cell, nn.RNNCellBase) if is_class else isinstance(cell, nn.RNNCellBase)):
+    if not _is_cell(cell):
         raise TypeError(f"{path} must be an RNN cell or the class of one, got {_nearest(cell)}")
     try:
         made = _made(cell, features)
@@ -247,6 +247,12 @@ def check_cell(path: str, cell: object, features: int) -> None:
             f"{path} starts with a random memory, {_class_name(made)}(carry_init=…); an episode's "
             "start must not be random: leave carry_init out"
         )
+
+
+def _is_cell(cell: object) -> TypeGuard[type[nn.RNNCellBase] | nn.RNNCellBase]:
+    if isinstance(cell, type):
+        return issubclass(cell, nn.RNNCellBase)
+    return isinstance(cell, nn.RNNCellBase)
 
 
 def _nearest(cell: object) -> str:

@@ -166,7 +166,8 @@ class Actor:
             truncated=running & truncated,
         )
         seen = _where(running, (step.obs, remembered), (obs, memory))
-        return Carry(*seen, step.env_state, running & ~step.terminated & ~truncated), taken
+        running = running & ~step.terminated & ~truncated
+        return Carry(seen[0], seen[1], step.env_state, running), taken
 
     def chosen(self, distribution: Distribution, noise: PyTree) -> PyTree:
         """A sample, or the mode."""
@@ -178,8 +179,8 @@ class Actor:
 
         def restart(carry):
             now = carry.obs, carry.memory, carry.env_state
-            started = _where(running, now, self._start(keys))
-            return Carry(*started, carry.running | ~running)
+            obs, memory, env_state = _where(running, now, self._start(keys))
+            return Carry(obs, memory, env_state, carry.running | ~running)
 
         return jax.lax.cond(any_in_batch(~running), restart, lambda carry: carry, carry)
 
@@ -218,14 +219,15 @@ class Episodes(Sampler):
           ValueError: a horizon beyond the environment's limit, or neither of them given.
         """
         limit = environment.limit
-        if self.horizon is None and limit is None:
+        horizon = limit if self.horizon is None else self.horizon
+        if horizon is None:
             raise ValueError(f"{environment.name} has no time limit: set sampler.horizon, in steps")
         if self.horizon is not None and limit is not None and self.horizon > limit:
             raise ValueError(
                 f"sampler.horizon must be at most {limit}, the time limit of {environment.name}, "
                 f"got {self.horizon}"
             )
-        return limit if self.horizon is None else self.horizon
+        return horizon
 
     num_rows = resolve_horizon
 

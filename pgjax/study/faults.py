@@ -117,7 +117,8 @@ def first_unequal(one: PyTree, other: PyTree) -> tuple[str, str]:
         close = _close(ours, theirs, TOLERANCE)
         for index in np.argwhere(~close)[:1]:
             both = (_numbers(x)[tuple(index)] for x in (ours, theirs))
-            return tuple(f"{x}" if x.dtype == bool else f"{x:.6g}" for x in both)
+            one_text, other_text = (f"{x}" if x.dtype == bool else f"{x:.6g}" for x in both)
+            return one_text, other_text
     raise AssertionError("no difference")
 
 

@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from pgjax.core.components import check_int
-from pgjax.core.trees import norm, unit
+from pgjax.core.trees import dot, norm, unit
 from pgjax.core.types import Array, GradientStatistics, PyTree, TrainState
 from pgjax.training import updates
 from pgjax.training.bound import Bound
@@ -78,7 +77,7 @@ def _statistics(key, state, config, num_samples, reference) -> GradientStatistic
         reference = _moments(twin, state, bound, num_samples, state.params).mean
     moments = _moments(key, state, bound, num_samples, reference)
     variance = jax.tree.map(lambda squares: squares / (num_samples - 1), moments.squares)
-    total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(variance))
+    total = jnp.asarray(sum(jnp.sum(leaf) for leaf in jax.tree.leaves(variance)))
     return GradientStatistics(
         mean=moments.mean,
         variance=variance,
@@ -133,7 +132,7 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
 
 def cosine(a: PyTree, b: PyTree) -> Array:
     """cos of the angle between two gradients, float[]; 0 if either is zero."""
-    return optax.tree.vdot(unit(a), unit(b))
+    return dot(unit(a), unit(b))
 
 
 def _batch_size(state: TrainState, bound: Bound) -> int:

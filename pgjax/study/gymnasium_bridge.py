@@ -116,7 +116,8 @@ def _make(env_id: str | None, config: Config) -> gymnasium.Env:
 
 def _check_spaces(env: gymnasium.Env, config: Config) -> None:
     ours = interface.bind(config.env, config.env_params)
+    env_id = env.spec.id if env.spec else repr(env)
     for name in ("observation_space", "action_space"):
-        wanted, given, part = getattr(ours, name), getattr(env, name), f"{name} of {env.spec.id}"
+        wanted, given, part = getattr(ours, name), getattr(env, name), f"{name} of {env_id}"
         if not spaces.alike(wanted, spaces.read(part, given), name == "action_space"):
             raise ValueError(f"{part} must be that of {ours.name}, {wanted!r}, got {given!r}")

@@ -197,7 +197,7 @@ def ended(run: Run) -> Array:
     return run.terminated | run.truncated
 
 
-def ages(run: Run) -> Array:
+def ages(run: Run) -> np.ndarray:
     """The step of its episode that each step is, from 1: int[K, N]."""
     found, now = np.zeros(run.reward.shape, int), np.zeros(len(run.reward), int)
     for t, over in enumerate(ended(run).T):
@@ -219,7 +219,8 @@ def unwrapped(env: Any, name: str) -> Callable:
     """A method as a Python function, without the jit that may be around it."""
     replaced = getattr(env, "__dict__", {}).get(name)
     method = getattr(type(env), name, None) if replaced is None else replaced
-    if not hasattr(method, "lower"):  # not jitted; the user's own decorator has a __wrapped__, too
+    # Not jitted; the user's own decorator has a __wrapped__, too.
+    if method is None or not hasattr(method, "lower"):
         return getattr(env, name)
     inner = method.__wrapped__
     return functools.partial(inner, env) if replaced is None else inner

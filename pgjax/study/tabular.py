@@ -1,10 +1,13 @@
 """Exact answers for a `FiniteMDP`, by dynamic programming; differentiable by JAX."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
 from pgjax.core.types import Array, PyTree, TrainState
 from pgjax.environments.finite_mdp import FiniteMDP, MDPParams
+from pgjax.policies import distributions
 from pgjax.policies.networks import has_memory
 from pgjax.training.bound import Bound
 from pgjax.training.config import Config, bind, checked
@@ -78,11 +81,11 @@ def action_values(
 
 def action_probabilities(state: TrainState, config: Config) -> Array:
     """π(a | s) of a trained policy in every state of the config's `FiniteMDP`: float[S, A]."""
-    _require_mdp(config)
+    mdp = _required_mdp(config)
     config = checked(config)
     check_state(state, config, ACTING)
     bound = bind(config, state.num_updates)
-    return _probabilities(state.params, state.variables, config.env, bound)
+    return _probabilities(state.params, state.variables, mdp, bound)
 
 
 def policy_gradient(state: TrainState, config: Config) -> PyTree:
@@ -102,15 +105,15 @@ def policy_gradient(state: TrainState, config: Config) -> PyTree:
 
     Source: Sutton et al. (2000), policy gradient theorem; here by differentiating U itself.
     """
-    _require_mdp(config)
+    mdp = _required_mdp(config)
     config = checked(config)
     check_state(state, config, ACTING)
     bound = bind(config, state.num_updates)
-    tables = config.env.default_params if config.env_params is None else bound.environment.params
-    tables = tables.replace(max_steps_in_episode=bound.horizon())
+    tables = mdp.default_params if config.env_params is None else bound.environment.params
+    tables = dataclasses.replace(tables, max_steps_in_episode=bound.horizon())
 
     def utility(params):
-        probabilities = _probabilities(params, state.variables, config.env, bound)
+        probabilities = _probabilities(params, state.variables, mdp, bound)
         return expected_return(probabilities, tables, bound.estimator.discount)
 
     return jax.grad(utility)(state.params)
@@ -122,7 +125,7 @@ def _probabilities(params: PyTree, variables: PyTree, mdp: FiniteMDP, bound: Bou
 
     def row(obs):
         distribution, _ = bound.policy.apply({"params": params, **variables}, obs, memory)
-        return distribution.probabilities()
+        return distributions.probabilities(distribution)
 
     return jax.vmap(row)(jnp.eye(num_states))
 
@@ -131,11 +134,13 @@ def _params(mdp: FiniteMDP | MDPParams) -> MDPParams:
     return mdp.default_params if isinstance(mdp, FiniteMDP) else mdp
 
 
-def _require_mdp(config: Config) -> None:
-    if not isinstance(getattr(config, "env", None), FiniteMDP):
+def _required_mdp(config: Config) -> FiniteMDP:
+    mdp = getattr(config, "env", None)
+    if not isinstance(mdp, FiniteMDP):
         raise TypeError(f"tabular needs a config whose env is a FiniteMDP, got {config!r}")
     if config.time_aware or has_memory(config.network):
         raise TypeError(
             "tabular needs a policy that is a function of the state alone: without a memory, and "
             f"time_aware=False; got {config!r}"
         )
+    return mdp

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self, TypeGuard
 
 import flax.linen as nn
 import jax
@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from pgjax.ascents.ascent import Ascent
 from pgjax.ascents.gradient_step import GradientStep
-from pgjax.ascents.optimizers import Adam, Custom, Optimizer, check_factory
+from pgjax.ascents.optimizers import Adam, Custom, MakeTransformation, Optimizer, check_factory
 from pgjax.core import schedules
 from pgjax.core.components import Component, check_int, jax_option, knows_fields, option
 from pgjax.core.keys import is_key
@@ -87,7 +87,7 @@ class Config(Component):
     def __post_init__(self) -> None:
         object.__setattr__(self, "optimizer", _optimizer(self.optimizer))
 
-    def replace(self, **changes: Any):
+    def replace(self, **changes: Any) -> Self:
         """A copy with the given fields changed; dotted paths reach into what they are made of.
 
         Where `env_params` is None, a path into it starts from the environment's defaults: those of
@@ -125,8 +125,11 @@ class Config(Component):
 
 def _optimizer(given: Any) -> Any:
     """What makes an Optax transformation from a learning rate becomes a component."""
-    factory = callable(given) and not isinstance(given, (type, Component))
-    return Custom(given) if factory else given
+    return Custom(given) if _is_factory(given) else given
+
+
+def _is_factory(value: Any) -> TypeGuard[MakeTransformation]:
+    return callable(value) and not isinstance(value, (type, Component))
 
 
 # What each component must be, and what to derive one of your own from.

@@ -184,7 +184,7 @@ def _multi_binary(part: str, space: Any, bounds: Any, distribution: str) -> Mult
     return MultiDiscreteHead(sizes, space.shape, np.dtype(space.dtype), repr(space))
 
 
-def _lowest(logits: Array) -> Array:
+def _lowest(logits: Array) -> np.floating:
     # Far below any logit, and the difference of two such is finite.
     return jnp.finfo(logits.dtype).min / 4
 
