@@ -31,7 +31,9 @@ def texts():
     )
     # A copy without its history, such as CI's, has every file of the checkout and no other.
     names = listing.stdout.splitlines() or [
-        path.relative_to(ROOT) for path in ROOT.rglob("*.*") if ".venv" not in path.parts
+        path.relative_to(ROOT)
+        for path in ROOT.rglob("*.*")
+        if not path.relative_to(ROOT).parts[0].startswith(".venv")
     ]
     for name in names:
         path = ROOT / name
