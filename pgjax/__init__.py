@@ -9,7 +9,8 @@ from pgjax.core import moved as _moved
 
 __version__ = "0.1.0"
 
-__all__ = sorted(_exports.homes())
+# The stub lists them for type checkers.
+__all__ = sorted(_exports.homes())  # pyright: ignore[reportUnsupportedDunderAll]
 
 sys.meta_path.append(_moved.Finder)
 

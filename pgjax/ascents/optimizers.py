@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,8 @@ class Optimizer(Component):
 
     learning_rate: float
     max_gradient_norm: float | None
-    make: MakeTransformation
+    if TYPE_CHECKING:  # a field of `Custom` only, and so no flag of the others
+        make: MakeTransformation
 
     def transformation(self) -> optax.GradientTransformation:
         """Clipping by the global 2-norm, if any, then the optimizer; made for descent, as Optax is.

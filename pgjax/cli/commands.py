@@ -219,7 +219,7 @@ def plot(arguments: list[str]) -> int:
         for path in curve.repeated:
             print(f"{path}: the config and the seed of another of these runs, counted once")
         last = f"at the end {curve.middle[-1]:.5g}"
-        if curve.low is not None:
+        if curve.low is not None and curve.high is not None:
             last += f" (95 %: {curve.low[-1]:.5g} to {curve.high[-1]:.5g})"
         seeds = f"{len(curve.seeds)} seed{'s' * (len(curve.seeds) > 1)}"
         name = ", ".join(filter(None, (several * curve.environment, curve.label))) or "runs"

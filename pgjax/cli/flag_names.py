@@ -5,7 +5,7 @@ typing error is answered before that. `tests/test_cli.py` holds both to the same
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pgjax.cli import parsers, startup
 from pgjax.core.exports import PACKAGE, families
@@ -16,7 +16,7 @@ _ENV_PARAMS = "--env-params."
 _OWN = ("--algorithm", "--total-steps")  # of `flags`, that are no paths
 
 
-def check(command: str, arguments: list[str], options: list[str]) -> None:
+def check(command: str, arguments: Sequence[str], options: list[str]) -> None:
     """Raises ValueError if an argument is a flag that the command does not have.
 
     Args:
@@ -70,8 +70,15 @@ def config_flags() -> list[str]:
 
 def _assigned(tree: ast.Module, name: str) -> ast.expr:
     for node in tree.body:
-        targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+        if isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        elif isinstance(node, ast.Assign):
+            targets = node.targets
+        else:
+            continue
+        if node.value is not None and any(
+            isinstance(target, ast.Name) and target.id == name for target in targets
+        ):
             return node.value
     raise KeyError(name)
 
@@ -95,6 +102,8 @@ def _fields(name: str, classes: dict[str, ast.ClassDef]) -> Iterator[tuple[str, 
         if isinstance(base, ast.Name):
             yield from _fields(base.id, classes)
     for node in classes[name].body:
-        hint = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else "ClassVar"
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+            continue
+        hint = ast.unparse(node.annotation)
         if "Module" not in hint and "ClassVar" not in hint:
             yield node.target.id, hint == "bool"

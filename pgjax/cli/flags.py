@@ -226,10 +226,11 @@ def _optional(kind: type) -> Any:
 
 class _Tuple(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
+        words = list(values or ())
         try:
-            setattr(namespace, self.dest, tuple(map(integer, values)))
+            setattr(namespace, self.dest, tuple(map(integer, words)))
         except ValueError:
-            given = " ".join(values)
+            given = " ".join(words)
             # Of 64,64 or [64, 64] or 64x64.
             listed = re.fullmatch(r"[\d\s,;x*()\[\]]+", given)
             numbers = " ".join(re.findall(r"\d+", given)) if listed else "64 64"

@@ -163,7 +163,7 @@ def print_rows(rows: dict[str, str]) -> None:
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Callable[[host_loop.Progress], None]]:
+def progress(total: int) -> Iterator[Callable[[host_loop.Progress], object]]:
     """What to call after each block: a live bar on a terminal, a few plain lines elsewhere."""
     console = Console()
     if not console.is_terminal:

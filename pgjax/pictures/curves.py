@@ -80,7 +80,7 @@ def environment_of(record: Record) -> str:
 def algorithm_of(record: Record) -> str:
     """What a record's config is known as: "PPO", …; or the names of objective and ascent."""
     estimator, objective, ascent = (
-        part.get("type", part.get("custom")) for part in map(record.config.get, _DECISIVE)
+        part.get("type", part.get("custom")) for part in (record.config[name] for name in _DECISIVE)
     )
     if (objective, ascent) == ("ScoreFunction", "GradientStep"):
         known = registry.COMPONENTS["estimator"].get(estimator, Estimator)
@@ -117,7 +117,9 @@ def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def thinned(x: np.ndarray, returns: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, ...]:
+def thinned(
+    x: np.ndarray, returns: np.ndarray, number: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """At most 200 points: x at the end of equal parts, the mean return of the episodes in each.
 
     Args:
@@ -146,7 +148,7 @@ def _distinct(group: list[Record]) -> tuple[list[Record], list[Path]]:
 
 def _curve(environment: str, label: str, group: list[Record], axis: str) -> Curve:
     group, repeated = _distinct(group)
-    seeds = []
+    seeds: list[tuple[np.ndarray, np.ndarray]] = []
     for record in group:
         columns = record.metrics
         names = (axis, "episode_return", "num_episodes")

@@ -55,7 +55,8 @@ class Canvas:
 
     def image(self) -> Image.Image:
         """What was drawn."""
-        size = tuple(length // _SMOOTHING for length in self._image.size)
+        width, height = self._image.size
+        size = (width // _SMOOTHING, height // _SMOOTHING)
         return self._image.resize(size, Image.Resampling.LANCZOS)
 
     def _pixel(self, point: Any) -> tuple[float, float]:

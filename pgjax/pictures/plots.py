@@ -145,9 +145,7 @@ def _draw(axes: Any, curve: Curve, number: int) -> None:
     axes.plot(curve.x, curve.middle, label=label, **line, **marker)
 
 
-def _figure(
-    size: tuple[float, float], rows: int = 1, columns: int = 1
-) -> tuple[Any, Sequence[Any]]:
+def _figure(size: tuple[float, float], rows: int = 1, columns: int = 1) -> tuple[Any, np.ndarray]:
     """A figure and its axes, row by row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

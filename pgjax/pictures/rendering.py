@@ -162,7 +162,7 @@ def _frames(found: Episode, name: str, draw: Any, params: Any) -> list[Image.Ima
     def panel(time: int, index: int) -> Image.Image:
         at = min(time, int(lasts[index]))
         state, obs = jax.tree.map(lambda x: x[at, index], (found.env_state, found.obs))
-        return _panel(draw(state, obs, params), at, found.returns[at, index], at < time)
+        return _panel(draw(state, obs, params), at, float(found.returns[at, index]), at < time)
 
     times = [*range(0, length - 1, every), length - 1]
     grids = [_grid([panel(time, index) for index in range(len(lasts))]) for time in times]

@@ -216,7 +216,8 @@ def named_env(path: Path, saved: Any, name: str) -> Any:
         return interface.import_environment(name) if ":" in name else name
     env = interface.make(interface.import_environment(name))
     kind = type(env).__qualname__.rpartition(".")[2]
-    if re.match(r"\w+", without_module(saved["custom"]))[0] != kind:
+    saved_kind = re.match(r"\w+", without_module(saved["custom"]))
+    if saved_kind is None or saved_kind[0] != kind:
         raise ValueError(f"{path} is of {saved['custom']}; {name} makes a {kind}")
     return env
 

@@ -37,7 +37,9 @@ def to_dict(config: Config) -> dict[str, Any]:
     What Optax or Flax exports is stored by its name there; what is the user's own becomes
     {"custom": its module and name}.
     """
-    data = {"env": config.env if isinstance(config.env, str) else _described(config.env)}
+    data: dict[str, Any] = {
+        "env": config.env if isinstance(config.env, str) else _described(config.env)
+    }
     data["env_params"] = _parameters(config.env_params)
     data |= {field: _named(field, getattr(config, field)) for field in registry.COMPONENTS}
     return data | {name: _plain(getattr(config, name)) for name in PLAIN}
@@ -81,11 +83,9 @@ def _named(field: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Custom):
         name, fields = identities.public_name(value.make, identities.OPTIMIZERS), _fields(value)
         del fields["make"]
-    else:
-        name, fields = identities.public_name(type(value), identities.MODULES), {}
-    if name is None:
-        return _described(value)
-    return {"type": name, **(fields or _changed_fields(value))}
+        return _described(value) if name is None else {"type": name, **fields}
+    name = identities.public_name(type(value), identities.MODULES)
+    return _described(value) if name is None else {"type": name, **_changed_fields(value)}
 
 
 def _described(value: Any) -> dict[str, str]:

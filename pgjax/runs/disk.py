@@ -66,6 +66,7 @@ def held(path: Path) -> Iterator[None]:
 
 def _flocked(path: Path) -> Callable[[], None]:
     """Takes the lock; the function gives it back."""
+    assert fcntl is not None, "asked for where there is none"
     file = path / _LOCK
     while True:
         opened = open(file, "a+")  # noqa: SIM115

@@ -32,6 +32,7 @@ CAPACITY = 64
 _KEPT_UPDATES = 2**20
 _BLOCK_SECONDS = 0.2
 _ON_BAD = ("stop", "skip", "raise")
+_NOTHING: Any = None  # metrics and seconds before the first block
 _SAVE, _STOP, _FAIL = 1, 2, 4  # what is to be done after a block
 
 
@@ -159,20 +160,21 @@ def run(
     training.check_target(stop_at_return)
     settings = _Settings(on_block, mesh, stop_at_return, checkpoint_seconds, nan)
     arrays = _checked(config, settings)
-    writes = directory is not None and processes.is_first()
-    if writes:
-        folders.check_free(Path(directory))
+    folder = Path(directory) if directory is not None and processes.is_first() else None
+    if folder is not None:
+        folders.check_free(folder)
     _warn_of_ended(config)
     if on_start is not None:
         on_start(0)
     started = time.perf_counter()
     state = jax.block_until_ready(training.init(jax.random.key(seed), arrays))
-    start = Progress(0, 0, None, None, time.perf_counter() - started, 0.0, state)
+    spent = time.perf_counter() - started
+    start = Progress(0, 0, _NOTHING, _NOTHING, spent, 0.0, state)
     writer = None
-    if writes:
+    if folder is not None:
         facts = {"seed": seed, **_facts(stop_at_return, metrics_every)}
-        writer = folders.create(Path(directory), config, facts, state, _notes(start))
-    with disk.held(Path(directory)) if writes else contextlib.nullcontext():
+        writer = folders.create(folder, config, facts, state, _notes(start))
+    with contextlib.nullcontext() if folder is None else disk.held(folder):
         return _run(config, arrays, start, settings, writer, directory)
 
 
@@ -247,7 +249,7 @@ def resume(
         entry = {"from_update": made, "changed": changes}
         facts = {**facts, "history": [*facts["history"], entry]}
     times = {name: notes[name] for name in ("env_steps", "compile_seconds", "run_seconds")}
-    start = Progress(made, _state=state, metrics=None, seconds=None, **times)
+    start = Progress(made, _state=state, metrics=_NOTHING, seconds=_NOTHING, **times)
     writer = None
     processes.agreed(0)  # all have read before the first writes
     if processes.is_first():
@@ -379,7 +381,7 @@ def _run(
         first, advance = _compiled(arrays, start, settings)
         if signals.caught and jax.process_count() == 1:  # several stop together, after an update
             raise Interrupted(directory, signals.caught)
-        saved = time.monotonic()
+        saved, now = time.monotonic(), first
         for now in _blocks(first, advance, config.num_updates, settings, signals):
             kept.add(now.num_updates, now.metrics)
             if writer is not None:

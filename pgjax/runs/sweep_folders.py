@@ -94,8 +94,9 @@ def read_facts(path: Path) -> dict[str, Any]:
 def write_part(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
     """Makes or replaces a part."""
     (path / _PARTS).mkdir(exist_ok=True)
-    arrays = {**arrays, _DIGEST: np.array(_digest(arrays))}
-    checkpoints.write(path / _PARTS / f"{name}.npz", lambda file: np.savez(file, **arrays))
+    # Any: NumPy's types take one of these names for savez's own allow_pickle.
+    contents: dict[str, Any] = {**arrays, _DIGEST: np.array(_digest(arrays))}
+    checkpoints.write(path / _PARTS / f"{name}.npz", lambda file: np.savez(file, **contents))
 
 
 def read_part(path: Path, name: str) -> dict[str, np.ndarray] | None:
@@ -129,6 +130,8 @@ def members(path: Path) -> Iterator[Member]:
     facts = read_facts(path)
     for file in sorted((path / _PARTS).glob("*.npz")):
         part = read_part(path, file.stem)
+        if part is None:  # gone since
+            continue
         runs, places = np.unique(part["runs"], return_index=True)  # the last may stand there twice
         for run, place in zip(runs.tolist(), places.tolist(), strict=True):
             if part["num_updates"][place]:

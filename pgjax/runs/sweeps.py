@@ -245,7 +245,8 @@ def resume_sweep(
     for axis, (name, length) in enumerate(facts["grid"]):
         stride = math.prod(lengths[axis + 1 :])
         grid[name] = [_at_path(settings[i * stride], name) for i in range(length)]
-    key = jax.random.wrap_key_data(np.array(facts["key"], np.uint32), impl=facts["key_impl"])
+    data = jnp.asarray(np.array(facts["key"], np.uint32))
+    key = jax.random.wrap_key_data(data, impl=facts["key_impl"])
     return sweep(
         key,
         base,
@@ -453,9 +454,16 @@ def _swept(plan: _Plan, sizes: list[int], keeper: _Keeper | None) -> Sweep:
     states, metrics = zip(*(results[number] for number in range(len(plan.configs))), strict=True)
     shape = (*map(len, plan.grid.values()), plan.num_seeds, plan.config.num_updates)
     metrics = jax.tree.map(lambda *rows: np.stack(rows).reshape(shape), *metrics)
-    spent = map(float, seconds)
-    numbers = (*spent, len(plan.programs))
-    return Sweep(plan.config, plan.grid, plan.num_seeds, metrics, *numbers, states)
+    return Sweep(
+        config=plan.config,
+        grid=plan.grid,
+        num_seeds=plan.num_seeds,
+        metrics=metrics,
+        compile_seconds=float(seconds[0]),
+        run_seconds=float(seconds[1]),
+        num_programs=len(plan.programs),
+        _states=states,
+    )
 
 
 def _checked_grid(grid: Mapping[str, Sequence[Any]]) -> dict[str, tuple]:
@@ -513,7 +521,7 @@ class _Group:
             lambda leaf, varies: np.repeat(leaf, self.num_seeds, axis=0) if varies else leaf[0],
             stacked,
         )
-        self.program = None
+        self.program: jax.stages.Compiled | None = None
 
     def run(
         self, target: float, size: int, keeper: _Keeper | None, number: int, numbers: np.ndarray
@@ -532,6 +540,7 @@ class _Group:
             index = np.minimum(np.arange(first, first + size), self.number - 1)
             name = f"{number:04d}-{first // size:04d}"
             config, start = self._start(index, keeper, name)
+            block = start
             for block in self._updates(start, config, target):
                 if keeper is not None:
                     keeper.keep(name, numbers[index], block)
@@ -562,13 +571,13 @@ class _Group:
     def _updates(self, block: _Block, config: Config, target: float) -> Iterator[_Block]:
         """The block as it is, and after some updates, again and again until its last."""
         first, before = block.made, block.run_seconds
-        target = np.asarray(target, jnp.zeros(()).dtype)
+        number_target = np.asarray(target, jnp.zeros(()).dtype)
         block = block._replace(state=divided(block.state, self.mesh))
         yield block
         while not block.done:
             spent = block.run_seconds - before
             number = host_loop.block_size(self.total - block.made, block.made - first, spent)
-            until = training.Until(np.int32(number), target, np.bool_(False))
+            until = training.Until(np.int32(number), number_target, np.bool_(False))
             block = self._advanced(block, config, until)
             yield block
 
@@ -577,9 +586,9 @@ class _Group:
         number = int(until.number)
         inputs = (config, divided(jnp.asarray(block.ended), self.mesh))
         inputs += (replicated(until, self.mesh),)
-        compile_seconds = self._compile(block.state, *inputs)
+        program, compile_seconds = self._compiled(block.state, *inputs)
         started = time.perf_counter()
-        state, rows = jax.block_until_ready(self.program(block.state, *inputs))
+        state, rows = jax.block_until_ready(program(block.state, *inputs))
         spent = time.perf_counter() - started
         rows = jax.tree.map(lambda x: np.asarray(x)[:, :number], rows)
         made = slice(block.made, block.made + number)
@@ -596,19 +605,22 @@ class _Group:
             compile_seconds=block.compile_seconds + compile_seconds,
         )
 
-    def _compile(self, *inputs: Any) -> float:
-        """Makes the group's program, unless there is one; seconds."""
+    def _compiled(self, *inputs: Any) -> tuple[jax.stages.Compiled, float]:
+        """The group's program, made unless there is one, and the seconds that it took."""
         started = time.perf_counter()
         if self.program is None:
             lowered = _advance_members.lower(*inputs, varies=self.varies, mesh=self.mesh)
             self.program = lowered.compile()
-        return time.perf_counter() - started
+        return self.program, time.perf_counter() - started
 
     def _metrics(self, block: _Block) -> Metrics:
         """[n, num_updates]; of runs that ended early, the last update's again."""
         last = np.asarray(local(block.state).num_updates)[:, None] - 1
         index = np.minimum(np.arange(self.total), last)
-        filled = {name: np.take_along_axis(x, index, 1) for name, x in block.metrics.items()}
+        # Any: these metrics are NumPy's.
+        filled: dict[str, Any] = {
+            name: np.take_along_axis(x, index, 1) for name, x in block.metrics.items()
+        }
         names = [field.name for field in dataclasses.fields(Metrics) if field.name != "extra"]
         return Metrics(**{name: filled.pop(name) for name in names}, extra=filled)
 

@@ -16,7 +16,7 @@ from pgjax.core.keys import is_key
 from pgjax.core.loops import any_in_batch
 from pgjax.core.parallel import check_mesh
 from pgjax.core.trees import either
-from pgjax.core.types import Array, Metrics, PyTree, TrainResult, TrainState, Trajectories
+from pgjax.core.types import Array, Metrics, PyTree, Scalar, TrainResult, TrainState, Trajectories
 from pgjax.sampling import rollout
 from pgjax.training import updates
 from pgjax.training.config import Config, bind, check_key, checked, initial_variables
@@ -262,9 +262,9 @@ class Until(NamedTuple):
       bad: bool[]; whether an update that is not `finite` is the last.
     """
 
-    number: Array
-    target: Array
-    bad: Array
+    number: Array | np.integer
+    target: Scalar | np.ndarray
+    bad: Array | np.bool_ | bool
 
     def reached(self, metrics: Metrics) -> Array:
         """Whether each update reached the target, as only one that was made can, and a number."""
