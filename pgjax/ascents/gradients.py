@@ -255,7 +255,7 @@ def _gradient_sums(context: tuple[PyTree, Terms], chunk: Chunk) -> tuple[PyTree,
 
 
 def _fisher_product(context: tuple[PyTree, Terms], chunk: Chunk) -> PyTree:
-    """Of a chunk: Σ ∇² KL(π_old ‖ π_θ) v at θ = θ_old, the derivative of the gradient along v."""
+    """A chunk's Σ ∇² KL(π_old ‖ π_θ) v at θ = θ_old: the gradient's derivative along v."""
     (v, params), terms = context
 
     def divergence(moved):
@@ -266,7 +266,7 @@ def _fisher_product(context: tuple[PyTree, Terms], chunk: Chunk) -> PyTree:
 
 
 def _step_taken(context: tuple[PyTree, Terms], chunk: Chunk) -> tuple[Array, Array]:
-    """Of a chunk: Σ KL(π_old ‖ π_θ) in nats, and what the contributions gain."""
+    """A chunk's Σ KL(π_old ‖ π_θ) in nats, and what its contributions gain."""
     (params, old_params), terms = context
     obs, memory, action, _, weight, _ = chunk.data
 

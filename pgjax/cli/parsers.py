@@ -9,7 +9,7 @@ from pgjax.cli.startup import Parser, integer
 
 
 def train() -> Parser:
-    """Of `pgjax train`, but for the config's flags."""
+    """The parser of `pgjax train`, without the config\'s flags."""
     parser = startup.parser_for("train")
     _add_env(parser)
     _add_folder(parser, "runs")
@@ -29,7 +29,7 @@ def train() -> Parser:
 
 
 def resume() -> Parser:
-    """Of `pgjax resume`."""
+    """The parser of `pgjax resume`."""
     parser = startup.parser_for("resume")
     _add_run(parser, "a run folder, or a sweep's")
     parser.epilog = (
@@ -56,7 +56,7 @@ def resume() -> Parser:
 
 
 def evaluate() -> Parser:
-    """Of `pgjax evaluate`."""
+    """The parser of `pgjax evaluate`."""
     parser = startup.parser_for("evaluate")
     _add_run(parser, "a run folder or a checkpoint")
     _add_seed(parser)
@@ -66,7 +66,7 @@ def evaluate() -> Parser:
 
 
 def render() -> Parser:
-    """Of `pgjax render`."""
+    """The parser of `pgjax render`."""
     parser = startup.parser_for("render")
     _add_run(parser, "a run folder or a checkpoint")
     parser.add_argument(
@@ -85,7 +85,7 @@ def render() -> Parser:
 
 
 def plot() -> Parser:
-    """Of `pgjax plot`."""
+    """The parser of `pgjax plot`."""
     parser = startup.parser_for("plot")
     parser.add_argument(
         "runs", metavar="RUN", type=Path, nargs="+", help="run folders, or a sweep's"
@@ -108,7 +108,7 @@ def plot() -> Parser:
 
 
 def sweep() -> Parser:
-    """Of `pgjax sweep`, but for the config's flags."""
+    """The parser of `pgjax sweep`, without the config\'s flags."""
     parser = startup.parser_for("sweep")
     _add_env(parser)
     parser.add_argument(
@@ -134,7 +134,7 @@ def sweep() -> Parser:
 
 
 def completion() -> Parser:
-    """Of `pgjax completion`."""
+    """The parser of `pgjax completion`."""
     parser = startup.parser_for("completion")
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
     return parser

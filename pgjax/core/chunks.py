@@ -102,8 +102,15 @@ def _ragged_chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk]
     """Rows up to each trajectory's last valid one, cut into chunks: a function of a chunk's index,
     and their number.
 
-    They go row by row, and in each row the longest trajectories first, so that those still running
-    come before those that are over.
+    Positions run row by row, and in each row the longest trajectories come first. Lengths 2, 4, 1:
+
+        row  running  trajectory at each position
+        0    3        1 0 2        positions 0 1 2     `longest_first` = 1 0 2
+        1    2        1 0          positions 3 4       `ends` = 3 5 6 7
+        2    1        1            position  5
+        3    1        1            position  6
+
+    so that 7 positions are computed, where rows × trajectories are 12.
     """
     rows, n, *window = valid.shape
     flat, times, size = _flat(data, valid)

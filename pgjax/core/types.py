@@ -29,8 +29,12 @@ class Trajectories(Record):
 
         τ_i = (s_0, a_0, r_0, …, s_{H_i−1}, a_{H_i−1}, r_{H_i−1}, s_{H_i}),
 
-    of `Segments`, T rows of a stream of episodes. In both, row t + 1 holds what step t led to, and
-    so an episode's last observation has a row of its own, in which nothing is done: not valid.
+    of `Segments`, T rows of a stream of episodes. In both, row t + 1 holds what step t led to: an
+    episode's last observation has a row of its own, in which no action is taken. T = 6:
+
+        row            0   1   2   3   4   5 | final_obs
+        Episodes, H=4  s0  s1  s2  s3  s4  · | s4         valid in rows 0–3, terminated in row 3
+        Segments       s7  s8  s9  s0  s1  s2| s3         s9 ends an episode: row 2 is not valid
 
     Attributes:
       obs: pytree of [T, m, …], the environment's own dtypes; s_t, before action a_t.

@@ -64,8 +64,8 @@ class BoundCritic(abc.ABC):
         return state
 
     def loss(self, state: PyTree, output: PyTree, lesson: PyTree) -> Array:
-        """Of one step, given what the policy's network says of its value: subtracted from the
-        objective where the critic is `joint`. float[]."""
+        """One step's loss, float[], given the policy network's output for its value; subtracted
+        from the objective where the critic is `joint`."""
         raise NotImplementedError(f"{type(self).__name__} has no loss of its own")
 
 

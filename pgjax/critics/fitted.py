@@ -64,7 +64,7 @@ class NetworkCritic(BaseCritic, abc.ABC):
 
     @abc.abstractmethod
     def lesson_loss(self, state: CriticState, output: Array, lesson: PyTree) -> Array:
-        """Of one step: float[]; see `Regression`."""
+        """The step's loss, float[]; see `Regression`."""
 
     def bound(self, setting: Setting) -> BoundCritic:
         """The critic, with a network of its own."""
@@ -137,7 +137,7 @@ class Fitted(Learned):
         return jax.lax.scan(epoch, state, jax.random.key_data(keys))[0]
 
     def values(self, state: CriticState, obs: PyTree, memory: PyTree, action: PyTree) -> Values:
-        """Of one step."""
+        """The step's values."""
         policy, variables = self.setting.policy, self.setting.variables
 
         def value(action):
@@ -165,7 +165,7 @@ class Fitted(Learned):
         return CriticInputs(seen, memory, encoded) if more else encoded
 
     def _gradient(self, state: CriticState, data: PyTree, valid: Array) -> PyTree:
-        """Of the mean loss of the valid steps of a minibatch."""
+        """The gradient of the mean loss over a minibatch's valid steps."""
         ragged, mesh = self.setting.ragged, self.setting.mesh
         gradient = summed(_summed_loss_gradient, (self, state), data, valid, ragged, mesh)
         return jax.tree.map(lambda x: x / jnp.maximum(jnp.sum(valid), 1), gradient)

@@ -32,7 +32,7 @@ class Learned(BoundCritic, abc.ABC):
 
     @abc.abstractmethod
     def values(self, state: CriticState, obs: PyTree, memory: PyTree, action: PyTree) -> Values:
-        """Of one step."""
+        """The step's values."""
 
     def prepared(self, state: CriticState, trajectories: Trajectories) -> CriticState:
         """With the first units, where it has none."""
@@ -63,7 +63,7 @@ class Learned(BoundCritic, abc.ABC):
     def lesson(
         self, state: CriticState, trajectories: Trajectories, values: Values
     ) -> tuple[CriticState, PyTree, dict[str, Array]]:
-        """Of each step the action, the target and what was said before."""
+        """Each step's action, its target, and the values before this lesson."""
         estimator = self.setting.estimator
         state, pair, report = units.lesson(state, trajectories, values, estimator, self.trace)
         return state, (trajectories.action, *pair), report

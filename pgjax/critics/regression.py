@@ -36,7 +36,7 @@ class Regression(BaseCritic, abc.ABC):
     value_clip: float | None
 
     def lesson_loss(self, state: CriticState, output: Array, lesson: PyTree) -> Array:
-        """Of one step: float[].
+        """The step's loss, float[].
 
         Args:
           output: what the network says, in its units: a value, or those of all actions.

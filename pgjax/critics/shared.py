@@ -90,7 +90,7 @@ class Shared(Learned):
         return units.unknown((), ())
 
     def values(self, state: CriticState, obs: PyTree, memory: PyTree, action: PyTree) -> Values:
-        """Of one step."""
+        """The step's value, and the probability of each action."""
         found = self.setting.policy.outputs(self.setting.variables, obs, memory)
         value = state.in_rewards(found.value)
         if self.setting.estimator.critic == "states":
@@ -99,5 +99,5 @@ class Shared(Learned):
         return Values(jnp.sum(probability * value), value, probability)
 
     def loss(self, state: CriticState, output: PyTree, lesson: PyTree) -> Array:
-        """Of one step, times c."""
+        """The step's loss, times c."""
         return self.critic.value_coefficient * self.critic.lesson_loss(state, output, lesson)

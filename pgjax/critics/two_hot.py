@@ -62,7 +62,7 @@ class TwoHotCritic(NetworkCritic):
         return jnp.dot(jax.nn.softmax(output), places, precision="highest")
 
     def lesson_loss(self, state: CriticState, output: Array, lesson: PyTree) -> Array:
-        """Of one step: float[].
+        """The step's loss, float[].
 
         Args:
           output: logits [K]; of all actions, [A, K].

@@ -130,7 +130,7 @@ def targets(
 
 
 def of_taken(values: Array, action: Array) -> Array:
-    """Of the values of all actions, [..., A], that of the one that was taken, int32[...]."""
+    """The value of the action that was taken, int32[...], among those of all actions, [..., A]."""
     return jnp.sum(values * jax.nn.one_hot(action, values.shape[-1], dtype=values.dtype), axis=-1)
 
 

@@ -88,11 +88,11 @@ class Adapted(GymnaxEnvironment):
         return obs, after, jnp.asarray(reward, float), jnp.asarray(terminated, bool), {}
 
     def observation_space(self, params: EnvParams | None = None) -> Any:
-        """Of one observation."""
+        """The space of one observation."""
         return self._observation_space
 
     def action_space(self, params: EnvParams | None = None) -> Any:
-        """Of one action."""
+        """The space of one action."""
         return self._action_space
 
 

@@ -59,7 +59,7 @@ def _entries(obs: PyTree, by_index: bool) -> list:
 
 
 def outside(part: str, obs: PyTree, space: Any) -> Iterator[Fault]:
-    """Of many observations: [K, …] or [K, N, …]."""
+    """The faults of many observations, [K, …] or [K, N, …]: what their space does not contain."""
     children = spaces.children(space)
     if children is not None:
         for name, child in children.items():
@@ -79,7 +79,7 @@ def outside(part: str, obs: PyTree, space: Any) -> Iterator[Fault]:
 
 
 def shape(leaf: Any) -> str:
-    """As `float32[3,2]`."""
+    """The dtype and shape of an array, such as `float32[3,2]`."""
     return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
 
 

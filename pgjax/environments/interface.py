@@ -121,7 +121,7 @@ class _Gymnax(Environment):
     # JAX traces, it is unknown outside of it.
     @property
     def params(self) -> PyTree:
-        """As the environment is given them; whole numbers of Python are NumPy's."""
+        """The parameters that the environment is given; Python's whole numbers become NumPy's."""
         params = _defaults(self.env) if self.env_params is None else self.env_params
         return parameters.constants(params)
 

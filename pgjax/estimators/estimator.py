@@ -61,7 +61,7 @@ class Estimator(Component, abc.ABC):
     # Any arguments after the first, so that an estimator without a critic may leave `values` out.
     @abc.abstractmethod
     def weights(self, trajectories: Trajectories, *values: Any, **_: Any) -> Array:
-        """Of each step: float[T, m], 0 where not valid; `values` given to one with a critic."""
+        """Each step's weight, float[T, m], 0 where not valid; `values` only with a critic."""
 
 
 def standardized(weights: Array, valid: Array, returns: Array) -> Array:

@@ -36,7 +36,7 @@ class Reporter(Component):
     """Base of what says something of every step besides its contribution."""
 
     def report(self, step: Step) -> dict[str, Array]:
-        """Of each step, elementwise, by name; metrics have the means over valid steps."""
+        """Each step's metrics by name, elementwise; updates report their means over valid steps."""
         return {}
 
 
@@ -55,7 +55,7 @@ class Objective(Reporter, abc.ABC):
 
     @abc.abstractmethod
     def contribution(self, step: Step) -> Array:
-        """Of each step, elementwise: an array of the shape of `step.log_prob`."""
+        """Each step's contribution, elementwise: an array of the shape of `step.log_prob`."""
 
     def weights(self, weights: Array, valid: Array) -> Array:
         """An estimator's weights as this objective takes them: [T, m, …], valid bool[T, m]."""

@@ -315,7 +315,7 @@ class Beta(Distribution):
         return _sum_free(self, density - jnp.log(_width(self.low, self.high)))
 
     def entropy(self) -> Array:
-        """Of a, nats."""
+        """The entropy of a, in nats."""
         a, b = self.alpha, self.beta
         return _sum_free(
             self,

@@ -372,7 +372,7 @@ def kept(path: str, network: nn.Module, before: PyTree, after: PyTree) -> PyTree
 
 
 def check_without_memory(path: str, network: Any) -> None:
-    """As `check`; raises TypeError if it has a memory."""
+    """`check`, which also refuses a network with a memory: TypeError."""
     check(network, path)
     if has_memory(network):
         name = type(network).__name__

@@ -26,7 +26,7 @@ class Statistics:
 
 
 def init(encoded: PyTree) -> Statistics:
-    """Of none: mean 0 and variance 1, so that the first trajectories are seen as they are."""
+    """Statistics before any observation: mean 0 and variance 1, which change nothing."""
     zeros = jax.tree.map(jnp.zeros_like, encoded)
     return Statistics(zeros, jax.tree.map(jnp.ones_like, encoded), jnp.zeros(()))
 

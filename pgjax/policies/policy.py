@@ -116,7 +116,7 @@ class Policy:
         return found.distribution, found.memory
 
     def outputs(self, variables: PyTree, obs: PyTree, memory: PyTree) -> Outputs:
-        """As `apply`, with what the network says of the state's value."""
+        """`apply`, with the network's value of the state beside it."""
         encoded = self.encode(variables, obs)
         parameters, value, memory = networks.applied(
             self.module, _plain(variables), encoded, memory
@@ -174,7 +174,7 @@ class Policy:
     def _replay_window(
         self, variables: PyTree, obs: PyTree, memory: PyTree, valid: Array
     ) -> Outputs:
-        """Of one window, [L, …]."""
+        """The outputs of one window, [L, …]."""
         first = jax.tree.map(lambda x: x[0], memory)
         # A row that follows one in which nothing was done is an episode's first.
         starts = jnp.append(False, ~valid[:-1])

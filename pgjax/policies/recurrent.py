@@ -178,7 +178,7 @@ class Recurrent(MemoryNetwork):
         return features, _in_dtypes_of(memory, after)
 
     def replay(self, obs: PyTree, memory: PyTree, starts: Array) -> tuple[Array, PyTree]:
-        """As `MemoryNetwork.replay`, the network for all rows at once."""
+        """`MemoryNetwork.replay` with the network applied to all rows at once."""
         network, network_variables = self.network.unbind()
         inputs = jax.vmap(lambda row: applied(network, network_variables, row))(obs)
         cell, variables = self._cell().unbind()

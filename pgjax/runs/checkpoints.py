@@ -174,7 +174,7 @@ def _manifest(path: str | os.PathLike, env: str | None) -> tuple[Path, dict[str,
 
 
 def _whole(path: str | os.PathLike, env: str | None) -> tuple[Path, dict[str, Any]]:
-    """As `_manifest`, once all files are as it says."""
+    """`_manifest`, after each file has been compared with it."""
     path, manifest = _manifest(path, env)
     arrays = manifest["arrays"]
     found, expected = _digests(path / arrays), manifest["sha256"]

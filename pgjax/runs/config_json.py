@@ -178,7 +178,7 @@ def _fields(node: Any) -> dict[str, Any]:
 
 
 def _changed_fields(module: nn.Module) -> dict[str, Any]:
-    """Of a module of Flax: its defaults may be functions without a name."""
+    """A Flax module's fields that differ from its defaults, which may be nameless functions."""
     fields = {f.name: f.default for f in dataclasses.fields(module) if f.init}
     values = {name: getattr(module, name) for name in fields if name not in ("parent", "name")}
     changed = {name: v for name, v in values.items() if v is not fields[name] and v != fields[name]}

@@ -275,7 +275,7 @@ def _warn_of_ended(config: Config) -> None:
 
 
 def _facts(stop_at_return: float, metrics_every: int) -> dict[str, Any]:
-    """As JSON types."""
+    """What a run folder keeps of these settings, as JSON types."""
     target = None if math.isinf(stop_at_return) else float(stop_at_return)
     return {"stop_at_return": target, "metrics_every": int(metrics_every)}
 

@@ -368,7 +368,7 @@ class Segments(Sampler):
         return jnp.maximum(jnp.sum(valid), 1)
 
     def counts(self, trajectories: Trajectories, streams: Streams) -> tuple[Array, Array]:
-        """As those of `Episodes`; of the episodes that ended, all of their rewards and steps."""
+        """The same of the episodes that ended, with their rewards and steps in earlier segments."""
         taken = jnp.sum(trajectories.valid, axis=0)
         counts = jnp.stack([streams.num_finished, streams.finished_lengths, taken])
         counts = jnp.sum(counts.astype(jnp.int32), axis=1, dtype=jnp.int32)

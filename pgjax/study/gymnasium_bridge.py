@@ -24,7 +24,7 @@ def evaluate_in_gymnasium(
     num_episodes: int = 128,
     deterministic: bool = False,
 ) -> Evaluation:
-    """As `evaluate`, but in Gymnasium's own environment, made once for each episode.
+    """`evaluate` in Gymnasium's own environment, made once for each episode.
 
     Args:
       key: one `jax.random.key`, of the actions and of the environments' seeds.

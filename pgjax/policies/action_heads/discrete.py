@@ -116,7 +116,7 @@ class MultiDiscreteHead(Head):
         return Logits(sum(self.sizes))
 
     def distribution(self, parameters: tuple[Array], mask: Array | None = None) -> MultiCategorical:
-        """As for a Categorical; the mask is [sum(sizes)], the integers' own one after another.
+        """One Categorical for each integer; the mask is [sum(sizes)], the integers' own in order.
 
         Raises:
           ValueError: the mask has another shape.
