@@ -173,7 +173,7 @@ class Surrogate:
         return self.terms.objective.weights(found, tau.valid)
 
     def gradient(self, params: PyTree, batch: Batch, share: float = 1.0) -> Gradient:
-        """At parameters, from a batch, or from a minibatch with a `share` of its rows."""
+        """The gradient at parameters, from a batch or a minibatch with a `share` of its rows."""
         gradient, (objective, entropy, extra) = self._summed(_gradient_sums, params, batch)
         # A minibatch of windows may have no valid step.
         number = jnp.maximum(jnp.sum(batch.valid), 1)

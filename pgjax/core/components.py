@@ -94,7 +94,7 @@ def _no_field(cls: type, given: str, taken: list[str]) -> str:
 
 
 def _elsewhere() -> dict[str, list[str]]:
-    """By its path in a config, the components that have a field."""
+    """The components that have a field, by the field's path in a config."""
     found: dict[str, list[str]] = {}
     for field, homes in families().items():
         for name, home in homes.items():

@@ -16,7 +16,7 @@ def homes() -> dict[str, str]:
 
 
 def families() -> dict[str, dict[str, str]]:
-    """By a config's field, the names of the components that it can hold, and their modules."""
+    """The components that each field of a config can hold: their names and modules."""
     families: dict[str, dict[str, str]] = {field: {} for field in FOLDERS}
     for name, module in homes().items():
         field = _field(module)

@@ -76,7 +76,7 @@ def choices(given: object, known: Iterable[object], lister: str = "") -> str:
 
 
 def nearest(given: str, known: Iterable[str], cutoff: float = _CUTOFF) -> list[str]:
-    """At most five of the known names like `given`, the best first; the policy's before a critic's.
+    """Up to five known names like `given`, the best first; the policy's before a critic's.
 
     The last part of a dotted path counts as much as the whole, and names that other libraries use
     count as ours, where those are among the known ones. Those less like it than `cutoff`, in
@@ -104,7 +104,7 @@ def _meant(given: str) -> Iterator[str]:
 
 
 def _likeness(given: str, name: str) -> float:
-    """In [0, 1.1]; a family that was named and is the right one counts a little."""
+    """A likeness in [0, 1.1]; naming the right family adds a little."""
     whole = difflib.SequenceMatcher(None, given, name).ratio()
     last = difflib.SequenceMatcher(None, _last(given), _last(name)).ratio()
     family = given.rpartition(".")[0]

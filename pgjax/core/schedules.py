@@ -73,7 +73,7 @@ class Schedule:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """By name; lists are tuples."""
+        """The schedule's arguments by name, lists as tuples."""
         return jax.tree.unflatten(self._structure, self._leaves)
 
     def function(self, num_updates: int | None = None) -> Callable[[Any], Array]:
@@ -102,7 +102,7 @@ class Schedule:
 
     @functools.cached_property
     def _traced(self) -> tuple[bool, ...]:
-        """For each leaf of the arguments, whether it is data."""
+        """Whether each leaf of the arguments is data."""
         return _which_trace(self.make, self._structure, self._leaves)
 
     @functools.cached_property

@@ -77,7 +77,7 @@ class BaseCritic(Component, abc.ABC):
         """The critic in its setting."""
 
     def policy_module(self, estimator: Estimator, head: Head) -> nn.Module | None:
-        """From the policy's own features to a value, for a critic that has no network; or None."""
+        """A module from the policy's features to a value, if the critic has no network; or None."""
         return None
 
     def check_network(self, path: str) -> None:
@@ -97,7 +97,7 @@ class Oracle(BaseCritic, BoundCritic):
 
 @record
 class Absent(BoundCritic):
-    """In the place of a critic where the estimator needs none."""
+    """The critic of an estimator that needs none."""
 
     def evaluate(self, critic_state: PyTree, trajectories: Trajectories) -> Values:
         """Nothing."""

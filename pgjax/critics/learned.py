@@ -35,7 +35,7 @@ class Learned(BoundCritic, abc.ABC):
         """The step's values."""
 
     def prepared(self, state: CriticState, trajectories: Trajectories) -> CriticState:
-        """With the first units, where it has none."""
+        """The state with its first units, if it has none yet."""
         return units.prepared(state, trajectories, self.setting.estimator, self.trace)
 
     def evaluate(self, critic_state: CriticState, trajectories: Trajectories) -> Values:

@@ -70,7 +70,7 @@ class Environment(abc.ABC):
     @property
     @abc.abstractmethod
     def name(self) -> str:
-        """For messages."""
+        """The name in messages."""
 
     @property
     @abc.abstractmethod

@@ -213,7 +213,7 @@ def alike(one: Any, other: Any, bounds: bool) -> bool:
 
 
 def text(space: Any) -> str:
-    """In short, as "Discrete(2)" or "Box(4) float32"."""
+    """A space in short: "Discrete(2)" or "Box(4) float32"."""
     if isinstance(space, Discrete):
         return f"Discrete({space.n})"
     if isinstance(space, Box):

@@ -59,7 +59,7 @@ class KLPenalty(Objective):
         return () if self.target is None else jnp.ones(())
 
     def carrying(self, carried: PyTree) -> Objective:
-        """With β of the update."""
+        """This objective with the update's β."""
         if self.target is None:
             return self
         return self.replace(coefficient=self.coefficient * carried)

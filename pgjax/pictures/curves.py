@@ -120,7 +120,7 @@ def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def thinned(
     x: np.ndarray, returns: np.ndarray, number: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """At most 200 points: x at the end of equal parts, the mean return of the episodes in each.
+    """The curve in at most 200 points: x at the end of equal parts, mean returns in them.
 
     Args:
       x: float[updates].

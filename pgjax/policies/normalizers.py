@@ -41,7 +41,7 @@ def normalized(statistics: Statistics, encoded: PyTree) -> PyTree:
 
 
 def add(statistics: Statistics, encoded: PyTree, valid: Array) -> Statistics:
-    """With the valid ones among [T, m, …] observations.
+    """The statistics after the valid ones among [T, m, …] observations.
 
     Source: Chan, Golub & LeVeque (1983), merging the moments of two samples.
     """

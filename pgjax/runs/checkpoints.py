@@ -296,7 +296,7 @@ def _writer(manifest: dict[str, Any]) -> str:
 
 
 def sealed(contents: dict[str, Any]) -> dict[str, Any]:
-    """With a digest of itself, as it will be read, in place of any other."""
+    """The contents with a digest of themselves, as they will be read, in place of any other."""
     unsealed = {name: value for name, value in contents.items() if name != _SEAL}
     text = json.dumps(json.loads(json.dumps(unsealed)), sort_keys=True)
     return {**json.loads(text), _SEAL: hashlib.sha256(text.encode()).hexdigest()}

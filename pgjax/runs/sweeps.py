@@ -268,7 +268,7 @@ def _put_env(path: Path, saved: list[dict[str, Any]], name: str) -> None:
 
 
 def devices(directory: str | os.PathLike) -> int:
-    """On how many devices a sweep with a folder can go on: as many as before, if they are here."""
+    """The number of devices on which a sweep goes on: as many as before, if they are here."""
     facts = sweep_folders.read_facts(Path(directory))
     most = min(facts["devices"], jax.device_count())
     sizes = facts["block_sizes"]

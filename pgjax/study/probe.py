@@ -113,7 +113,7 @@ class Subject:
 
     @functools.cached_property
     def runs(self) -> list[tuple[PyTree, Run]]:
-        """With the params as they are, and with a time limit short enough for several episodes."""
+        """Runs with the params as they are, and with a time limit that allows several episodes."""
         short = _shortened(self.params, max(2, self.num_steps // NUM_EPISODES))
         both = [self.params] if short is None else [self.params, short]
         return [(params, self.run(params)) for params in both]

@@ -121,7 +121,7 @@ _ALIASES = {
 
 
 def _falling(start: float, share: float = 1.0) -> Schedule:
-    """From a value linearly to 0 over a share of the updates, however many there are."""
+    """A schedule from a value linearly to 0 over a share of the updates, however many there are."""
     numbers = {"init_value": start, "end_value": 0.0, "transition_steps": Share(share)}
     return Schedule(optax.linear_schedule, **numbers)
 
