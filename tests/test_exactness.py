@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import pgjax
+from pgjax.ascents.ascent import Place
 from pgjax.training import updates
 from pgjax.training.config import bind, checked
 
@@ -50,8 +51,9 @@ def enumerate_trajectories(mdp, probabilities):
             yield from extend([], state, tables.initial[state])
 
 
-def batch_of(rows_of_each, horizon, probabilities=None):
-    """`Trajectories` [T, m] of hand-written rows; with log-probabilities of 0, unless told."""
+def batch_of(rows_of_each, horizon, probabilities=None, memory=()):
+    """`Trajectories` [T, m] of hand-written rows; with log-probabilities of 0, unless told, and the
+    same memory throughout."""
     m = len(rows_of_each)
     arrays = {name: np.zeros((horizon, m)) for name in ("reward",)}
     flags = {n: np.zeros((horizon, m), bool) for n in ("valid", "terminated", "truncated")}
@@ -66,9 +68,12 @@ def batch_of(rows_of_each, horizon, probabilities=None):
     log_prob = np.zeros((horizon, m))
     if probabilities is not None:
         log_prob = np.log(probabilities[np.argmax(obs, -1), action])
-    nothing = {"memory": (), "final_memory": ()}
+    kept = {
+        "memory": jax.tree.map(lambda x: np.broadcast_to(x, (horizon, m, *x.shape)), memory),
+        "final_memory": jax.tree.map(lambda x: np.broadcast_to(x, (m, *x.shape)), memory),
+    }
     return pgjax.Trajectories(
-        obs=obs, action=action, log_prob=log_prob, final_obs=final, **arrays, **flags, **nothing
+        obs=obs, action=action, log_prob=log_prob, final_obs=final, **arrays, **flags, **kept
     )
 
 
@@ -102,10 +107,10 @@ def expected_estimate(config, state, m, as_sampled=False):
     return expectation(stacked, np.asarray(weights))
 
 
-def assert_equal_trees(actual, expected, tolerance=1e-6):
+def assert_equal_trees(actual, expected, tolerance=1e-6, least=0.05):
     for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, e, rtol=0, atol=tolerance)
-    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected)) > 0.05
+    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected)) > least
 
 
 def make_config(estimator, m, horizon=2, with_terminal=True, **changes):
@@ -143,6 +148,68 @@ def test_expectation_of_the_probability_ratio_is_the_exact_gradient():
     state = make_state(config)
     exact = pgjax.tabular.policy_gradient(state, config)
     assert_equal_trees(expected_estimate(config, state, 1), exact)
+
+
+NETWORKS = [pgjax.MLP((3,)), pgjax.Recurrent(pgjax.MLP((3,)), 3, window=2)]
+TINY = 1e-7  # a step after which the policy is the same up to what float64 shows of it
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=["MLP", "Recurrent"])
+@pytest.mark.parametrize(
+    ("objective", "weight"),
+    [
+        (pgjax.Probability(), lambda rows: 1.0),
+        (pgjax.ProbabilityTimesReturn(), lambda rows: sum(reward for _, _, reward, *_ in rows)),
+    ],
+    ids=["Probability", "ProbabilityTimesReturn"],
+)
+def test_the_first_rungs_climb_the_first_action_alone_in_minibatches_too(
+    network, objective, weight
+):
+    """E[∇π(a_0 | s_0) w(τ)] by enumeration, with later actions that no memory decides.
+
+    The four minibatches' steps, too small to move the policy, add up to four of all of the data.
+    """
+    config = make_config(pgjax.TotalReturn(), 1, horizon=3, network=network, objective=objective)
+    passes = {"ascent": pgjax.Passes(1, 4), "optimizer": pgjax.SGD(TINY)}
+    config = checked(config.replace(**passes))
+    state, bound = make_state(config), bind(config, 0)
+    empty = bound.policy.initial_memory()
+
+    def first(params):
+        """π(a_0 | s_0): float[states, actions]."""
+        variables = {"params": params, **state.variables}
+        return jnp.stack(
+            [bound.policy.apply(variables, obs, empty)[0].probabilities() for obs in np.eye(3)]
+        )
+
+    later = np.tile([0.8, 0.2], (NUM_STATES, 1))
+    likely = np.asarray(first(state.params)) / later
+    every = [
+        (rows, probability * likely[rows[0][:2]])
+        for rows, probability in enumerate_trajectories(config.env, later)
+    ]
+    probabilities = np.array([probability for _, probability in every])
+    assert np.isclose(probabilities.sum(), 1.0)
+
+    @jax.jit
+    @jax.vmap
+    def climbed(batch):
+        surrogate = updates.task(state, batch, bound).surrogate
+        start = Place(state.params, state.opt_state)
+        place, _ = bound.ascent.climb(jax.random.key(0), surrogate, bound.optimizer, start)
+        return jax.tree.map(lambda new, old: (new - old) / TINY, place.params, state.params)
+
+    batches = [batch_of([rows], 3, memory=empty) for rows, _ in every]
+    steps = climbed(jax.tree.map(lambda *leaves: np.stack(leaves), *batches))
+    found = jax.tree.map(lambda x: jnp.tensordot(probabilities, x, axes=1) / 4, steps)
+
+    coefficients = np.zeros((NUM_STATES, NUM_ACTIONS))
+    for rows, probability in every:
+        coefficients[rows[0][:2]] += probability * weight(rows)
+    slopes = jax.jacobian(first)(state.params)
+    exact = jax.tree.map(lambda x: jnp.tensordot(coefficients, x, axes=2), slopes)
+    assert_equal_trees(found, exact, least=0.02)
 
 
 def true_critic(config, state, wrong=0.0):

@@ -100,6 +100,47 @@ def test_minibatches_deal_out_every_step_once(rows):
     assert not np.array_equal(batches, other)
 
 
+@pgjax.component
+class Timed(pgjax.Objective):
+    """Reports the mean time of the steps, and the mean of its square."""
+
+    def contribution(self, step):
+        return step.log_prob * step.weight
+
+    def report(self, step):
+        return {"time": step.time.astype(float), "square": jnp.square(step.time.astype(float))}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "window", "minibatches"),
+    [
+        (pgjax.Episodes(4), None, 2),
+        (pgjax.Episodes(4), 2, 4),
+        (pgjax.Episodes(4), 3, 1),
+        (pgjax.Segments(4, 8), None, 4),
+        (pgjax.Segments(4, 8), 2, 2),
+    ],
+)
+def test_an_objective_is_told_the_time_of_every_step_whatever_minibatch_it_is_in(
+    sampler, window, minibatches
+):
+    random = np.random.default_rng(0)
+    tables = random.dirichlet(np.ones(3), (3, 2)), random.normal(size=(3, 2)), [0.5, 0.3, 0.2]
+    network = pgjax.MLP((4,))
+    config = pgjax.Config(
+        pgjax.FiniteMDP(*tables, horizon=8),
+        sampler=sampler,
+        network=network if window is None else pgjax.Recurrent(network, 4, window),
+        estimator=pgjax.GAE(),
+        objective=Timed(),
+        ascent=pgjax.Passes(1, minibatches),
+        num_updates=1,
+    )
+    _, metrics = pgjax.train(jax.random.key(0), config)
+    np.testing.assert_allclose(metrics.extra["time"], np.mean(np.arange(8.0)), rtol=1e-6)
+    np.testing.assert_allclose(metrics.extra["square"], np.mean(np.arange(8.0) ** 2), rtol=1e-6)
+
+
 def dense_fisher(state, config, tau):
     """Mean over valid steps of Σ_a π(a | s) ∇log π ∇log πᵀ, one state after another."""
     flat, unravel = ravel_pytree(state.params)

@@ -317,11 +317,13 @@ def windowed_sum(length, least, ragged):
     """Of each valid step's number times its row, counted from 1."""
 
     def weighted(context, chunk):
-        return jnp.sum(jnp.where(chunk.valid, chunk.data * (chunk.time + 1), 0.0))
+        numbers, row = chunk.data
+        return jnp.sum(jnp.where(chunk.valid, numbers * (row + 1), 0.0))
 
     @jax.jit
     def total(numbers, valid):
-        return chunks.summed(weighted, (), *chunks.windows(numbers, valid, length), ragged)
+        data = numbers, chunks.row_numbers(valid)
+        return chunks.summed(weighted, (), *chunks.windows(data, valid, length), ragged)
 
     with mock.patch.multiple(chunks, _CHUNK_SIZE=1, _LEAST_WINDOWS=least):
         total(np.zeros((T, M), np.float32), np.zeros((T, M), bool))

@@ -70,7 +70,7 @@ class Terms:
 
     def sums(self, params: PyTree, chunk: Chunk) -> tuple[Array, tuple[Array, dict[str, Array]]]:
         """Over a chunk: of the contributions, and of the entropy and what else is reported."""
-        obs, memory, action, old_log_prob, weight, lesson = chunk.data
+        obs, memory, action, old_log_prob, weight, lesson, time = chunk.data
         valid, weight = chunk.valid, jax.lax.stop_gradient(weight)
         every = weight.ndim > valid.ndim  # weights of all actions, not of the one taken
 
@@ -87,7 +87,7 @@ class Terms:
             old_log_prob=jnp.where(valid, old_log_prob, jax.lax.stop_gradient(log_prob)),
             entropy=entropy,
             weight=jnp.sum(weight, axis=-1) if every else weight,
-            time=chunk.time,
+            time=time,
         )
         extra = self.objective.report(step) | self.ascent.report(step)
         if every:
@@ -147,7 +147,8 @@ class Surrogate:
           params: where the weights are taken, if they follow the policy; None: where it sampled.
         """
         tau = self.trajectories
-        data = tau.obs, tau.memory, tau.action, tau.log_prob, self.weights(params), self.lesson
+        steps = tau.obs, tau.memory, tau.action, tau.log_prob
+        data = *steps, self.weights(params), self.lesson, chunks.row_numbers(tau.valid)
         return Batch(*self.terms.policy.arranged(data, tau.valid))
 
     def minibatches(self, key: Array, number: int, params: PyTree) -> Batch:
@@ -268,7 +269,7 @@ def _fisher_product(context: tuple[PyTree, Terms], chunk: Chunk) -> PyTree:
 def _step_taken(context: tuple[PyTree, Terms], chunk: Chunk) -> tuple[Array, Array]:
     """A chunk's Σ KL(π_old ‖ π_θ) in nats, and what its contributions gain."""
     (params, old_params), terms = context
-    obs, memory, action, _, weight, _ = chunk.data
+    obs, memory, action, _, weight, _, time = chunk.data
 
     def one(new, old, action, weight, time):
         every = weight.ndim > 0
@@ -290,7 +291,7 @@ def _step_taken(context: tuple[PyTree, Terms], chunk: Chunk) -> tuple[Array, Arr
         for which in (params, old_params)
     )
     pair = new.distribution, old.distribution
-    found = per_step(one, chunk.valid)(*pair, action, weight, chunk.time)
+    found = per_step(one, chunk.valid)(*pair, action, weight, time)
     return jax.tree.map(lambda x: jnp.sum(jnp.where(chunk.valid, x, 0.0)), found)
 
 

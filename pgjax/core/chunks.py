@@ -27,12 +27,11 @@ _LEAST_WINDOWS = 32
 
 
 class Chunk(NamedTuple):
-    """Steps side by side, [size, …], or windows, [size, L, …]: their data, whether each step
-    counts, and its row."""
+    """Steps side by side, [size, …], or windows, [size, L, …]: their data, and whether each step
+    counts."""
 
     data: PyTree
     valid: Array
-    time: Array
 
 
 def summed(
@@ -71,29 +70,23 @@ def summed(
 
     shares = on_shares(sequential_on_cpu(share), mesh, (None, 1, 1), 0)(context, data, valid)
     data, valid = jax.tree.map(lambda x: x[0, :1], (data, valid))
-    one = Chunk(data, valid, jnp.zeros(valid.shape, jnp.int32))
-    shapes = jax.eval_shape(function, context, one)
+    shapes = jax.eval_shape(function, context, Chunk(data, valid))
     _, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
     return unravel(jnp.sum(shares, axis=0))
 
 
 def _even_chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk], int | None]:
     """All rows in chunks: a function of a chunk's index, and their number; None: there is one."""
-    flat, times, size = _flat(data, valid)
-    number = -(-times.shape[0] // size)
+    flat, size = _flat(data, valid)
+    steps = flat.valid.shape[0]
+    number = -(-steps // size)
     if number == 1:
-        return lambda index: Chunk(*flat, times), None
-    missing = number * size - times.shape[0]
-    *flat, times = jax.tree.map(
-        lambda x: jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)), (*flat, times)
-    )
+        return lambda index: flat, None
+    missing = number * size - steps
+    flat = jax.tree.map(lambda x: jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)), flat)
 
     def chunk_of(index):
-        return Chunk(
-            *jax.tree.map(
-                lambda x: jax.lax.dynamic_slice_in_dim(x, index * size, size), (*flat, times)
-            )
-        )
+        return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, index * size, size), flat)
 
     return chunk_of, number
 
@@ -113,7 +106,7 @@ def _ragged_chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk]
     so that 7 positions are computed, where rows × trajectories are 12.
     """
     rows, n, *window = valid.shape
-    flat, times, size = _flat(data, valid)
+    flat, size = _flat(data, valid)
     numbers = jnp.arange(1, rows + 1, dtype=jnp.int32)
     some = jnp.any(valid, axis=2) if window else valid
     lengths = jnp.max(jnp.where(some, numbers[:, None], 0), axis=0)
@@ -136,21 +129,17 @@ def _ragged_chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk]
         whole = in_order & (position[-1] < rows * n)
         data, valid = jax.lax.cond(whole, sliced, gathered, position, row)
         there = (position < ends[-1]).reshape(-1, *[1] * len(window))
-        return Chunk(data, valid & there, times[row * n])
+        return Chunk(data, valid & there)
 
     return chunk_of, max_in_batch((ends[-1] + size - 1) // size)
 
 
-def _flat(data: PyTree, valid: Array) -> tuple[tuple[PyTree, Array], Array, int]:
-    """Data and valid, rows and trajectories in one axis; the row of each; and a chunk's size."""
+def _flat(data: PyTree, valid: Array) -> tuple[Chunk, int]:
+    """Rows and trajectories in one axis, as one chunk; and the size that a chunk is to have."""
     rows, n, *window = valid.shape
-    flat = jax.tree.map(lambda x: x.reshape(rows * n, *x.shape[2:]), (data, valid))
-    length = window[0] if window else 1
-    first = jnp.arange(rows, dtype=jnp.int32)[:, None] * length
-    inside = jnp.arange(length, dtype=jnp.int32)
-    times = jnp.broadcast_to((first + inside[None])[:, None], (rows, n, length))
-    most = max(_chunk_size() // length, _LEAST_WINDOWS) if window else _chunk_size()
-    return flat, times.reshape(rows * n, *window), min(most, rows * n)
+    flat = jax.tree.map(lambda x: x.reshape(rows * n, *x.shape[2:]), Chunk(data, valid))
+    most = max(_chunk_size() // window[0], _LEAST_WINDOWS) if window else _chunk_size()
+    return flat, min(most, rows * n)
 
 
 def _chunk_size() -> int:
@@ -159,8 +148,16 @@ def _chunk_size() -> int:
 
 def first(data: PyTree, valid: Array) -> Chunk:
     """The first chunk of all rows."""
-    flat, times, size = _flat(data, valid)
-    return jax.tree.map(lambda x: x[:size], Chunk(*flat, times))
+    flat, size = _flat(data, valid)
+    return jax.tree.map(lambda x: x[:size], flat)
+
+
+def row_numbers(valid: Array) -> Array:
+    """The row of each step, int32[T, m], counted from 0.
+
+    To be made data while the rows are in order: in a minibatch or a chunk they no longer are.
+    """
+    return jax.lax.broadcasted_iota(jnp.int32, valid.shape, 0)
 
 
 def per_step(function: Callable, valid: Array) -> Callable:

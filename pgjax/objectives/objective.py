@@ -22,7 +22,8 @@ class Step:
       old_log_prob: the same of the policy that sampled it; does not depend on θ.
       entropy: H[π_θ(· | s_t)], nats.
       weight: w_t, what the estimator made of the trajectory.
-      time: the row, an integer from 0; of a whole episode, t.
+      time: the row among the update's, an integer from 0, in a minibatch too; of a whole episode,
+        t.
     """
 
     log_prob: Array
