@@ -126,6 +126,29 @@ def test_a_wrong_shape_is_named(parts, message):
         pgjax.train(jax.random.key(0), config)
 
 
+@pgjax.component
+class Ordered(pgjax.Objective):
+    """Of two numbers in order, as its own check says."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def check(self, path):
+        super().check(path)
+        if not isinstance(self.low, jax.core.Tracer) and self.low > self.high:
+            raise ValueError(f"{path}.low must be at most {path}.high")
+
+    def contribution(self, step):
+        return jnp.clip(step.log_prob * step.weight, self.low, self.high)
+
+
+def test_a_check_of_ones_own_may_compare_numbers_also_inside_of_a_trace():
+    config = pgjax.Config("Catch-bsuite", objective=Ordered())
+    assert pgjax.memory_estimate(config).total > 0
+    with pytest.raises(ValueError, match=r"objective.low must be at most objective.high"):
+        pgjax.memory_estimate(config.replace(**{"objective.low": 2.0}))
+
+
 STRANGERS = [
     ("estimator", "pgjax.Estimator"),
     ("objective", "pgjax.Objective"),

@@ -1,5 +1,7 @@
 """V-trace against its definition, and what it must equal."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -218,6 +220,25 @@ def test_an_objective_with_a_ratio_of_its_own_is_refused(objective):
 def test_what_options_may_be(options, message):
     with pytest.raises(ValueError, match=message):
         pgjax.init(jax.random.key(0), config_of(estimator=pgjax.VTrace(**options)))
+
+
+@pytest.mark.parametrize(("c", "message"), [(1.0, None), (1.5, "c must be at most estimator.rho")])
+def test_a_checked_config_is_checked_again_while_something_else_is_traced(c, message):
+    config = config_of(estimator=pgjax.VTrace())
+    config = checked(config).replace(**{"estimator.c": jnp.float32(c)})
+    trace = functools.partial(jax.eval_shape, lambda key: pgjax.init(key, config))
+    if message is None:
+        assert trace(jax.random.key(0)).num_updates.shape == ()
+    else:
+        with pytest.raises(ValueError, match=message):
+            trace(jax.random.key(0))
+
+
+def test_memory_is_estimated_and_sweeps_go_through():
+    config = config_of(estimator=pgjax.VTrace(), num_updates=1)
+    assert pgjax.memory_estimate(config).total > 0
+    swept = pgjax.sweep(jax.random.key(0), config, {"estimator.rho": [1.0, 2.0]}, num_seeds=2)
+    assert swept.metrics.finite.all()
 
 
 def test_defaults():

@@ -305,7 +305,8 @@ def _check_numbers(config: Config) -> None:
     schedules.check(config)
     for update in schedules.turns(config, config.num_updates):
         resolved = schedules.at(config, update)
-        with _said_of(update):
+        # Numbers compare as numbers, also while something else is traced.
+        with _said_of(update), jax.ensure_compile_time_eval():
             for name in _COMPONENTS:
                 getattr(resolved, name).check(name)
 
