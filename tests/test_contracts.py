@@ -78,7 +78,7 @@ def test_an_ascent_of_ones_own():
 INCOMPLETE = [
     (
         pgjax.Estimator,
-        r"Mine is no Estimator yet: it needs weights\(self, trajectories.*Of each st",
+        r"Mine is no Estimator yet: it needs weights\(self, trajectories.*Each step's weight",
     ),
     (pgjax.Objective, r"Mine is no Objective yet: it needs contribution\(self, step: Step\)"),
     (pgjax.Ascent, r"Mine is no Ascent yet: it needs climb\(self, key"),

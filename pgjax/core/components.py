@@ -1,7 +1,8 @@
 """Config components: small frozen dataclasses that are pytrees.
 
 A field annotated `float` (or `float | None`) is a leaf: traced, so it can change without
-recompiling and can be batched by `vmap`. Every other field is static: part of the program.
+recompiling and can be batched by `vmap`. A field annotated as a component has that component's
+leaves. Every other field is static: part of the program, so its value must be hashable.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ import importlib
 import inspect
 import math
 import re
+import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
@@ -22,6 +24,11 @@ from pgjax.core.exports import families
 from pgjax.core.names import choices, nearest, unknown, within
 
 MAX_INT = 2**31 - 1  # what an int32 holds
+_UNHASHABLE = {
+    list: "a list is not; use a tuple",
+    dict: "a dict is not; use a tuple of pairs",
+    set: "a set is not; use a frozenset",
+}
 _OF_FLAX = ("parent", "name")  # fields of every module, which are not for a user to give
 
 Class = TypeVar("Class", bound=type)
@@ -39,7 +46,7 @@ def option(
 # `option` is no field specifier: a checker reads a default by keyword only from those.
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def component(cls: Class) -> Class:
-    """Makes a class a frozen dataclass and a pytree whose leaves are its `float` fields.
+    """Makes a class a frozen dataclass and a pytree of its `float` fields and its components.
 
     >>> import jax, pgjax
     >>> jax.tree.leaves(pgjax.RewardToGo(discount=0.5))
@@ -47,7 +54,7 @@ def component(cls: Class) -> Class:
     """
     cls = knows_fields(dataclasses.dataclass(frozen=True)(cls))
     _check_complete(cls)
-    return _register(cls, [name for name, hint in hints(cls).items() if _allows(hint, float)])
+    return _register(cls, [name for name, hint in hints(cls).items() if _is_traced_hint(hint)])
 
 
 def _check_complete(cls: type) -> None:
@@ -159,6 +166,37 @@ class Component:
             _check_field(f"{path}.{field.name}", hint, value, field.metadata)
 
 
+def check_component(path: str, value: Any, contract: type) -> Component:
+    """The value; raises TypeError unless it is a component derived from a contract, decorated."""
+    if not isinstance(value, contract):
+        raise TypeError(
+            f"{path} must be one of pgjax's, or of your own a class derived from "
+            f"pgjax.{contract.__name__}, got {value!r}"
+        )
+    if "__dataclass_params__" not in vars(type(value)):
+        raise TypeError(
+            f"{path}: class {type(value).__name__} lacks the decorator @pgjax.component, which "
+            "makes it a component"
+        )
+    return value
+
+
+def check_hashable(path: str, value: Any) -> None:
+    """Raises TypeError, naming the part at fault, unless a value can be part of the program."""
+    try:
+        hash(value)
+    except TypeError as error:
+        for name, inner in parts(value).items() if dataclasses.is_dataclass(value) else ():
+            if name not in _OF_FLAX:
+                check_hashable(f"{path}.{name}", inner)
+        reason = _UNHASHABLE.get(type(value)) or str(error).partition("\n")[0]
+        if isinstance(value, (np.ndarray, jax.Array)):
+            reason = "an array is not; use a tuple, or a float field for each number"
+        raise TypeError(
+            f"{path} is part of the program, so it must be hashable: {reason}"
+        ) from None
+
+
 def hints(cls: type) -> dict[str, Any]:
     """The resolved annotations of a dataclass's fields, in order."""
     resolved = typing.get_type_hints(cls)
@@ -171,7 +209,7 @@ def replace(node: Any, changes: dict[str, Any], path: str = "", root: Any = None
     Args:
       path: where the node stands in the root, which is it itself by default.
     """
-    kind, values, root = type(node), parts(node), node if root is None else root
+    values, root = parts(node), node if root is None else root
     direct, nested = {}, {}
     for dotted, value in changes.items():
         name, _, rest = dotted.partition(".")
@@ -181,17 +219,28 @@ def replace(node: Any, changes: dict[str, Any], path: str = "", root: Any = None
             nested.setdefault(name, {})[rest] = value
         else:
             direct[name] = value
+    root = _with(node, direct) if root is node and nested else root
     for name, inner in nested.items():
         child = direct.get(name, values[name])
         if not parts(child):
             first = next(iter(inner))
-            raise ValueError(
-                f"{path}{name}.{first} cannot be set: {path}{name} is {child!r}, without fields"
-            )
+            raise ValueError(_without_fields(f"{path}{name}", child, first))
         direct[name] = replace(child, inner, f"{path}{name}.", root)
+    return _with(node, direct)
+
+
+def _with(node: Any, fields: dict[str, Any]) -> Any:
+    """A dataclass, a NamedTuple or a mapping with the given fields changed."""
     if isinstance(node, Mapping):
-        return kind({**node, **direct})
-    return node._replace(**direct) if _is_named_tuple(node) else dataclasses.replace(node, **direct)
+        make: Any = type(node)
+        return make({**node, **fields})
+    return node._replace(**fields) if _is_named_tuple(node) else dataclasses.replace(node, **fields)
+
+
+def _without_fields(path: str, node: Any, field: str) -> str:
+    others = _elsewhere().get(f"{path}.{field}", [])
+    meant = f"; {field} is a field of {', '.join(others)}" if others else ""
+    return f"{path}.{field} cannot be set: {path} is {node!r}, without fields{meant}"
 
 
 def parts(node: Any) -> dict[str, Any]:
@@ -271,22 +320,44 @@ def jax_option(name: str) -> Any:
     return getattr(jax.config, name)
 
 
+def _options(hint: Any) -> tuple[Any, ...]:
+    """The members of a union; of another annotation, itself."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return typing.get_args(hint) if union else (hint,)
+
+
 def _allows(hint: Any, kind: type) -> bool:
-    return hint is kind or kind in typing.get_args(hint)
+    return kind in _options(hint)
+
+
+def _contract(hint: Any) -> type | None:
+    """The class of components that a field holds; None: it holds something else."""
+    options = (option for option in _options(hint) if isinstance(option, type))
+    return next((option for option in options if issubclass(option, Component)), None)
+
+
+def _is_traced_hint(hint: Any) -> bool:
+    return _allows(hint, float) or _contract(hint) is not None
 
 
 def _check_field(path: str, hint: Any, value: Any, metadata) -> None:
     if value is None and _allows(hint, type(None)):
         return
-    if _allows(hint, float):
+    contract = _contract(hint)
+    if contract is not None:
+        check_component(path, value, contract).check(path)
+    elif _allows(hint, float):
         _check_float(path, value, metadata.get("low"), metadata.get("high"))
     elif hint is bool:
         if not isinstance(value, bool):
             raise TypeError(f"{path} must be True or False, got {value!r}")
     elif _allows(hint, int):
-        check_int(path, value, metadata.get("low"))
-    elif metadata.get("choices") and value not in metadata["choices"]:
-        raise ValueError(unknown(f"{path} {value!r}", value, metadata["choices"]))
+        high = metadata.get("high")
+        check_int(path, value, metadata.get("low"), MAX_INT if high is None else high)
+    else:
+        check_hashable(path, value)
+        if metadata.get("choices") and value not in metadata["choices"]:
+            raise ValueError(unknown(f"{path} {value!r}", value, metadata["choices"]))
 
 
 def _check_float(path: str, value: Any, low: float | None, high: float | None) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from pgjax.core.chunks import Chunk, check_minibatches, minibatches, per_step, summed
-from pgjax.core.components import record, static
+from pgjax.core.components import check_hashable, record, static
 from pgjax.core.types import Array, PyTree, Scalar, Trajectories
 from pgjax.critics import units
 from pgjax.critics.base import BaseCritic, BoundCritic, Setting
@@ -78,7 +78,7 @@ class NetworkCritic(BaseCritic, abc.ABC):
     def check_network(self, path: str) -> None:
         """Raises TypeError or ValueError unless its network can be one."""
         if self.network is not None:
-            networks.check_hashable(f"{path}.network", self.network)
+            check_hashable(f"{path}.network", self.network)
             networks.check_without_memory(f"{path}.network", self.network)
 
     def check_steps(self, path: str, steps: int) -> None:

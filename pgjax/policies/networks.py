@@ -1,7 +1,6 @@
 """Networks: from one observation to a vector of features. Any Flax Linen module will do."""
 
 import abc
-import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -425,19 +424,3 @@ def _quoted(error: Exception, before: str) -> str:
     """The name that follows `before` in Flax's message."""
     match = re.search(before + r' "(\w+)"', str(error))
     return repr(match[1]) if match else "unnamed"
-
-
-def check_hashable(path: str, value: Any) -> None:
-    """Raises TypeError, naming the part at fault, unless a module can be part of the program."""
-    try:
-        hash(value)
-    except TypeError as error:
-        for field in dataclasses.fields(value) if isinstance(value, nn.Module) else ():
-            if field.name not in ("parent", "name"):
-                check_hashable(f"{path}.{field.name}", getattr(value, field.name))
-        reason = "a list is not; use a tuple"
-        if not isinstance(value, list):
-            reason = str(error).partition("\n")[0]
-        raise TypeError(
-            f"{path} is part of the program, so it must be hashable: {reason}"
-        ) from None

@@ -20,7 +20,16 @@ from pgjax.ascents.ascent import Ascent
 from pgjax.ascents.gradient_step import GradientStep
 from pgjax.ascents.optimizers import Adam, Custom, MakeTransformation, Optimizer, check_factory
 from pgjax.core import schedules
-from pgjax.core.components import Component, check_int, jax_option, knows_fields, option
+from pgjax.core.components import (
+    Component,
+    check_component,
+    check_hashable,
+    check_int,
+    jax_option,
+    knows_fields,
+    option,
+    parts,
+)
 from pgjax.core.keys import is_key
 from pgjax.core.types import Array, PyTree
 from pgjax.critics.base import BaseCritic
@@ -31,7 +40,7 @@ from pgjax.estimators.estimator import Estimator
 from pgjax.estimators.monte_carlo import RewardToGo
 from pgjax.objectives.objective import Objective
 from pgjax.objectives.score_function import ScoreFunction
-from pgjax.policies import heads, networks
+from pgjax.policies import heads
 from pgjax.policies.networks import MLP
 from pgjax.policies.policy import build as build_policy
 from pgjax.sampling.rollout import Episodes, Sampler
@@ -257,16 +266,11 @@ def _check_fields(config: Config) -> None:
     optimizer = config.optimizer
     check_factory(optimizer.make if isinstance(optimizer, Custom) else optimizer)
     for name, contract in _CONTRACTS.items():
-        value = getattr(config, name)
-        if not isinstance(value, contract):
-            raise TypeError(
-                f"{name} must be one of pgjax's, or of your own a class derived from "
-                f"pgjax.{contract.__name__}, got {value!r}"
-            )
+        check_component(name, getattr(config, name), contract)
     check_int("num_updates", config.num_updates, 1)
     _check_numbers(config)
     for name in ("env", "network"):
-        networks.check_hashable(name, getattr(config, name))
+        check_hashable(name, getattr(config, name))
     for name in _FLAGS:
         if not isinstance(getattr(config, name), bool):
             raise TypeError(f"{name} must be True or False, got {getattr(config, name)!r}")
@@ -279,9 +283,11 @@ def _check_fields(config: Config) -> None:
         )
     needed, m = config.estimator.min_trajectories, config.sampler.width
     if m < needed:
+        baseline = parts(config.estimator).get("baseline", "none") != "none"
+        instead = "; estimator.baseline='none' works with one" if baseline else ""
         raise ValueError(
-            f"sampler.{config.sampler.width_field} must be at least {needed} for this estimator's "
-            f"baseline, got {m}; estimator.baseline='none' works with one"
+            f"sampler.{config.sampler.width_field} must be at least {needed} for estimator "
+            f"{type(config.estimator).__name__}, got {m}{instead}"
         )
     _check_params(config)
 
