@@ -132,6 +132,36 @@ def test_a_sweeps_folder_keeps_every_runs_metrics(tmp_path, whole):
     jax.tree.map(np.testing.assert_array_equal, best.params, whole.best().state.params)
 
 
+def test_settings_that_report_different_metrics_are_one_sweep(tmp_path):
+    """NaN in what a setting does not report; with a folder, a death in between, and a picture."""
+    config = pgjax.Config("Catch-bsuite", network=pgjax.MLP((4,)), num_updates=2)
+    config = config.replace(sampler=pgjax.Episodes(4))
+    grid = {
+        "ascent": [pgjax.GradientStep(), pgjax.Passes(1, 1)],
+        "estimator": [pgjax.RewardToGo(), pgjax.GAE()],
+    }
+    with pytest.MonkeyPatch.context() as patched:
+        dying(patched, 6, die)
+        with pytest.raises(Killed):
+            pgjax.sweep(KEY, config, grid, 2, directory=tmp_path / "s", checkpoint_seconds=0.0)
+    found = sweeps.resume_sweep(tmp_path / "s")
+    reported = {"kl": [[False, False], [True, True]], "value_loss": [[False, True]] * 2}
+    for name, there in reported.items():
+        values = found.metrics.extra[name]
+        assert values.shape == (2, 2, 2, 2)
+        np.testing.assert_array_equal(np.isfinite(values).all((2, 3)), there)
+        np.testing.assert_array_equal(np.isnan(values).all((2, 3)), ~np.array(there))
+    member = found.at(1, 1, 0)
+    _, alone = pgjax.train(jax.random.split(KEY, 2)[0], member.config)
+    np.testing.assert_allclose(
+        member.metrics.extra["value_loss"], alone.extra["value_loss"], rtol=1e-3
+    )
+    assert np.isnan(found.at(0, 0, 0).metrics.extra["kl"]).all()
+    own = [set(record.metrics) & set(reported) for record in folders.read_all(tmp_path / "s")]
+    assert own == [set()] * 2 + [{"value_loss"}] * 2 + [{"kl"}] * 2 + [{"kl", "value_loss"}] * 2
+    assert main(["plot", str(tmp_path / "s"), "--output", str(tmp_path / "curves.png")]) == 0
+
+
 def test_runs_that_were_solved_stay_so_when_others_go_on(tmp_path):
     config = CONFIG.replace(num_updates=30)
     grid, options = {"optimizer.learning_rate": [1e-2]}, {"stop_at_return": -0.3}

@@ -37,7 +37,7 @@ class Member(NamedTuple):
       setting: its value of each path of the grid.
       seed: its index among the seeds.
       config: the config with that setting.
-      state, metrics: what `train` would have returned.
+      state, metrics: what `train` would have returned; see `Sweep.metrics`.
     """
 
     setting: dict[str, Any]
@@ -55,7 +55,8 @@ class Sweep:
       config: the config without the grid's settings.
       grid: path -> values; one leading axis of the results each, in this order.
       num_seeds: the length of the axis after those.
-      metrics: NumPy metrics, [*grid, num_seeds, num_updates].
+      metrics: NumPy metrics, [*grid, num_seeds, num_updates]; NaN in what is reported by other
+        settings only.
       compile_seconds, run_seconds: wall-clock time; the one is not in the other.
       num_programs: how many programs were compiled.
     """
@@ -453,7 +454,7 @@ def _swept(plan: _Plan, sizes: list[int], keeper: _Keeper | None) -> Sweep:
         seconds += spent
     states, metrics = zip(*(results[number] for number in range(len(plan.configs))), strict=True)
     shape = (*map(len, plan.grid.values()), plan.num_seeds, plan.config.num_updates)
-    metrics = jax.tree.map(lambda *rows: np.stack(rows).reshape(shape), *metrics)
+    metrics = jax.tree.map(lambda *rows: np.stack(rows).reshape(shape), *_alike(metrics))
     return Sweep(
         config=plan.config,
         grid=plan.grid,
@@ -464,6 +465,20 @@ def _swept(plan: _Plan, sizes: list[int], keeper: _Keeper | None) -> Sweep:
         num_programs=len(plan.programs),
         _states=states,
     )
+
+
+def _alike(metrics: Sequence[Metrics]) -> list[Metrics]:
+    """Settings' metrics with every name that one of them reports: NaN where a setting does not."""
+    dtypes = {name: x.dtype for found in metrics for name, x in found.extra.items()}
+
+    def filled(found: Metrics) -> Metrics:
+        missing = {
+            name: np.full(found.episode_return.shape, np.nan, dtype)
+            for name, dtype in dtypes.items()
+        }
+        return found.replace(extra=missing | found.extra)
+
+    return [filled(found) for found in metrics]
 
 
 def _checked_grid(grid: Mapping[str, Sequence[Any]]) -> dict[str, tuple]:
