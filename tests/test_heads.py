@@ -172,7 +172,7 @@ def test_a_hybrid_s_numbers_are_sums_over_its_parts():
     p = np.asarray(distribution.parts[0].probabilities(), np.float64)
     normal = stats.norm(distribution.parts[1].mean, np.exp(distribution.parts[1].log_std))
     x = np.array([0.3, -0.7], np.float32)
-    log_prob = distribution.log_prob((jnp.int32(1), x))
+    log_prob = distribution.log_prob((jnp.int32(1), jnp.asarray(x)))
     np.testing.assert_allclose(log_prob, np.log(p[1]) + normal.logpdf(x).sum(), rtol=1e-5)
     entropy = -(p @ np.log(p)) + normal.entropy().sum()
     np.testing.assert_allclose(distribution.entropy(), entropy, rtol=1e-5)

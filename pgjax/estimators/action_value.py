@@ -1,6 +1,7 @@
 """The policy-gradient theorem with a learned Q."""
 
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from pgjax.core.components import component, option
 from pgjax.core.types import Array, Trajectories
@@ -34,7 +35,7 @@ class ActionValue(Estimator):
     bootstraps = True
     critic = "actions"
 
-    def weights(self, trajectories: Trajectories, values: Values) -> Array:
+    def weights(self, trajectories: Trajectories, values: Values) -> Float[Array, "T m *A"]:
         """float[T, m], reward units; [T, m, A] of all actions; 0 where not valid."""
         baseline, action = values.state[:-1], values.action
         assert action is not None, "a critic of actions gives their values"

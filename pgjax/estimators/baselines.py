@@ -10,16 +10,21 @@ the same shape of those that count, and return a baseline for each, float[…, m
 from collections.abc import Callable
 
 import jax.numpy as jnp
+from jaxtyping import Bool, Float
 
 from pgjax.core.types import Array
 
 
-def none(values: Array, valid: Array) -> Array:
+def none(
+    values: Float[Array, "*steps m"], valid: Bool[Array, "*steps m"]
+) -> Float[Array, "*steps m"]:
     """b = 0; unbiased."""
     return jnp.zeros_like(values)
 
 
-def mean(values: Array, valid: Array) -> Array:
+def mean(
+    values: Float[Array, "*steps m"], valid: Bool[Array, "*steps m"]
+) -> Float[Array, "*steps m"]:
     """b_i = (1/n) Σ_{j valid} values_j, n the number valid. Biased.
 
     Its own value is inside, which shrinks the expected gradient by (n − 1)/n: for n = m at every
@@ -30,7 +35,9 @@ def mean(values: Array, valid: Array) -> Array:
     return jnp.broadcast_to(total / jnp.maximum(number, 1), values.shape)
 
 
-def leave_one_out(values: Array, valid: Array) -> Array:
+def leave_one_out(
+    values: Float[Array, "*steps m"], valid: Bool[Array, "*steps m"]
+) -> Float[Array, "*steps m"]:
     """b_i = mean of values_j over the other valid trajectories j ≠ i, and 0 if there are none.
 
     Unbiased: both the values and which of the others are valid follow from the other

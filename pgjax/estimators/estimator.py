@@ -7,6 +7,7 @@ import abc
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Bool, Float
 
 from pgjax.core.components import Component
 from pgjax.core.trees import exponent
@@ -26,10 +27,10 @@ class Values(NamedTuple):
         an estimator that `follows_policy`.
     """
 
-    state: Array
-    action: Array | None = None
-    probability: Array | None = None
-    log_prob: Array | None = None
+    state: Float[Array, "..."]
+    action: Float[Array, "..."] | None = None
+    probability: Float[Array, "..."] | None = None
+    log_prob: Float[Array, "..."] | None = None
 
 
 class Estimator(Component, abc.ABC):
@@ -60,11 +61,13 @@ class Estimator(Component, abc.ABC):
 
     # Any arguments after the first, so that an estimator without a critic may leave `values` out.
     @abc.abstractmethod
-    def weights(self, trajectories: Trajectories, *values: Any, **_: Any) -> Array:
+    def weights(self, trajectories: Trajectories, *values: Any, **_: Any) -> Float[Array, "T m *A"]:
         """Each step's weight, float[T, m], 0 where not valid; `values` only with a critic."""
 
 
-def standardized(weights: Array, valid: Array, returns: Array) -> Array:
+def standardized(
+    weights: Float[Array, "*steps"], valid: Bool[Array, "*steps"], returns: Float[Array, "..."]
+) -> Float[Array, "*steps"]:
     """Weights with mean 0 and standard deviation 1 over all valid steps. Biased.
 
         w ← (w − mean(w)) / std(w),    or 0 where std(w) ≤ 8 ε max |returns|

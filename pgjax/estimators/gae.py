@@ -1,6 +1,7 @@
 """Generalized advantage estimation."""
 
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from pgjax.core.components import component, option
 from pgjax.core.types import Array, Trajectories
@@ -35,7 +36,7 @@ class GAE(Estimator):
     bootstraps = True
     critic = "states"
 
-    def weights(self, trajectories: Trajectories, values: Values) -> Array:
+    def weights(self, trajectories: Trajectories, values: Values) -> Float[Array, "T m"]:
         """float[T, m], reward units; 0 where not valid."""
         found = advantages(
             trajectories.reward,

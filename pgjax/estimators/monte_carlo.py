@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from pgjax.core.components import component, option
 from pgjax.core.types import Array, Trajectories
@@ -53,7 +54,9 @@ class TotalReturn(MonteCarlo):
     baseline: str = option("none", choices=_BASELINE_NAMES)
     standardize: bool = False
 
-    def weights(self, trajectories: Trajectories, values: Values | None = None) -> Array:
+    def weights(
+        self, trajectories: Trajectories, values: Values | None = None
+    ) -> Float[Array, "T m"]:
         """float[T, m], reward units; 0 where not valid."""
         rewards, valid = trajectories.reward, trajectories.valid
         returns = jax.vmap(total_return, in_axes=(1, None))(rewards, self.discount)
@@ -93,7 +96,9 @@ class RewardToGo(MonteCarlo):
     baseline: str = option("leave_one_out", choices=_BASELINE_NAMES)
     standardize: bool = False
 
-    def weights(self, trajectories: Trajectories, values: Values | None = None) -> Array:
+    def weights(
+        self, trajectories: Trajectories, values: Values | None = None
+    ) -> Float[Array, "T m"]:
         """float[T, m], reward units; 0 where not valid."""
         rewards, valid = trajectories.reward, trajectories.valid
         discounts = jnp.full_like(rewards, self.discount)

@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Bool, Float
 
 from pgjax.core.types import Array, Scalar
 
 
-def total_return(rewards: Array, discount: Scalar) -> Array:
+def total_return(rewards: Float[Array, " T"], discount: Scalar) -> Float[Array, ""]:
     """Return of one whole trajectory.
 
         R(τ) = Σ_t γᵗ r_t
@@ -31,7 +33,11 @@ def total_return(rewards: Array, discount: Scalar) -> Array:
     return reward_to_go(rewards, jnp.full_like(rewards, discount), jnp.zeros_like(rewards[0]))[0]
 
 
-def reward_to_go(rewards: Array, discounts: Array, bootstrap_value: Array) -> Array:
+def reward_to_go(
+    rewards: Float[Array, " T"],
+    discounts: Float[Array, " T"],
+    bootstrap_value: Float[Array, ""],
+) -> Float[Array, " T"]:
     """Discounted return from each step to the end of one trajectory.
 
         G_t = r_t + d_t · G_{t+1},    G_T = bootstrap_value
@@ -70,13 +76,13 @@ def reward_to_go(rewards: Array, discounts: Array, bootstrap_value: Array) -> Ar
 
 
 def advantages(
-    rewards: Array,
-    values: Array,
-    terminated: Array,
-    truncated: Array,
+    rewards: Float[Array, "T m"],
+    values: Float[Array, "T+1 m"],
+    terminated: Bool[Array, "T m"],
+    truncated: Bool[Array, "T m"],
     discount: Scalar,
     trace: Scalar,
-) -> Array:
+) -> Float[Array, "T m"]:
     """Sums of one-step errors of V, of trajectories side by side.
 
         δ_t = r_t + γ (1 − terminated_t) V_{t+1} − V_t
@@ -110,7 +116,7 @@ def advantages(
     return jax.vmap(reward_to_go, in_axes=(1, 1, 0), out_axes=1)(errors, traces, nothing)
 
 
-def _require(condition: bool, expected: str, *arrays: Scalar) -> None:
+def _require(condition: bool, expected: str, *arrays: ArrayLike) -> None:
     if not condition:
         shapes = ", ".join(str(list(jnp.shape(array))) for array in arrays)
         raise ValueError(f"expected shapes {expected}, got {shapes}")

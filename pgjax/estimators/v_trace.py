@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from pgjax.core.components import component, is_traced, option
 from pgjax.core.types import Array, Trajectories
@@ -56,7 +57,7 @@ class VTrace(Estimator):
         if not (is_traced(self.rho) or is_traced(self.c)) and self.c > self.rho:
             raise ValueError(f"{path}.c must be at most {path}.rho, {self.rho}, got {self.c}")
 
-    def weights(self, trajectories: Trajectories, values: Values) -> Array:
+    def weights(self, trajectories: Trajectories, values: Values) -> Float[Array, "T m"]:
         """float[T, m], reward units; 0 where not valid.
 
         Raises:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import betaln, digamma
+from jaxtyping import Float, Int, Key, UInt32
 
 from pgjax.core.components import record, static
 from pgjax.core.trees import each
@@ -38,15 +39,15 @@ class Distribution(abc.ABC):
         """The action that is taken where there is no chance."""
 
     @abc.abstractmethod
-    def log_prob(self, action: PyTree) -> Array:
+    def log_prob(self, action: PyTree) -> Float[Array, ""]:
         """log π(action | s), nats: float[], a density where actions are continuous."""
 
     @abc.abstractmethod
-    def entropy(self) -> Array:
+    def entropy(self) -> Float[Array, ""]:
         """−E[log π(a | s)], nats: float[]."""
 
     @abc.abstractmethod
-    def divergence(self, other: Any) -> Array:
+    def divergence(self, other: Any) -> Float[Array, ""]:
         """KL(self ‖ other), nats: float[]; the other is of the same kind."""
 
     @abc.abstractmethod
@@ -54,7 +55,7 @@ class Distribution(abc.ABC):
         """What the environment gets for an action."""
 
 
-def probabilities(distribution: Distribution) -> Array:
+def probabilities(distribution: Distribution) -> Float[Array, " n"]:
     """Those of all actions, where they are few: float[n].
 
     Raises:
@@ -75,45 +76,45 @@ class Categorical(Distribution):
     Source: Sutton & Barto (2018), eq. 13.2.
     """
 
-    logits: Array
+    logits: Float[Array, " n"]
 
     @staticmethod
-    def noise(key: Array, shape: tuple[int, ...]) -> Array:
+    def noise(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "*shape"]:
         """One uniform number in [0, 1) for each action."""
         return jax.random.uniform(key, shape)
 
-    def sample(self, noise: Array) -> Array:
+    def sample(self, noise: Float[Array, ""]) -> Int[Array, ""]:
         """The inverse of the cumulative distribution function at `noise`: int32[]."""
         return _inverse_cumulative(jax.nn.softmax(self.logits), noise)
 
-    def mode(self) -> Array:
+    def mode(self) -> Int[Array, ""]:
         """The most probable action."""
         return jnp.argmax(self.logits).astype(jnp.int32)
 
-    def probabilities(self) -> Array:
+    def probabilities(self) -> Float[Array, " n"]:
         """p(a) of all actions: float[n]."""
         return jax.nn.softmax(self.logits)
 
-    def log_probs(self) -> Array:
+    def log_probs(self) -> Float[Array, " n"]:
         """log p(a) of all actions, nats: float[n]."""
         return jax.nn.log_softmax(self.logits)
 
-    def log_prob(self, action: Array) -> Array:
+    def log_prob(self, action: Int[Array, ""] | int) -> Float[Array, ""]:
         """log p(action), nats."""
         chosen = jax.nn.one_hot(action, self.logits.shape[0], dtype=self.logits.dtype)
         return jnp.sum(jax.nn.log_softmax(self.logits) * chosen)
 
-    def entropy(self) -> Array:
+    def entropy(self) -> Float[Array, ""]:
         """−Σ_a p(a) log p(a), nats."""
         log_probs = jax.nn.log_softmax(self.logits)
         return -jnp.sum(jnp.exp(log_probs) * log_probs)
 
-    def divergence(self, other: "Categorical") -> Array:
+    def divergence(self, other: "Categorical") -> Float[Array, ""]:
         """KL(self ‖ other), nats."""
         log_probs = jax.nn.log_softmax(self.logits)
         return jnp.sum(jnp.exp(log_probs) * (log_probs - jax.nn.log_softmax(other.logits)))
 
-    def environment_action(self, action: Array) -> Array:
+    def environment_action(self, action: Int[Array, ""]) -> Int[Array, ""]:
         """The action itself: int32[]."""
         return action
 
@@ -130,39 +131,39 @@ class Normal(Distribution):
     Source: Sutton & Barto (2018), eq. 13.19.
     """
 
-    mean: Array
-    log_std: Array
-    low: Array
-    high: Array
+    mean: Float[Array, "*shape"]
+    log_std: Float[Array, "*shape"]
+    low: Float[Array, "*shape"]
+    high: Float[Array, "*shape"]
 
     @staticmethod
-    def noise(key: Array, shape: tuple[int, ...]) -> Array:
+    def noise(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "*shape"]:
         """Standard normal numbers."""
         return jax.random.normal(key, shape)
 
-    def sample(self, noise: Array) -> Array:
-        """mean + std · noise: float[*shape], not clipped."""
+    def sample(self, noise: Float[Array, "..."]) -> Float[Array, "*shape"]:
+        """mean + std · noise: float[*shape], not clipped; of noise [*shape], or [] for all."""
         return self.mean + jnp.exp(self.log_std) * noise
 
-    def mode(self) -> Array:
+    def mode(self) -> Float[Array, "*shape"]:
         """The mean."""
         return self.mean
 
-    def log_prob(self, action: Array) -> Array:
+    def log_prob(self, action: Float[Array, "*shape"]) -> Float[Array, ""]:
         """Σ_i log N(a_i; mean_i, std_i²), nats."""
         return _sum_free(self, _normal_log_density(action, self.mean, self.log_std))
 
-    def entropy(self) -> Array:
+    def entropy(self) -> Float[Array, ""]:
         """Σ_i (½ + ½ log 2π + log std_i), nats; that of the unclipped action."""
         return _sum_free(self, 0.5 + _HALF_LOG_TWO_PI + self.log_std)
 
-    def divergence(self, other: "Normal") -> Array:
+    def divergence(self, other: "Normal") -> Float[Array, ""]:
         """KL(self ‖ other), nats; of the unclipped actions."""
         gap = jnp.square((self.mean - other.mean) * jnp.exp(-other.log_std))
         log_ratio = self.log_std - other.log_std
         return _sum_free(self, 0.5 * (jnp.exp(2.0 * log_ratio) + gap - 1.0) - log_ratio)
 
-    def environment_action(self, action: Array) -> Array:
+    def environment_action(self, action: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The action clipped to [low, high]: float[*shape], action units."""
         return jnp.clip(action, self.low, self.high)
 
@@ -183,10 +184,10 @@ class TanhNormal(Distribution):
     Source: Haarnoja et al. (2018), Soft Actor-Critic, appendix C.
     """
 
-    mean: Array
-    log_std: Array
-    low: Array
-    high: Array
+    mean: Float[Array, "*shape"]
+    log_std: Float[Array, "*shape"]
+    low: Float[Array, "*shape"]
+    high: Float[Array, "*shape"]
 
     noise = staticmethod(Normal.noise)
     sample = Normal.sample
@@ -194,19 +195,19 @@ class TanhNormal(Distribution):
     # A divergence does not change when both are squashed in the same way.
     divergence = Normal.divergence
 
-    def log_prob(self, action: Array) -> Array:
+    def log_prob(self, action: Float[Array, "*shape"]) -> Float[Array, ""]:
         """Log-density of a = environment_action(u) at u = `action`, nats."""
         density = _normal_log_density(action, self.mean, self.log_std)
         return _sum_free(self, density - self._log_slope(action))
 
-    def entropy(self) -> Array:
+    def entropy(self) -> Float[Array, ""]:
         """H[u] + E[log da/du] by 32-node Gauss–Hermite quadrature: within 1e-3 nats for std ≤ 2."""
         nodes, weights = jnp.asarray([_NODES, _NODE_WEIGHTS], self.mean.dtype)
         slopes = jax.vmap(lambda node: self._log_slope(self.sample(node)))(nodes)
         expected_slope = jnp.tensordot(weights, slopes, axes=1)
         return _sum_free(self, 0.5 + _HALF_LOG_TWO_PI + self.log_std + expected_slope)
 
-    def environment_action(self, action: Array) -> Array:
+    def environment_action(self, action: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """a = low + (high − low)(tanh u + 1)/2, inside [low, high]: float[*shape], action units."""
         squashed = self.low + (self.high - self.low) * (jnp.tanh(action) + 1.0) / 2.0
         return jnp.clip(squashed, self.low, self.high)
@@ -237,10 +238,10 @@ class SquashedNormal(Distribution):
       normals mapped into constrained supports.
     """
 
-    mean: Array
-    log_std: Array
-    low: Array
-    high: Array
+    mean: Float[Array, "*shape"]
+    log_std: Float[Array, "*shape"]
+    low: Float[Array, "*shape"]
+    high: Float[Array, "*shape"]
 
     noise = staticmethod(Normal.noise)
     sample = Normal.sample
@@ -249,7 +250,7 @@ class SquashedNormal(Distribution):
     log_prob = TanhNormal.log_prob
     entropy = TanhNormal.entropy
 
-    def environment_action(self, action: Array) -> Array:
+    def environment_action(self, action: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """a = f(u), inside [low, high]: float[*shape], action units."""
         # Every branch is finite, so that the one that is not taken spoils no derivative.
         low, high = (jnp.where(jnp.isfinite(x), x, 0.0) for x in (self.low, self.high))
@@ -282,30 +283,30 @@ class Beta(Distribution):
       control with deep reinforcement learning using the Beta distribution.
     """
 
-    alpha: Array
-    beta: Array
-    low: Array
-    high: Array
+    alpha: Float[Array, "*shape"]
+    beta: Float[Array, "*shape"]
+    low: Float[Array, "*shape"]
+    high: Float[Array, "*shape"]
 
     @staticmethod
-    def noise(key: Array, shape: tuple[int, ...]) -> Array:
+    def noise(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt32[Array, "*shape 2"]:
         """A key's data for each dimension: a beta has no noise that is independent of α and β."""
         return jax.random.bits(key, (*shape, 2), "uint32")
 
-    def sample(self, noise: Array) -> Array:
+    def sample(self, noise: UInt32[Array, "*shape 2"]) -> Float[Array, "*shape"]:
         """x: float[*shape]."""
         keys = jax.random.wrap_key_data(noise.reshape(-1, 2), impl="threefry2x32")
         parameters = self.alpha.ravel(), self.beta.ravel()
         x = jax.vmap(jax.random.beta)(keys, *parameters).reshape(self.alpha.shape)
         return _inside(x)
 
-    def mode(self) -> Array:
+    def mode(self) -> Float[Array, "*shape"]:
         """(α − 1) / (α + β − 2); the mean where both are 1."""
         excess = self.alpha + self.beta - 2.0
         flat = excess < 1e-6
         return _inside(jnp.where(flat, 0.5, (self.alpha - 1.0) / jnp.where(flat, 1.0, excess)))
 
-    def log_prob(self, action: Array) -> Array:
+    def log_prob(self, action: Float[Array, "*shape"]) -> Float[Array, ""]:
         """Log-density of a = environment_action(x) at x = `action`, nats."""
         density = (
             (self.alpha - 1.0) * jnp.log(action)
@@ -314,7 +315,7 @@ class Beta(Distribution):
         )
         return _sum_free(self, density - jnp.log(_width(self.low, self.high)))
 
-    def entropy(self) -> Array:
+    def entropy(self) -> Float[Array, ""]:
         """The entropy of a, in nats."""
         a, b = self.alpha, self.beta
         return _sum_free(
@@ -326,7 +327,7 @@ class Beta(Distribution):
             + jnp.log(_width(self.low, self.high)),
         )
 
-    def divergence(self, other: "Beta") -> Array:
+    def divergence(self, other: "Beta") -> Float[Array, ""]:
         """KL(self ‖ other), nats; of two with the same range."""
         a, b = self.alpha, self.beta
         return _sum_free(
@@ -338,7 +339,7 @@ class Beta(Distribution):
             + (other.alpha - a + other.beta - b) * digamma(a + b),
         )
 
-    def environment_action(self, action: Array) -> Array:
+    def environment_action(self, action: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """a = low + (high − low) x: float[*shape], action units."""
         return self.low + (self.high - self.low) * action
 
@@ -370,15 +371,15 @@ class Rounded(Distribution):
         """The continuous mode."""
         return self.continuous.mode()
 
-    def log_prob(self, action: Array) -> Array:
+    def log_prob(self, action: Array) -> Float[Array, ""]:
         """Log-density of the continuous action, nats."""
         return self.continuous.log_prob(action)
 
-    def entropy(self) -> Array:
+    def entropy(self) -> Float[Array, ""]:
         """That of the continuous action, nats."""
         return self.continuous.entropy()
 
-    def divergence(self, other: "Rounded") -> Array:
+    def divergence(self, other: "Rounded") -> Float[Array, ""]:
         """KL(self ‖ other), nats; of the continuous actions."""
         return self.continuous.divergence(other.continuous)
 
@@ -409,27 +410,27 @@ class MultiCategorical(Distribution):
       reinforcement learning, a factored policy over discrete dimensions.
     """
 
-    logits: Array
+    logits: Float[Array, "k n"]
     shape: tuple[int, ...] = static()
     dtype: Any = static()
 
-    def sample(self, noise: Array) -> Array:
+    def sample(self, noise: Float[Array, "..."]) -> Int[Array, "..."]:
         """int32[*shape], from a uniform number for each."""
         return jax.vmap(Categorical.sample)(self._rows, noise.ravel()).reshape(self.shape)
 
-    def mode(self) -> Array:
+    def mode(self) -> Int[Array, "..."]:
         """The most probable one of each: int32[*shape]."""
         return jax.vmap(Categorical.mode)(self._rows).reshape(self.shape)
 
-    def log_prob(self, action: Array) -> Array:
+    def log_prob(self, action: Int[Array, "..."]) -> Float[Array, ""]:
         """Σ_i log p_i(a_i), nats."""
         return jnp.sum(jax.vmap(Categorical.log_prob)(self._rows, action.ravel()))
 
-    def entropy(self) -> Array:
+    def entropy(self) -> Float[Array, ""]:
         """Σ_i H[p_i], nats."""
         return jnp.sum(jax.vmap(Categorical.entropy)(self._rows))
 
-    def divergence(self, other: "MultiCategorical") -> Array:
+    def divergence(self, other: "MultiCategorical") -> Float[Array, ""]:
         """Σ_i KL(p_i ‖ q_i), nats."""
         return jnp.sum(jax.vmap(Categorical.divergence)(self._rows, other._rows))
 
@@ -464,15 +465,15 @@ class Joint(Distribution):
         """Each part's mode."""
         return each(lambda part: part.mode(), self.parts)
 
-    def log_prob(self, action: PyTree) -> Array:
+    def log_prob(self, action: PyTree) -> Float[Array, ""]:
         """Σ_i log p_i(a_i), nats."""
         return _total(each(lambda part, action: part.log_prob(action), self.parts, action))
 
-    def entropy(self) -> Array:
+    def entropy(self) -> Float[Array, ""]:
         """Σ_i H[p_i], nats."""
         return _total(each(lambda part: part.entropy(), self.parts))
 
-    def divergence(self, other: "Joint") -> Array:
+    def divergence(self, other: "Joint") -> Float[Array, ""]:
         """Σ_i KL(p_i ‖ q_i), nats."""
         return _total(each(lambda one, other: one.divergence(other), self.parts, other.parts))
 

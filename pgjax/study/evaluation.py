@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Key
 
 from pgjax.core.types import Array, Evaluation, TrainState
 from pgjax.sampling import rollout
@@ -16,7 +17,7 @@ _PERCENTILES = (2.5, 97.5)
 
 
 def evaluate(
-    key: Array,
+    key: Key[Array, ""],
     state: TrainState,
     config: Config,
     num_episodes: int = 128,
@@ -69,7 +70,7 @@ def _evaluate(key, state, config, num_episodes, deterministic) -> Evaluation:
     return Evaluation(returns, lengths, jnp.mean(returns), interval)
 
 
-def bootstrap_interval(key: Array, values: Array) -> Array:
+def bootstrap_interval(key: Key[Array, ""], values: Float[Array, " n"]) -> Float[Array, "2"]:
     """95 % percentile interval of the mean of float[n], from 2000 resamples: float[2].
 
     Source: Efron & Tibshirani (1993), section 13.3.

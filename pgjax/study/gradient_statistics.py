@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Key
 
 from pgjax.core.components import check_int
 from pgjax.core.trees import dot, norm, unit
@@ -20,7 +21,7 @@ _BATCH_BYTES = 2**28
 
 
 def gradient_statistics(
-    key: Array,
+    key: Key[Array, ""],
     state: TrainState,
     config: Config,
     num_samples: int,
@@ -62,10 +63,10 @@ def gradient_statistics(
 
 
 class _Moments(NamedTuple):
-    number: Array
+    number: Float[Array, ""]
     mean: PyTree
     squares: PyTree
-    cosines: Array
+    cosines: Float[Array, ""]
 
 
 @functools.partial(jax.jit, static_argnums=3)
@@ -105,7 +106,7 @@ def _moments(key, state, bound, num_samples, reference) -> _Moments:
     return jax.lax.scan(add, start, (keys, counted))[0]
 
 
-def _batch_moments(sampled: PyTree, counted: Array, reference: PyTree) -> _Moments:
+def _batch_moments(sampled: PyTree, counted: Bool[Array, " n"], reference: PyTree) -> _Moments:
     number = jnp.sum(counted, dtype=float)
 
     def total(x):
@@ -130,7 +131,7 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
     return _Moments(number, mean, squares, a.cosines + b.cosines)
 
 
-def cosine(a: PyTree, b: PyTree) -> Array:
+def cosine(a: PyTree, b: PyTree) -> Float[Array, ""]:
     """cos of the angle between two gradients, float[]; 0 if either is zero."""
     return dot(unit(a), unit(b))
 

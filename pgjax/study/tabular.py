@@ -4,8 +4,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Float
 
-from pgjax.core.types import Array, PyTree, TrainState
+from pgjax.core.types import Array, PyTree, Scalar, TrainState
 from pgjax.environments.finite_mdp import FiniteMDP, MDPParams
 from pgjax.policies import distributions
 from pgjax.policies.networks import has_memory
@@ -15,8 +17,8 @@ from pgjax.training.training import ACTING, check_state
 
 
 def expected_return(
-    probabilities: Array, mdp: FiniteMDP | MDPParams, discount: float | Array = 1.0
-) -> Array:
+    probabilities: Float[ArrayLike, "S A"], mdp: FiniteMDP | MDPParams, discount: Scalar = 1.0
+) -> Float[Array, ""]:
     """The utility that estimates are compared with, exactly.
 
         U = E[R(τ)] = Σ_s p(s_0 = s) Σ_a π(a | s) Q_0(s, a)
@@ -44,8 +46,8 @@ def expected_return(
 
 
 def action_values(
-    probabilities: Array, mdp: FiniteMDP | MDPParams, discount: float | Array = 1.0
-) -> Array:
+    probabilities: Float[ArrayLike, "S A"], mdp: FiniteMDP | MDPParams, discount: Scalar = 1.0
+) -> Float[Array, "H S A"]:
     """Q of a policy at each time: what `RewardToGo` samples.
 
         Q_t(s, a) = R(s, a) + γ Σ_s' p(s' | s, a) V_{t+1}(s')
@@ -79,7 +81,7 @@ def action_values(
     return values
 
 
-def action_probabilities(state: TrainState, config: Config) -> Array:
+def action_probabilities(state: TrainState, config: Config) -> Float[Array, "S A"]:
     """π(a | s) of a trained policy in every state of the config's `FiniteMDP`: float[S, A]."""
     mdp = _required_mdp(config)
     config = checked(config)
@@ -119,7 +121,9 @@ def policy_gradient(state: TrainState, config: Config) -> PyTree:
     return jax.grad(utility)(state.params)
 
 
-def _probabilities(params: PyTree, variables: PyTree, mdp: FiniteMDP, bound: Bound) -> Array:
+def _probabilities(
+    params: PyTree, variables: PyTree, mdp: FiniteMDP, bound: Bound
+) -> Float[Array, "S A"]:
     num_states = mdp.observation_space().shape[0]
     memory = bound.policy.initial_memory()
 
