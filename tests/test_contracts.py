@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import pgjax
+from pgjax.environments.interface import Step, spaces
 
 
 @pgjax.component
@@ -147,6 +148,70 @@ def test_a_check_of_ones_own_may_compare_numbers_also_inside_of_a_trace():
     assert pgjax.memory_estimate(config).total > 0
     with pytest.raises(ValueError, match=r"objective.low must be at most objective.high"):
         pgjax.memory_estimate(config.replace(**{"objective.low": 2.0}))
+
+
+class Corridor(pgjax.Environment):
+    """Six places in a row; 1 for the last one, within 20 steps."""
+
+    name, limit, bounds = "Corridor", 20, None
+    observation_space, action_space = spaces.Box(0.0, 1.0, (1,)), spaces.Discrete(2)
+
+    def reset(self, key):
+        return jnp.zeros(1), (jnp.int32(0), jnp.int32(0))
+
+    def step(self, key, env_state, action):
+        place, time = jnp.clip(env_state[0] + 2 * action - 1, 0, 5), env_state[1] + 1
+        there = place == 5
+        state = (place, time)
+        return Step(place[None] / 5, state, there.astype(float), there, time >= self.limit)
+
+
+class FourValues(Corridor):
+    def step(self, key, env_state, action):
+        return tuple(super().step(key, env_state, action))[:4]
+
+
+class Unhashable(Corridor):
+    __hash__ = None
+
+
+@pytest.mark.parametrize("sampler", [pgjax.Episodes(16), pgjax.Segments(8, 16)], ids=repr)
+def test_an_environment_of_ones_own_is_trained_and_evaluated(sampler):
+    fields = {"estimator": pgjax.GAE(), "network": pgjax.MLP((8,)), "sampler": sampler}
+    config = pgjax.Config(Corridor(), num_updates=30, time_aware=True, **fields)
+    state, metrics = pgjax.train(jax.random.key(0), config)
+    assert metrics.finite.all()
+    assert pgjax.evaluate(jax.random.key(1), state, config, 64).mean > 0.9
+    assert pgjax.sample_trajectories(jax.random.key(2), state, config).truncated.shape[0] >= 16
+
+
+def test_an_environment_of_ones_own_is_checked_run_and_swept(tmp_path):
+    pgjax.check_environment(Corridor())
+    config = pgjax.Config(Corridor(), num_updates=1, network=pgjax.MLP((4,)))
+    result = pgjax.run(config, directory=tmp_path / "run")
+    saved, same = pgjax.load(tmp_path / "run", config)[0], result.state
+    jax.tree.map(np.testing.assert_array_equal, saved.params, same.params)
+    swept = pgjax.sweep(jax.random.key(0), config, {"optimizer.learning_rate": [0.1, 0.2]}, 2)
+    assert swept.num_programs == 1
+    assert swept.metrics.finite.all()
+
+
+@pytest.mark.parametrize(
+    ("env", "params", "message"),
+    [
+        (
+            Corridor(),
+            3.0,
+            "env_params must be None, as Corridor is a pgjax.Environment, .* got 3.0",
+        ),
+        (FourValues(), None, "FourValues.step must return pgjax's environment Step.*got 4 values"),
+        (Unhashable(), None, "env is part of the program, so it must be hashable"),
+    ],
+    ids=["params", "values", "hash"],
+)
+def test_what_an_environment_of_ones_own_may_not_be(env, params, message):
+    with pytest.raises(TypeError, match=message):
+        pgjax.init(jax.random.key(0), pgjax.Config(env, env_params=params))
 
 
 STRANGERS = [

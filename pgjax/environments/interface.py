@@ -175,6 +175,85 @@ class _Gymnax(Environment):
 
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True)
+class _Own(Environment):
+    """An `Environment` of the user's own, which need not be a pytree: part of the program."""
+
+    env: Environment
+
+    @property
+    def name(self) -> str:
+        return _name(self.env)
+
+    @property
+    def limit(self) -> int | None:
+        return self.env.limit
+
+    @property
+    def observation_space(self) -> Any:
+        return spaces.read("observation_space", self.env.observation_space)
+
+    @property
+    def action_space(self) -> Any:
+        return spaces.read("action_space", self.env.action_space)
+
+    @property
+    def bounds(self) -> Any:
+        return self.env.bounds
+
+    def reset(self, key: Array) -> tuple[PyTree, PyTree]:
+        return jax.tree.map(_strong, self.env.reset(key))
+
+    def step(self, key: Array, env_state: PyTree, action: PyTree) -> Step:
+        return _as_step(*_checked_step(self.env, self.env.step(key, env_state, action)))
+
+    def tree_flatten(self):
+        return (), (self.env, version(self.env))
+
+    @classmethod
+    def tree_unflatten(cls, static, children):
+        return cls(static[0])
+
+
+class AsGymnax:
+    """An `Environment` with gymnax's interface, for what looks at that: resets itself."""
+
+    def __init__(self, env: Environment) -> None:
+        self.env, self.name, self.default_params = env, _name(env), {}
+
+    def __hash__(self) -> int:
+        return hash(self.env)
+
+    def observation_space(self, params: PyTree) -> Any:
+        """The environment's own."""
+        return self.env.observation_space
+
+    def action_space(self, params: PyTree) -> Any:
+        """The environment's own."""
+        return self.env.action_space
+
+    def reset(self, key: Array, params: PyTree) -> tuple[PyTree, PyTree]:
+        """The environment's own."""
+        return _Own(self.env).reset(key)
+
+    def step(self, key: Array, env_state: PyTree, action: PyTree, params: PyTree) -> tuple:
+        """Six values, with an automatic reset."""
+        step_key, reset_key = jax.random.split(key)
+        found, started = _Own(self.env).step(step_key, env_state, action), self.reset(reset_key, {})
+        ended = found.terminated | found.truncated
+        now = jax.tree.map(
+            lambda new, old: jnp.where(ended, new, old), started, (found.obs, found.env_state)
+        )
+        return (
+            *now,
+            found.reward,
+            found.terminated,
+            found.truncated,
+            {"final_observation": found.obs},
+        )
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclasses.dataclass(frozen=True)
 class _Timed(Environment):
     """Another environment, whose observations also tell the time; see `with_time`."""
 
@@ -392,10 +471,24 @@ def bind(env: str | Any, env_params: PyTree = None) -> Environment:
       ValueError: an unknown id, or an environment that cannot be made.
       TypeError: an object without the gymnax ≥ 1.0 interface.
     """
-    environment = _Gymnax(_resolve(env), env_params)
+    env = _resolve(env)
+    if isinstance(env, Environment):
+        check_own(env, env_params)
+        environment: Environment = _Own(env)
+    else:
+        environment = _Gymnax(env, env_params)
     # What cannot be is said here.
     _ = environment.limit, environment.action_space, environment.bounds
     return environment
+
+
+def check_own(env: Any, env_params: PyTree) -> None:
+    """Raises TypeError if an `Environment` of the user's own is given parameters."""
+    if isinstance(env, Environment) and env_params is not None:
+        raise TypeError(
+            f"env_params must be None, as {_name(env)} is a pgjax.Environment, which has its "
+            f"parameters in it, got {env_params!r}"
+        )
 
 
 def with_time(environment: Environment, limit: int) -> Environment:
@@ -458,6 +551,8 @@ def _changes(before: PyTree, after: PyTree) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _defaults(env: Any) -> PyTree:
+    if isinstance(env, Environment):
+        return None
     # As numbers, also while something else is traced: some are made by `jax.numpy` at every call.
     with jax.ensure_compile_time_eval():
         return env.default_params
@@ -466,6 +561,8 @@ def _defaults(env: Any) -> PyTree:
 def _resolve(env: str | Any) -> Any:
     if isinstance(env, str):
         return make(env)
+    if isinstance(env, Environment):
+        return env
     missing = [name for name in _INTERFACE if isinstance(env, type) or not hasattr(env, name)]
     if missing:
         raise TypeError(
@@ -473,6 +570,16 @@ def _resolve(env: str | Any) -> Any:
             f"which has no {', '.join(missing)}"
         )
     return env
+
+
+def _checked_step(env: Environment, found: Any) -> Step:
+    if not isinstance(found, tuple) or len(found) != len(Step._fields):
+        given = f"{len(found)} values" if isinstance(found, tuple) else repr(found)
+        raise TypeError(
+            f"{type(env).__name__}.step must return pgjax's environment Step, of five values: "
+            f"{', '.join(Step._fields)}, got {given}"
+        )
+    return Step(*found)
 
 
 def _plain_step(env, key, env_state, action, params) -> Step:
@@ -535,6 +642,8 @@ def action_bounds(env: str | Any, env_params: PyTree = None) -> Any:
     """
     # Which bounds are finite is decided by the default parameters, since others may be traced.
     resolved = _resolve(env)
+    if isinstance(resolved, Environment):
+        return resolved.bounds
     usual = _bounds_as_numbers(resolved, _defaults(resolved))
     if any(is_traced(x) for x in jax.tree.leaves(env_params)):
         return usual

@@ -45,7 +45,8 @@ def check_environment(
     key gives the same; rewards and observations; time limits, and what an automatic reset leaves.
 
     Args:
-      env: a gymnax id, or an environment object with the gymnax ≥ 1.0 interface.
+      env: a gymnax id, an environment object with the gymnax ≥ 1.0 interface, or a
+        `pgjax.Environment`.
       env_params: its parameters; None: its defaults.
       num_steps: steps of each of four streams of episodes, ≥ 16.
       seed: of the keys and actions.
@@ -61,6 +62,9 @@ def check_environment(
     seed = check_seed("seed", seed)
     if isinstance(env, str):
         env = interface.make(env)
+    if isinstance(env, interface.Environment):
+        interface.check_own(env, env_params)
+        env = interface.AsGymnax(env)
     subject = Subject(env, env_params, num_steps, seed)
     for stage in _STAGES:
         # The same key gives the same: to see that, keys are used twice.

@@ -54,7 +54,8 @@ class Config(Component):
     """All that `train` needs besides a key.
 
     Attributes:
-      env: a gymnax id, or an environment object with the gymnax ≥ 1.0 interface. Static.
+      env: a gymnax id, an environment object with the gymnax ≥ 1.0 interface, or a
+        `pgjax.Environment`. Static.
       env_params: the environment's parameters, or None for its defaults. Traced, but for
         `max_steps_in_episode`, which sizes the arrays.
       network: a Flax Linen module from one observation to features. Static.
@@ -294,6 +295,7 @@ def _check_fields(config: Config) -> None:
 
 def _check_params(config: Config) -> None:
     defaults = interface.default_params(config.env)
+    interface.check_own(config.env, config.env_params)
     if config.env_params is not None and type(config.env_params) is not type(defaults):
         raise TypeError(
             f"env_params must be a {type(defaults).__name__}, got {config.env_params!r}"
