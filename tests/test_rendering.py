@@ -76,7 +76,7 @@ def test_an_environment_may_draw_itself(tmp_path):
 def test_what_cannot_be_drawn_is_said(tmp_path):
     config = pgjax.Config(env="UmbrellaChain-bsuite")
     state = pgjax.init(jax.random.key(0), config)
-    with pytest.raises(ValueError, match=r"how to draw Umbrella.*learning_curve.png.*frame\("):
+    with pytest.raises(ValueError, match=r"how to draw Umbrella.*pgjax plot.*frame\("):
         pgjax.render(jax.random.key(1), state, config, tmp_path / "a.gif")
     catch = pgjax.Config(env="Catch-bsuite")
     state = pgjax.init(jax.random.key(0), catch)

@@ -433,8 +433,7 @@ def make(env_id: str) -> Any:
     if env_id not in _IMPORTED:
         raise ValueError(
             f"environment {env_id!r} is somebody's own code, imported only if you name it: "
-            f"--env {env_id}, or in Python "
-            f"pgjax.environments.interface.import_environment({env_id!r})"
+            f"--env {env_id}, or in Python pgjax.load(path, env={env_id!r})"
         )
     return _IMPORTED[env_id]
 

@@ -118,9 +118,9 @@ def drawing_for(config: Config) -> tuple[Any, drawing.Drawing]:
     draw = drawing.drawing_of(env)
     if draw is None:
         raise ValueError(
-            f"nobody has said how to draw {getattr(env, 'name', config.env)}: its learning curve "
-            "is in learning_curve.png and `pgjax plot`; an environment of your own can have a "
-            f"method frame(state, params); known: {', '.join(drawing.names())}"
+            f"nobody has said how to draw {getattr(env, 'name', config.env)}: `pgjax plot` draws "
+            "its learning curve; an environment of your own can have a method "
+            f"frame(state, params); known: {', '.join(drawing.names())}"
         )
     return env, draw
 
