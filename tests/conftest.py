@@ -17,12 +17,11 @@ os.environ.setdefault(
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="pgjax-tests-")
 
 import jax
-import jaxtyping
 import pytest
 import shape_checks
 from jax.experimental.compilation_cache import compilation_cache
 
-jaxtyping.install_import_hook(shape_checks.MODULES, "shape_checks.checked")
+shape_checks.install()
 
 # For the tests of several devices, virtual where the machine has fewer cores; all others use one.
 jax.config.update("jax_num_cpu_devices", 8)
