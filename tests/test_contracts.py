@@ -120,6 +120,51 @@ SHAPES = [
 ]
 
 
+def objective_of(**methods):
+    return wrong(
+        pgjax.Objective, **{"contribution": lambda self, s: s.log_prob * s.weight} | methods
+    )
+
+
+def ascent_of(result):
+    """A gradient step that returns what `result` makes of the place and the gradient."""
+
+    def climb(self, *arguments):
+        return result(*pgjax.GradientStep().climb(*arguments))
+
+    return wrong(pgjax.Ascent, climb=climb)
+
+
+def shorter(place):
+    return place._replace(params=jax.tree.map(lambda x: x[:1], place.params))
+
+
+GIVEN = [
+    (objective_of(report=lambda self, s: {"a": s.entropy.mean()}), r"Mine.report, 'a' must .*\(\)"),
+    (objective_of(report=lambda self, s: None), "Mine.report must give a dict.*, got None"),
+    (objective_of(report=lambda self, s: {"a": jnp.ones(3)}), r"Mine.report, 'a' .* got \(3,\)"),
+    (objective_of(weights=lambda self, w, v: w.sum()), r"Mine.weights must .* got \(\)"),
+    (objective_of(weights=lambda self, w, v: w * 1j), "Mine.weights must .* of complex64"),
+    (objective_of(contribution=lambda self, s: s.log_prob * 1j), "contribution .* of complex64"),
+    (objective_of(carried=lambda self, c, r: jnp.int32(1)), r"Mine.carried must give .*got \(\)"),
+    (
+        ascent_of(lambda place, found: place),
+        "Mine.climb must give a Place and a Gradient, got Place",
+    ),
+    (ascent_of(lambda place, found: (place, found.direction)), "climb .* got tuple of Place, dict"),
+    (ascent_of(lambda place, found: (shorter(place), found)), "climb must give a Place with param"),
+]
+
+
+@pytest.mark.parametrize(("part", "message"), GIVEN)
+def test_a_wrong_result_is_named(part, message):
+    field = "objective" if isinstance(part, pgjax.Objective) else "ascent"
+    config = pgjax.Config("Catch-bsuite", network=pgjax.MLP((4,)), **{field: part})
+    state = pgjax.init(jax.random.key(0), config)
+    with pytest.raises(ValueError, match=f"^{field} Mine.*{message.removeprefix('Mine')}"):
+        pgjax.update(state, config)
+
+
 @pytest.mark.parametrize(("parts", "message"), SHAPES)
 def test_a_wrong_shape_is_named(parts, message):
     config = pgjax.Config("Catch-bsuite", **parts)

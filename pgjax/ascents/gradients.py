@@ -17,6 +17,7 @@ from pgjax.ascents.optimizers import Loss
 from pgjax.core import chunks
 from pgjax.core.chunks import Chunk, per_row, per_step, summed
 from pgjax.core.components import record
+from pgjax.core.contracts import is_real, require
 from pgjax.core.trees import dot
 from pgjax.core.types import Array, PyTree, Trajectories
 from pgjax.critics.base import BoundCritic
@@ -89,7 +90,8 @@ class Terms:
             weight=jnp.sum(weight, axis=-1) if every else weight,
             time=time,
         )
-        extra = self.objective.report(step) | self.ascent.report(step)
+        extra = _reported("objective", self.objective, step)
+        extra |= _reported("ascent", self.ascent, step)
         if every:
             total = self._over_actions(step, log_probs, weight, valid)
         else:
@@ -171,7 +173,11 @@ class Surrogate:
                 f"estimator {type(estimator).__name__}.weights must give {expected} with T, m = "
                 f"{tau.valid.shape}, got {shape}"
             )
-        return self.terms.objective.weights(found, tau.valid)
+        objective = self.terms.objective
+        taken = objective.weights(found, tau.valid)
+        right = jnp.shape(taken) == shape and is_real(taken)
+        require(right, "objective", objective, "weights", f"real numbers of shape {shape}", taken)
+        return taken
 
     def gradient(self, params: PyTree, batch: Batch, share: float = 1.0) -> Gradient:
         """The gradient at parameters, from a batch or a minibatch with a `share` of its rows."""
@@ -296,11 +302,21 @@ def _step_taken(context: tuple[PyTree, Terms], chunk: Chunk) -> tuple[Array, Arr
 
 
 def _check_contribution(objective: Objective, found: Any, step: Step) -> None:
-    if jnp.shape(found) != step.log_prob.shape:
-        raise ValueError(
-            f"objective {type(objective).__name__}.contribution must give one number for each of "
-            f"the steps {step.log_prob.shape}, got {jnp.shape(found)}"
-        )
+    shape = step.log_prob.shape
+    contract = f"one number for each of the steps {shape}"
+    right = jnp.shape(found) == shape and is_real(found)
+    require(right, "objective", objective, "contribution", contract, found)
+
+
+def _reported(part: str, reporter: Reporter, step: Step) -> dict[str, Array]:
+    """What an objective or an ascent reports of the steps."""
+    found, shape = reporter.report(step), step.log_prob.shape
+    require(isinstance(found, dict), part, reporter, "report", "a dict of arrays by name", found)
+    for name, x in found.items():
+        right = isinstance(name, str) and jnp.shape(x) == shape and is_real(x)
+        contract = f"one number for each of the steps {shape}"
+        require(right, part, reporter, f"report, {name!r}", contract, x)
+    return found
 
 
 def _sum(values: Array, valid: Array) -> Array:

@@ -1,6 +1,6 @@
 """One update: m trajectories, their values, weights, the ascent, and what the critic learns."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from pgjax.ascents.ascent import Place
 from pgjax.ascents.gradients import Gradient, Surrogate, Terms
 from pgjax.core.components import jax_option
+from pgjax.core.contracts import alike, require
 from pgjax.core.parallel import divided, on_shares
 from pgjax.core.trees import either, norm, still_finite
 from pgjax.core.types import TRAJECTORY_AXES, Array, Metrics, PyTree, TrainState, Trajectories
@@ -77,6 +78,14 @@ def _check_values(bound: Bound, values: Values, trajectories: Trajectories) -> N
         )
 
 
+def _check_climbed(bound: Bound, found: Any, start: Place) -> None:
+    ascent, pair = bound.ascent, isinstance(found, tuple) and len(found) == 2
+    right = pair and isinstance(found[0], Place) and isinstance(found[1], Gradient)
+    require(right, "ascent", ascent, "climb", "a Place and a Gradient", found)
+    contract = "a Place with parameters and optimizer state like those at the start"
+    require(alike(found[0], start), "ascent", ascent, "climb", contract, found[0])
+
+
 def estimate(key: Array, state: TrainState, bound: Bound) -> tuple[PyTree, Metrics]:
     """∇U ≈ (1/m) Σ_i Σ_t ∇log π(a_t⁽ⁱ⁾, s_t⁽ⁱ⁾) · w_t⁽ⁱ⁾ from m fresh trajectories."""
     trajectories, streams = sample(key, state, bound)
@@ -96,12 +105,17 @@ def make(
     trajectories, streams = sample(sample_key, state, bound, active)
     surrogate, critic, critic_state, lesson, report = task(state, trajectories, bound)
     start = Place(state.params, state.opt_state)
-    place, gradient = bound.ascent.climb(policy_key, surrogate, bound.optimizer, start)
+    climbed = bound.ascent.climb(policy_key, surrogate, bound.optimizer, start)
+    _check_climbed(bound, climbed, start)
+    place, gradient = climbed
     critic_state = critic.fit(critic_key, critic_state, trajectories, lesson)
     gradient = gradient._replace(extra={**gradient.extra, **report})
     metrics = _metrics(trajectories, streams, gradient, state, bound)
     variables = bound.policy.observe(state.variables, trajectories.obs, trajectories.valid)
     carried = bound.objective.carried(state.objective, gradient.extra)
+    contract = "what is carried in the structure, shapes and dtypes of start()"
+    right = alike(carried, state.objective)
+    require(right, "objective", bound.objective, "carried", contract, carried)
     streams, good = bound.sampler.repaired(streams, state.streams)
     good &= jnp.all(jnp.isfinite(trajectories.reward), axis=0)
     learned = place.params, variables, place.opt_state, critic_state, carried
