@@ -172,6 +172,69 @@ def test_a_wrong_shape_is_named(parts, message):
         pgjax.train(jax.random.key(0), config)
 
 
+def values_of(evaluate):
+    return wrong(pgjax.Oracle, evaluate=lambda self, state, tau: evaluate(tau))
+
+
+def padded(tau):
+    return jnp.pad(tau.reward, [(0, 1), (0, 0)])
+
+
+VALUES = [
+    (
+        {"estimator": pgjax.GAE(), "critic": values_of(padded)},
+        "Mine.evaluate must give Values, got",
+    ),
+    (
+        {
+            "estimator": pgjax.ActionValue(),
+            "critic": values_of(lambda tau: pgjax.Values(padded(tau))),
+        },
+        "Mine.evaluate must give Values with the values of actions",
+    ),
+    (
+        {"objective": objective_of(report=lambda self, s: {"entropy": s.entropy})},
+        "objective Mine.report has the name 'entropy', which is that of another metric",
+    ),
+    (
+        {
+            "estimator": pgjax.GAE(),
+            "objective": objective_of(report=lambda self, s: {"value_loss": s.entropy}),
+        },
+        "objective Mine.report has the name 'value_loss'",
+    ),
+    (
+        {"estimator": wrong(pgjax.Estimator, critic="state", weights=lambda self, tau, values: 0)},
+        "estimator Mine: unknown critic 'state'; did you mean 'states'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("parts", "message"), VALUES)
+def test_wrong_values_and_names_are_named(parts, message):
+    with pytest.raises(ValueError, match=message):
+        pgjax.train(jax.random.key(0), pgjax.Config("Catch-bsuite", **parts))
+
+
+def test_weights_take_what_their_critic_gives():
+    estimator = wrong(pgjax.Estimator, critic="states", weights=lambda self, tau: tau.reward)
+    message = r"Mine has critic='states', .* gets \(trajectories, values\), but it takes \(tau\)$"
+    with pytest.raises(TypeError, match=message):
+        pgjax.init(jax.random.key(0), pgjax.Config("Catch-bsuite", estimator=estimator))
+
+
+def test_an_objectives_report_reaches_it_whatever_the_ascent():
+    objective = objective_of(
+        report=lambda self, s: {"mine": jnp.full_like(s.entropy, 7.0)},
+        start=lambda self: jnp.float32(0.0),
+        carried=lambda self, carried, report: report["mine"],
+    )
+    for ascent in (pgjax.GradientStep(), pgjax.Passes(1, 2), pgjax.TrustRegion()):
+        config = pgjax.Config("Catch-bsuite", objective=objective, ascent=ascent, num_updates=1)
+        state, metrics = pgjax.train(jax.random.key(0), config)
+        assert float(state.objective) == metrics.extra["mine"][0] == 7.0
+
+
 @pgjax.component
 class Ordered(pgjax.Objective):
     """Of two numbers in order, as its own check says."""

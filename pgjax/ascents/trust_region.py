@@ -76,7 +76,7 @@ class TrustRegion(Ascent):
             lambda size: surrogate.step_taken(moved(size), params, batch)
         )
         report = {"kl": divergence, "step_size": size}
-        return Place(moved(size), opt_state), found._replace(extra=report)
+        return Place(moved(size), opt_state), found._replace(extra={**found.extra, **report})
 
     def _natural(self, gradient: PyTree, fisher: Callable[[PyTree], PyTree]) -> PyTree:
         """x, as long as the trust region allows."""

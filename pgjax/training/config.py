@@ -7,6 +7,7 @@ strings, tuples, modules and environments are static: another value is another p
 import contextlib
 import dataclasses
 import functools
+import inspect
 from collections.abc import Iterator
 from typing import Any, Self, TypeGuard
 
@@ -31,6 +32,7 @@ from pgjax.core.components import (
     parts,
 )
 from pgjax.core.keys import is_key
+from pgjax.core.names import unknown
 from pgjax.core.types import Array, PyTree
 from pgjax.critics.base import BaseCritic
 from pgjax.critics.critic import Critic
@@ -275,6 +277,7 @@ def _check_fields(config: Config) -> None:
     for name in _FLAGS:
         if not isinstance(getattr(config, name), bool):
             raise TypeError(f"{name} must be True or False, got {getattr(config, name)!r}")
+    _check_estimator(config.estimator)
     config.critic.check_network("critic")
     if config.estimator.needs_whole_episodes and not config.sampler.whole_episodes:
         name = type(config.estimator).__name__
@@ -291,6 +294,24 @@ def _check_fields(config: Config) -> None:
             f"{type(config.estimator).__name__}, got {m}{instead}"
         )
     _check_params(config)
+
+
+def _check_estimator(estimator: Estimator) -> None:
+    """Raises unless an estimator says which values it needs, and `weights` takes them."""
+    name, critic = type(estimator).__name__, estimator.critic
+    if critic not in (None, "states", "actions"):
+        message = unknown(f"critic {critic!r}", critic, ("states", "actions"))
+        raise ValueError(f"estimator {name}: {message}")
+    signature = inspect.signature(estimator.weights)
+    given = ("trajectories",) if critic is None else ("trajectories", "values")
+    try:
+        signature.bind(*given)
+    except TypeError:
+        taken = ", ".join(signature.parameters)
+        raise TypeError(
+            f"estimator {name} has critic={critic!r}, with which its weights gets "
+            f"({', '.join(given)}), but it takes ({taken})"
+        ) from None
 
 
 def _check_params(config: Config) -> None:

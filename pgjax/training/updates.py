@@ -1,5 +1,6 @@
 """One update: m trajectories, their values, weights, the ascent, and what the critic learns."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -70,8 +71,14 @@ def task(state: TrainState, trajectories: Trajectories, bound: Bound) -> Task:
 
 
 def _check_values(bound: Bound, values: Values, trajectories: Trajectories) -> None:
-    rows, m = trajectories.valid.shape
-    if bound.estimator.critic is not None and jnp.shape(values.state) != (rows + 1, m):
+    needed, (rows, m) = bound.estimator.critic, trajectories.valid.shape
+    if needed is None:
+        return
+    require(isinstance(values, Values), "critic", bound.critic, "evaluate", "Values", values)
+    contract = "Values with the values of actions, as the estimator asks for them"
+    right = needed == "states" or values.action is not None
+    require(right, "critic", bound.critic, "evaluate", contract, values)
+    if jnp.shape(values.state) != (rows + 1, m):
         raise ValueError(
             f"critic {type(bound.critic).__name__} must give the values of the rows and of the one "
             f"after the last, [T + 1, m] = ({rows + 1}, {m}), got {jnp.shape(values.state)}"
@@ -84,6 +91,16 @@ def _check_climbed(bound: Bound, found: Any, start: Place) -> None:
     require(right, "ascent", ascent, "climb", "a Place and a Gradient", found)
     contract = "a Place with parameters and optimizer state like those at the start"
     require(alike(found[0], start), "ascent", ascent, "climb", contract, found[0])
+
+
+def _check_names(bound: Bound, extra: dict[str, Array], report: dict[str, Array]) -> None:
+    """Raises ValueError if one name would stand for two metrics."""
+    fields = {field.name for field in dataclasses.fields(Metrics)}
+    for name in sorted(extra.keys() & (fields | report.keys())):
+        raise ValueError(
+            f"objective {type(bound.objective).__name__}.report has the name {name!r}, which is "
+            "that of another metric: give it another name"
+        )
 
 
 def estimate(key: Array, state: TrainState, bound: Bound) -> tuple[PyTree, Metrics]:
@@ -109,6 +126,7 @@ def make(
     _check_climbed(bound, climbed, start)
     place, gradient = climbed
     critic_state = critic.fit(critic_key, critic_state, trajectories, lesson)
+    _check_names(bound, gradient.extra, report)
     gradient = gradient._replace(extra={**gradient.extra, **report})
     metrics = _metrics(trajectories, streams, gradient, state, bound)
     variables = bound.policy.observe(state.variables, trajectories.obs, trajectories.valid)
