@@ -1,8 +1,8 @@
 """Config components: small frozen dataclasses that are pytrees.
 
 A field annotated `float` (or `float | None`) is a leaf: traced, so it can change without
-recompiling and can be batched by `vmap`. A field annotated as a component has that component's
-leaves. Every other field is static: part of the program, so its value must be hashable.
+recompiling and can be batched by `vmap`. A field annotated as a component, or as a tuple of them,
+has their leaves. Every other field is static: part of the program, so its value must be hashable.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import jax
@@ -24,6 +24,7 @@ from pgjax.core.exports import families
 from pgjax.core.names import choices, nearest, unknown, within
 
 MAX_INT = 2**31 - 1  # what an int32 holds
+_NO_NUMBERS = (str, bytes, bool, tuple, list, dict, set, type, Callable)  # not to be traced
 _UNHASHABLE = {
     list: "a list is not; use a tuple",
     dict: "a dict is not; use a tuple of pairs",
@@ -54,7 +55,14 @@ def component(cls: Class) -> Class:
     """
     cls = knows_fields(dataclasses.dataclass(frozen=True)(cls))
     _check_complete(cls)
-    return _register(cls, [name for name, hint in hints(cls).items() if _is_traced_hint(hint)])
+    annotations = hints(cls)
+    for field in dataclasses.fields(cls):
+        if field.metadata.get("choices") and _is_number(annotations[field.name]):
+            raise TypeError(
+                f"{cls.__name__}.{field.name} is a float, which is traced and may have a range, "
+                "low= and high=, but no choices"
+            )
+    return _register(cls, [name for name, hint in annotations.items() if _is_traced_hint(hint)])
 
 
 def _check_complete(cls: type) -> None:
@@ -88,6 +96,8 @@ def knows_fields(cls: Class) -> Class:
 
 
 def _no_field(cls: type, given: str, taken: list[str]) -> str:
+    if _lacks_decorator(cls):
+        return _undecorated(cls)
     known, elsewhere = [name for name in taken if name not in _OF_FLAX], _elsewhere()
     # Its own come first, if as near; others' only if that very name is likely meant.
     near = [*nearest(given, [*known, *elsewhere], 0.8), *nearest(given, known)]
@@ -151,6 +161,11 @@ class Component:
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # by `component`
 
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        # The decorator gives a class another constructor.
+        if args or fields:
+            raise TypeError(_undecorated(type(self)))
+
     def replace(self, **changes: Any) -> Self:
         """A copy with the given fields changed; dotted paths reach into nested components.
 
@@ -168,17 +183,26 @@ class Component:
 
 def check_component(path: str, value: Any, contract: type) -> Component:
     """The value; raises TypeError unless it is a component derived from a contract, decorated."""
+    name = contract.__name__
     if not isinstance(value, contract):
+        ours = f"one of pgjax's, or of your own a class derived from pgjax.{name}"
+        is_ours = contract.__module__.startswith("pgjax.")
         raise TypeError(
-            f"{path} must be one of pgjax's, or of your own a class derived from "
-            f"pgjax.{contract.__name__}, got {value!r}"
+            f"{path} must be {ours if is_ours else f'a component derived from {name}'}, "
+            f"got {value!r}"
         )
-    if "__dataclass_params__" not in vars(type(value)):
-        raise TypeError(
-            f"{path}: class {type(value).__name__} lacks the decorator @pgjax.component, which "
-            "makes it a component"
-        )
+    # What JAX does not know, whatever other decorator it has, is one leaf.
+    if jax.tree_util.all_leaves([value]):
+        raise TypeError(f"{path}: {_undecorated(type(value))}")
     return value
+
+
+def _undecorated(cls: type) -> str:
+    return f"class {cls.__name__} lacks the decorator @pgjax.component, which makes it a component"
+
+
+def _lacks_decorator(cls: type) -> bool:
+    return issubclass(cls, Component) and "__dataclass_params__" not in vars(cls)
 
 
 def check_hashable(path: str, value: Any) -> None:
@@ -189,6 +213,8 @@ def check_hashable(path: str, value: Any) -> None:
         for name, inner in parts(value).items() if dataclasses.is_dataclass(value) else ():
             if name not in _OF_FLAX:
                 check_hashable(f"{path}.{name}", inner)
+        for i, inner in enumerate(value if isinstance(value, tuple) else ()):
+            check_hashable(f"{path}[{i}]", inner)
         reason = _UNHASHABLE.get(type(value)) or str(error).partition("\n")[0]
         if isinstance(value, (np.ndarray, jax.Array)):
             reason = "an array is not; use a tuple, or a float field for each number"
@@ -238,9 +264,23 @@ def _with(node: Any, fields: dict[str, Any]) -> Any:
 
 
 def _without_fields(path: str, node: Any, field: str) -> str:
-    others = _elsewhere().get(f"{path}.{field}", [])
-    meant = f"; {field} is a field of {', '.join(others)}" if others else ""
+    if _lacks_decorator(type(node)):
+        return f"{path}.{field} cannot be set: {_undecorated(type(node))}"
+    meant = _in_its_family(f"{path}.{field}")
     return f"{path}.{field} cannot be set: {path} is {node!r}, without fields{meant}"
+
+
+def _in_its_family(path: str, known: Iterable[str] = ()) -> str:
+    """The components of a family that have the field that a path means, to be added to a message;
+    nothing if the field is one of the known ones."""
+    family, _, field = path.partition(".")
+    inside = (name.partition(".") for name in _elsewhere())
+    known = list(known)
+    names = [*known, *(name for home, _, name in inside if home == family)]
+    best = next(iter(nearest(field, names, 0.8)), "")
+    if not best or best in known:
+        return ""
+    return f"; {best} is a field of {', '.join(_elsewhere()[f'{family}.{best}'])}"
 
 
 def parts(node: Any) -> dict[str, Any]:
@@ -266,7 +306,11 @@ def _unknown_field(node: Any, path: str, given: str, root: Any) -> str:
     known += [name for name in _paths(root) if name.endswith(end) and name not in known]
     what = f"field {path + given!r} of {type(node).__name__}"
     first, *others = nearest(path + given, known) or [""]
-    if path or "." in given or "." not in first:
+    if _lacks_decorator(type(node)):
+        return f"unknown {what}: {_undecorated(type(node))}"
+    if path:
+        return unknown(what, path + given, known) + _in_its_family(path + given, _paths(node))
+    if "." in given or "." not in first:
         return unknown(what, path + given, known)
     also = f"; near it: {', '.join(others)}" if others else ""
     return f'unknown {what}; write **{{"{first}": …}}{also}'
@@ -326,38 +370,87 @@ def _options(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if union else (hint,)
 
 
-def _allows(hint: Any, kind: type) -> bool:
-    return kind in _options(hint)
-
-
-def _contract(hint: Any) -> type | None:
-    """The class of components that a field holds; None: it holds something else."""
-    options = (option for option in _options(hint) if isinstance(option, type))
-    return next((option for option in options if issubclass(option, Component)), None)
+def _is_number(hint: Any) -> bool:
+    """Whether all that an annotation allows, but for None, is a number that may be traced:
+    `float | None` and `float | int` are, `float | str` and `tuple[float, ...]` are not."""
+    options = _options(hint)
+    others = any(
+        typing.get_origin(option) or option in _NO_NUMBERS or _is_component_class(option)
+        for option in options
+    )
+    return float in options and not others
 
 
 def _is_traced_hint(hint: Any) -> bool:
-    return _allows(hint, float) or _contract(hint) is not None
+    """Whether a field is traced: a number, a component, or a tuple of components."""
+    return _is_number(hint) or _holds_components(hint)
 
 
-def _check_field(path: str, hint: Any, value: Any, metadata) -> None:
-    if value is None and _allows(hint, type(None)):
+def _holds_components(hint: Any) -> bool:
+    options = _options(hint)
+    inside = [_elements(option) for option in options if typing.get_origin(option) is tuple]
+    return any(map(_is_component_class, options)) or any(
+        any(map(_holds_components, each)) and all(map(_is_traced_hint, each)) for each in inside
+    )
+
+
+def _elements(hint: Any) -> list[Any]:
+    """The annotations of a tuple's elements, that of any number of them once."""
+    return [element for element in typing.get_args(hint) if element is not ...]
+
+
+def _is_component_class(option: Any) -> bool:
+    return isinstance(option, type) and issubclass(option, Component)
+
+
+def _check_field(path: str, hint: Any, value: Any, metadata: Mapping[str, Any]) -> None:
+    if value is None and type(None) in _options(hint):
         return
-    contract = _contract(hint)
-    if contract is not None:
-        check_component(path, value, contract).check(path)
-    elif _allows(hint, float):
-        _check_float(path, value, metadata.get("low"), metadata.get("high"))
-    elif hint is bool:
+    _check_value(path, hint, value, metadata.get("low"), metadata.get("high"))
+    if metadata.get("choices") and value not in metadata["choices"]:
+        raise ValueError(unknown(f"{path} {value!r}", value, metadata["choices"]))
+
+
+def _check_value(path: str, hint: Any, value: Any, low: Any, high: Any) -> None:
+    """Raises unless the annotation allows a value other than None, in its range."""
+    options = [option for option in _options(hint) if option is not type(None)]
+    if _is_number(hint):
+        _check_float(path, value, low, high)
+    elif options == [bool]:
         if not isinstance(value, bool):
             raise TypeError(f"{path} must be True or False, got {value!r}")
-    elif _allows(hint, int):
-        high = metadata.get("high")
-        check_int(path, value, metadata.get("low"), MAX_INT if high is None else high)
+    elif options == [int]:
+        check_int(path, value, low, MAX_INT if high is None else high)
     else:
-        check_hashable(path, value)
-        if metadata.get("choices") and value not in metadata["choices"]:
-            raise ValueError(unknown(f"{path} {value!r}", value, metadata["choices"]))
+        if not _is_traced_hint(hint):
+            check_hashable(path, value)
+        _check_inside(path, options, value, low, high)
+
+
+def _check_inside(path: str, options: list[Any], value: Any, low: Any, high: Any) -> None:
+    """Raises unless a component, a tuple's elements, or a number among other things is allowed."""
+    classes = [option for option in options if _is_component_class(option)]
+    tuples = [option for option in options if typing.get_origin(option) is tuple]
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(value, tuple) and tuples:
+        _check_tuple(path, tuples[0], value, low, high)
+    elif tuples == options:
+        raise TypeError(f"{path} must be a tuple, got {value!r}")
+    elif number and (float in options or int in options):
+        _check_float(path, value, low, high)
+    elif len(classes) + len(tuples) == len(options):
+        contract = next((cls for cls in classes if isinstance(value, cls)), classes[0])
+        check_component(path, value, contract).check(path)
+
+
+def _check_tuple(path: str, hint: Any, value: tuple, low: Any, high: Any) -> None:
+    elements = _elements(hint)
+    if ... in typing.get_args(hint):
+        elements *= len(value)
+    if len(elements) != len(value):
+        raise ValueError(f"{path} must be a tuple of {len(elements)}, got {value!r}")
+    for i, (element, entry) in enumerate(zip(elements, value, strict=True)):
+        _check_field(f"{path}[{i}]", element, entry, {"low": low, "high": high})
 
 
 def _check_float(path: str, value: Any, low: float | None, high: float | None) -> None:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgjax.core.components import is_traced, knows_fields
+from pgjax.core.components import check_hashable, is_traced, knows_fields
 from pgjax.core.types import Array
 
 # A training's length, where only the kinds of a schedule's arguments matter.
@@ -125,7 +125,10 @@ class Schedule:
                 "be a number, not traced"
             )
         is_scalar = isinstance(leaf, (np.generic, np.ndarray, jax.Array)) and np.ndim(leaf) == 0
-        return leaf.item() if is_scalar else leaf
+        if is_scalar:
+            return leaf.item()
+        check_hashable(f"{_name(self.make)}: {name}", leaf)
+        return leaf
 
     @classmethod
     def tree_unflatten(cls, program: tuple, children: tuple):

@@ -280,9 +280,9 @@ def _check_fields(config: Config) -> None:
     _check_estimator(config.estimator)
     config.critic.check_network("critic")
     if config.estimator.needs_whole_episodes and not config.sampler.whole_episodes:
-        name = type(config.estimator).__name__
+        name, sampler = type(config.estimator).__name__, type(config.sampler).__name__
         raise ValueError(
-            f"estimator {name} waits for the end of episodes, which Segments cut: use "
+            f"estimator {name} waits for the end of episodes, which {sampler} cut: use "
             f"estimator=GAE(gae_lambda=1.0), or sampler=Episodes() with {name}"
         )
     needed, m = config.estimator.min_trajectories, config.sampler.width
