@@ -67,9 +67,9 @@ from pgjax.runs.host_loop import run as run
 from pgjax.runs.sweeps import Sweep as Sweep
 from pgjax.runs.sweeps import resume_sweep as resume_sweep
 from pgjax.runs.sweeps import sweep as sweep
-from pgjax.sampling.rollout import Episodes as Episodes
-from pgjax.sampling.rollout import Sampler as Sampler
-from pgjax.sampling.rollout import Segments as Segments
+from pgjax.sampling.episodes import Episodes as Episodes
+from pgjax.sampling.sampler import Sampler as Sampler
+from pgjax.sampling.segments import Segments as Segments
 from pgjax.study import tabular as tabular
 from pgjax.study.checking import check_environment as check_environment
 from pgjax.study.evaluation import evaluate as evaluate

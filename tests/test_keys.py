@@ -54,7 +54,7 @@ def test_nor_is_one_by_many_seeds_or_a_host_loop(name):
     keys = jax.random.split(jax.random.key(0), 2)
     check_keys(jax.vmap(lambda key: training._train(key, config, None)), keys)
     state = jax.eval_shape(training.init, keys[0], config)
-    until = training.Until(jnp.int32(2), jnp.zeros(()), jnp.bool_(True))
+    until = training.StopRule(jnp.int32(2), jnp.zeros(()), jnp.bool_(True))
     check_keys(lambda state: training.advance(state, config, until, 2), state)
 
 

@@ -157,7 +157,7 @@ def test_every_trajectory_has_its_own_noise():
 def test_the_target_ends_training_and_the_state_is_that_of_the_update_that_reached_it():
     config = checked(pgjax.Config("Catch-bsuite", num_updates=40))
     state = training.init(jax.random.key(0), config)
-    until = training.Until(jnp.int32(40), jnp.float32(0.0), jnp.bool_(False))
+    until = training.StopRule(jnp.int32(40), jnp.float32(0.0), jnp.bool_(False))
     found, metrics = training.advance(state, config, until, 40)
     made = int(found.num_updates)
     assert 1 < made < 40

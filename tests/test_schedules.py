@@ -101,7 +101,7 @@ def test_each_of_optaxs_has_its_values_when_compiled_and_comes_back_from_json(na
     config = checked(with_rate(Schedule(make, **OPTAX[name])))
     found = jax.jit(
         lambda config, updates: jax.vmap(
-            lambda n: schedules.at(config, n).optimizer.learning_rate * jnp.ones(())
+            lambda n: schedules.resolve(config, n).optimizer.learning_rate * jnp.ones(())
         )(updates)
     )(config, jnp.arange(_UPDATES))
     own = make(**plain(OPTAX[name]))
@@ -142,7 +142,7 @@ def test_a_training_by_a_warmed_up_cosine_makes_no_new_program_for_another_start
     @jax.jit
     def rate(config):
         traced.append(config)
-        return schedules.at(config, 1).optimizer.learning_rate
+        return schedules.resolve(config, 1).optimizer.learning_rate
 
     def config(start, peak):
         numbers = {"init_value": start, "peak_value": peak, "warmup_steps": 2, "decay_steps": 5}
@@ -166,7 +166,7 @@ def test_a_config_of_axes_maps_over_a_number_in_a_schedule():
 
     starts = config(jnp.array([1.0, 0.5]))
     axes = jax.tree.map(lambda leaf: 0 if np.ndim(leaf) else None, starts)
-    rates = jax.vmap(lambda config: schedules.at(config, 2).optimizer.learning_rate, (axes,))
+    rates = jax.vmap(lambda config: schedules.resolve(config, 2).optimizer.learning_rate, (axes,))
     np.testing.assert_allclose(rates(starts), [0.5, 0.25])
 
 

@@ -42,7 +42,7 @@ def test_a_stream_is_one_episode_after_another():
 
 @pytest.mark.parametrize("length", [23, 131])
 def test_a_length_that_no_block_divides_has_neither_more_rows_nor_fewer(length):
-    assert length % rollout._even_block(length)
+    assert length % rollout.even_block(length)
     tau = segments_of(Counter(lifetime=3, limit=5), number=2, length=length)
     rows = np.arange(2 * length)
     np.testing.assert_array_equal(tau.obs[:, 0, 0], rows % 4)
@@ -53,7 +53,7 @@ def test_a_length_that_no_block_divides_has_neither_more_rows_nor_fewer(length):
 
 @pytest.mark.parametrize(("length", "block"), [(1, 1), (17, 17), (32, 16), (120, 20), (128, 16)])
 def test_lengths_that_blocks_divide_are_sampled_as_before(length, block):
-    assert rollout._even_block(length) == block
+    assert rollout.even_block(length) == block
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ for env, num_seeds, changes in (
     keys = jax.random.split(jax.random.key(0), num_seeds)
     same = {"varies": (False,) * len(jax.tree.leaves(config)), "mesh": None}
     state = sweeps._init_members.eval_shape(keys, config, **same)
-    until = training.Until(np.int32(0), np.float32(np.inf), np.bool_(False))
+    until = training.StopRule(np.int32(0), np.float32(np.inf), np.bool_(False))
     inputs = (state, config, np.zeros(num_seeds, bool), until)
     found = sweeps._advance_members.lower(*inputs, **same).compile().memory_analysis()
     taken = found.temp_size_in_bytes + found.output_size_in_bytes + found.argument_size_in_bytes

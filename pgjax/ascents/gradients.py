@@ -24,7 +24,7 @@ from pgjax.critics.base import BoundCritic
 from pgjax.estimators.estimator import Estimator, Values
 from pgjax.objectives.objective import Objective, Reporter, Step
 from pgjax.policies.policy import Policy
-from pgjax.sampling.rollout import Sampler
+from pgjax.sampling.sampler import Sampler
 
 
 class Gradient(NamedTuple):

@@ -10,7 +10,7 @@ import jax
 
 from pgjax.core import distribution
 from pgjax.core.components import jax_option
-from pgjax.sampling.rollout import Episodes
+from pgjax.sampling.episodes import Episodes
 from pgjax.training import training
 from pgjax.training.config import Config, checked
 
@@ -69,7 +69,7 @@ def _small_run() -> tuple[float, float]:
     """Seconds to compile, and steps per second of running, of a small training."""
     config = checked(Config("CartPole-v1", sampler=Episodes(64, horizon=100)))
     state = training.init(jax.random.key(0), config)
-    until = training.Until(jax.numpy.int32(16), jax.numpy.inf, False)
+    until = training.StopRule(jax.numpy.int32(16), jax.numpy.inf, False)
     started = time.perf_counter()
     block = training.update_block.lower(state, config, until, 16).compile()
     compile_seconds = time.perf_counter() - started

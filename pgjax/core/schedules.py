@@ -150,7 +150,7 @@ class Schedule:
         return same and self.arguments == other.arguments
 
 
-def at(config: Any, update: Any) -> Any:
+def resolve(config: Any, update: Any) -> Any:
     """A config with the value of each schedule at an update in its place."""
     return jax.tree.map(
         lambda x: x.value(update, config.num_updates) if isinstance(x, Schedule) else x,

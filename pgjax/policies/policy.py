@@ -95,7 +95,7 @@ class Policy:
 
     def init(self, key: Array) -> PyTree:
         """Fresh variables."""
-        first = spaces.encode(self.blank_obs(), self._seen)
+        first = spaces.encode(self.blank_obs(), self._input_space)
         variables = networks.initial("network", self.module, key, first, self.initial_memory())
         if self.normalizes:
             variables = {**variables, _NORMALIZER: normalizers.init(first)}
@@ -126,7 +126,7 @@ class Policy:
     def encode(self, variables: PyTree, obs: PyTree) -> PyTree:
         """The observation in floats, as the network sees it: without a mask, and normalised if it
         is to be."""
-        plain = spaces.encode(obs, self._seen)
+        plain = spaces.encode(obs, self._input_space)
         return normalizers.normalized(variables[_NORMALIZER], plain) if self.normalizes else plain
 
     def replay(self, variables: PyTree, obs: PyTree, memory: PyTree, valid: Array) -> Outputs:
@@ -141,11 +141,11 @@ class Policy:
         computed anew, in windows [T / L, m, L, …]."""
         return (data, valid) if self._window is None else chunks.windows(data, valid, self._window)
 
-    def observe(self, variables: PyTree, obs: PyTree, valid: Array) -> PyTree:
+    def update_statistics(self, variables: PyTree, obs: PyTree, valid: Array) -> PyTree:
         """Variables whose statistics of observations have seen these, [T, m, …]."""
         if not self.normalizes:
             return variables
-        plain = jax.vmap(jax.vmap(lambda x: spaces.encode(x, self._seen)))(obs)
+        plain = jax.vmap(jax.vmap(lambda x: spaces.encode(x, self._input_space)))(obs)
         return {**variables, _NORMALIZER: normalizers.add(variables[_NORMALIZER], plain, valid)}
 
     def stuck(self, obs: PyTree, valid: Array) -> Array:
@@ -163,7 +163,7 @@ class Policy:
         return networks.window(self.module.network)
 
     @property
-    def _seen(self) -> PyTree:
+    def _input_space(self) -> PyTree:
         """The space of what the network sees."""
         return heads.without_mask(self.environment.observation_space)
 

@@ -108,10 +108,10 @@ class _Settings(NamedTuple):
     nan: str
 
     @property
-    def until(self) -> training.Until:
+    def until(self) -> training.StopRule:
         """What ends the run before its last update; NumPy numbers, compared as the device does."""
         target = np.asarray(self.stop_at_return, jnp.zeros(()).dtype)
-        return training.Until(np.int32(0), target, np.bool_(self.nan != "skip"))
+        return training.StopRule(np.int32(0), target, np.bool_(self.nan != "skip"))
 
 
 def run(
@@ -473,7 +473,7 @@ def _compiled(
     state = state.replace(streams=divided(start._state.streams, mesh))
     config, until = replicated((config, settings.until), mesh)
 
-    def at_most(number: int) -> training.Until:
+    def at_most(number: int) -> training.StopRule:
         return until._replace(number=replicated(jnp.int32(number), mesh))
 
     program = training.update_block.lower(state, config, at_most(0), CAPACITY, mesh)

@@ -592,11 +592,11 @@ class _Group:
         while not block.done:
             spent = block.run_seconds - before
             number = host_loop.block_size(self.total - block.made, block.made - first, spent)
-            until = training.Until(np.int32(number), number_target, np.bool_(False))
+            until = training.StopRule(np.int32(number), number_target, np.bool_(False))
             block = self._advanced(block, config, until)
             yield block
 
-    def _advanced(self, block: _Block, config: Config, until: training.Until) -> _Block:
+    def _advanced(self, block: _Block, config: Config, until: training.StopRule) -> _Block:
         """A block after `until.number` more updates."""
         number = int(until.number)
         inputs = (config, divided(jnp.asarray(block.ended), self.mesh))
@@ -678,7 +678,7 @@ def _advance_members(
     state: TrainState,
     config: Config,
     ended: Array,
-    until: training.Until,
+    until: training.StopRule,
     varies: tuple[bool, ...],
     mesh: Mesh | None,
 ) -> TrainResult:

@@ -1,14 +1,13 @@
-"""Sampling trajectories from a policy in an environment."""
+"""A policy at work in an environment: steps, and the loop over blocks of them."""
 
-import abc
 import math
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from pgjax.core.components import Component, component, option, record
+from pgjax.core.components import record
 from pgjax.core.loops import any_in_batch
 from pgjax.core.types import Array, PyTree, Trajectories
 from pgjax.environments.interface import Environment
@@ -20,7 +19,7 @@ from pgjax.policies.policy import Policy
 _BLOCK_LENGTH = 20
 
 
-class Taken(NamedTuple):
+class Steps(NamedTuple):
     """What one or more steps leave behind; the fields of `Trajectories` of the same names."""
 
     obs: PyTree
@@ -42,82 +41,6 @@ class Carry(NamedTuple):
     running: Array
 
 
-class Streams(NamedTuple):
-    """Where n streams of episodes stand; float[n] but for the carry.
-
-    Attributes:
-      carry: the environments.
-      returns, lengths: of the episode that is running, so far.
-      finished_returns, finished_lengths, num_finished: sums over the episodes that ended among the
-        latest rows, and their number.
-    """
-
-    carry: Carry
-    returns: Array
-    lengths: Array
-    finished_returns: Array
-    finished_lengths: Array
-    num_finished: Array
-
-
-class Sampler(Component, abc.ABC):
-    """Base of every sampler, the user's own among them: what one update learns from.
-
-    Attributes:
-      whole_episodes: whether each trajectory is one episode.
-      width_field, rows_field: which of its fields say how many trajectories it has, and rows.
-    """
-
-    whole_episodes: ClassVar[bool]
-    width_field: ClassVar[str]
-    rows_field: ClassVar[str]
-
-    @property
-    @abc.abstractmethod
-    def width(self) -> int:
-        """m, trajectories side by side."""
-
-    @property
-    def num_steps(self) -> int | None:
-        """Steps in each update; None where that depends on how long episodes last."""
-        return None
-
-    @abc.abstractmethod
-    def num_rows(self, environment: Environment) -> int:
-        """T, the rows of an update's trajectories."""
-
-    @abc.abstractmethod
-    def resolve_horizon(self, environment: Environment) -> int:
-        """The longest whole episode, in steps.
-
-        Raises:
-          ValueError: nothing bounds it.
-        """
-
-    @abc.abstractmethod
-    def start(self, keys: Array, actor: "Actor") -> PyTree:
-        """Where its streams are before the first update, given keys [m]; each leaf [m, …]."""
-
-    @abc.abstractmethod
-    def sample(
-        self, keys: Array, active: Array, streams: PyTree, actor: "Actor"
-    ) -> tuple[Trajectories, PyTree]:
-        """Trajectories [T, n] for n keys, of those that are active, bool[n]; and the streams."""
-
-    @abc.abstractmethod
-    def repaired(self, streams: PyTree, before: PyTree) -> tuple[PyTree, Array]:
-        """Streams to go on with, and which were good, bool[n] or bool[]."""
-
-    @abc.abstractmethod
-    def divisor(self, valid: Array, share: float = 1.0) -> float | Array:
-        """What makes an objective of a sum over steps, valid bool[T, m]; `share` of all steps."""
-
-    @abc.abstractmethod
-    def counts(self, trajectories: Trajectories, streams: PyTree) -> tuple[Array, Array]:
-        """Summed returns of the episodes that ended; int32[3]: their number, their summed lengths,
-        and all valid steps."""
-
-
 @record
 class Actor:
     """A policy at work in an environment, which n trajectories share.
@@ -133,12 +56,12 @@ class Actor:
 
     def begin(self, keys: Array, active: Array) -> tuple[Array, Carry]:
         """n episodes at their start, and the keys, [n], for what follows."""
-        start_keys, keys = _split_each(keys, 2)
+        start_keys, keys = split_each(keys, 2)
         return keys, Carry(*self._start(start_keys), active)
 
     def step(
         self, carry: Carry, keys: Array, noise: PyTree, last: bool | Array = False
-    ) -> tuple[Carry, Taken]:
+    ) -> tuple[Carry, Steps]:
         """One step of n trajectories; those that are over go through the motions, marked invalid.
 
         Args:
@@ -155,7 +78,7 @@ class Actor:
         action, log_prob, environment_action, remembered = jax.vmap(act)(obs, memory, noise)
         step = jax.vmap(self.environment.step)(keys, env_state, environment_action)
         truncated = step.truncated | last
-        taken = Taken(
+        taken = Steps(
             obs=obs,
             memory=memory,
             action=action,
@@ -165,7 +88,7 @@ class Actor:
             terminated=running & step.terminated,
             truncated=running & truncated,
         )
-        seen = _where(running, (step.obs, remembered), (obs, memory))
+        seen = choose(running, (step.obs, remembered), (obs, memory))
         running = running & ~step.terminated & ~truncated
         return Carry(seen[0], seen[1], step.env_state, running), taken
 
@@ -179,7 +102,7 @@ class Actor:
 
         def restart(carry):
             now = carry.obs, carry.memory, carry.env_state
-            obs, memory, env_state = _where(running, now, self._start(keys))
+            obs, memory, env_state = choose(running, now, self._start(keys))
             return Carry(obs, memory, env_state, carry.running | ~running)
 
         return jax.lax.cond(any_in_batch(~running), restart, lambda carry: carry, carry)
@@ -191,198 +114,7 @@ class Actor:
         return obs, memory, env_state
 
 
-@component
-class Episodes(Sampler):
-    """m whole episodes side by side, each from its start to its end or to the horizon.
-
-    Attributes:
-      num_trajectories: m ≥ 1 episodes in each update.
-      horizon: T in steps, at most the environment's own time limit; None: that limit. An episode
-        that reaches it is marked `truncated`.
-    """
-
-    num_trajectories: int = option(64, low=1)
-    horizon: int | None = option(None, low=1)
-
-    whole_episodes = True
-    width_field, rows_field = "num_trajectories", "horizon"
-
-    @property
-    def width(self) -> int:
-        """m."""
-        return self.num_trajectories
-
-    def resolve_horizon(self, environment: Environment) -> int:
-        """T in steps.
-
-        Raises:
-          ValueError: a horizon beyond the environment's limit, or neither of them given.
-        """
-        limit = environment.limit
-        horizon = limit if self.horizon is None else self.horizon
-        if horizon is None:
-            raise ValueError(f"{environment.name} has no time limit: set sampler.horizon, in steps")
-        if self.horizon is not None and limit is not None and self.horizon > limit:
-            raise ValueError(
-                f"sampler.horizon must be at most {limit}, the time limit of {environment.name}, "
-                f"got {self.horizon}"
-            )
-        return horizon
-
-    num_rows = resolve_horizon
-
-    def start(self, keys: Array, actor: Actor) -> tuple:
-        """Nothing: every update starts its own episodes, whatever the keys [m]."""
-        return ()
-
-    def sample(
-        self,
-        keys: Array,
-        active: Array,
-        streams: tuple,
-        actor: Actor,
-    ) -> tuple[Trajectories, tuple]:
-        """One trajectory for each of n keys, empty where not active, bool[n].
-
-        Returns:
-          [T', n] trajectories, where T' is T rounded up to whole blocks of steps; `streams`.
-        """
-        bounds = whole(self.resolve_horizon(actor.environment))
-        keys, start = actor.begin(keys, active)
-        trajectories, _ = _recorded(actor, keys, start, bounds)
-        return trajectories, streams
-
-    def repaired(self, streams: tuple, before: tuple) -> tuple[tuple, Array]:
-        """No streams, and that they are good."""
-        return streams, jnp.bool_(True)
-
-    def divisor(self, valid: Array, share: float = 1.0) -> float:
-        """m, to make of a sum over steps a sum over t and a mean over trajectories; share · m of a
-        `share` of their rows, bool[share · T, m], whose sum has so much less in it."""
-        return share * valid.shape[1]
-
-    def counts(self, trajectories: Trajectories, streams: tuple) -> tuple[Array, Array]:
-        """Summed returns of the episodes that ended; int32[3]: their number, their summed lengths,
-        and all valid steps."""
-        over = jnp.any(trajectories.terminated | trajectories.truncated, axis=0)
-        returns = jnp.sum(trajectories.reward, axis=0)
-        lengths = jnp.sum(trajectories.valid, axis=0)
-        # Summed together: between processes every array takes its own round of messages.
-        counts = jnp.stack([over, jnp.where(over, lengths, 0), lengths]).astype(jnp.int32)
-        return jnp.sum(jnp.where(over, returns, 0.0)), jnp.sum(counts, axis=1, dtype=jnp.int32)
-
-
-@component
-class Segments(Sampler):
-    """The next T rows of n streams of episodes, which go on where the last update left them.
-
-    A stream whose episode ended spends one row on the episode's last observation, where nothing is
-    done and the environment is reset: values bootstrap from what was truly seen, and observations
-    are stored once. Time limits are the environment's own.
-
-    Attributes:
-      num_envs: n ≥ 1 streams, side by side.
-      length: T ≥ 1 rows in each update.
-    """
-
-    num_envs: int = option(64, low=1)
-    length: int = option(32, low=1)
-
-    whole_episodes = False
-    width_field, rows_field = "num_envs", "length"
-
-    @property
-    def width(self) -> int:
-        """n."""
-        return self.num_envs
-
-    @property
-    def num_steps(self) -> int:
-        """n · T, those between two episodes included."""
-        return self.num_envs * self.length
-
-    def num_rows(self, environment: Environment) -> int:
-        """T."""
-        return self.length
-
-    def resolve_horizon(self, environment: Environment) -> int:
-        """The environment's own time limit in steps, for evaluations.
-
-        Raises:
-          ValueError: it has none.
-        """
-        if environment.limit is None:
-            raise ValueError(
-                f"{environment.name} has no time limit: whole episodes need "
-                "sampler=Episodes(horizon=…)"
-            )
-        return environment.limit
-
-    def start(self, keys: Array, actor: Actor) -> Streams:
-        """Where the streams are before the first update: at an episode's start, [n]."""
-        running, zeros = jnp.ones(keys.shape[0], bool), jnp.zeros(keys.shape[0])
-        _, carry = actor.begin(keys, running)
-        return Streams(carry, *[zeros] * 5)
-
-    def sample(
-        self,
-        keys: Array,
-        active: Array,
-        streams: Streams,
-        actor: Actor,
-    ) -> tuple[Trajectories, Streams]:
-        """The next T rows of each stream. All are sampled, active or not: they take equally long.
-
-        Returns:
-          [T, n] trajectories, and where the streams are then.
-        """
-        bounds = Bounds(self.length, _even_block(self.length), restarts=True)
-        trajectories, carry = _recorded(actor, keys, streams.carry, bounds)
-        trajectories = first_rows(trajectories, self.length)
-        return trajectories, _counted(trajectories, streams)._replace(carry=carry)
-
-    def repaired(self, streams: Streams, before: Streams) -> tuple[Streams, Array]:
-        """Streams to go on with, and which were good, bool[n]: finite in observation and return.
-
-        One that was not stands where it was before, but its episode is over, and counts nowhere:
-        the next row resets its environment.
-        """
-        good = jnp.isfinite(streams.returns)
-        for leaf in jax.tree.leaves((streams.carry.obs, streams.carry.memory)):
-            good &= jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))
-        carry = _where(good, streams.carry, before.carry)
-        carry = carry._replace(running=streams.carry.running & good)
-        returns, lengths = (jnp.where(good, x, 0.0) for x in (streams.returns, streams.lengths))
-        total = streams.finished_returns
-        streams = streams._replace(
-            carry=carry,
-            returns=returns,
-            lengths=lengths,
-            finished_returns=jnp.where(jnp.isfinite(total), total, 0.0),
-        )
-        return streams, good
-
-    def divisor(self, valid: Array, share: float = 1.0) -> Array:
-        """The number of valid steps, int32[], at least 1: rows of a stream are no trajectory whose
-        sum means something, and a gradient's norm must not grow with `length`."""
-        return jnp.maximum(jnp.sum(valid), 1)
-
-    def counts(self, trajectories: Trajectories, streams: Streams) -> tuple[Array, Array]:
-        """The same of the episodes that ended, with their rewards and steps in earlier segments."""
-        taken = jnp.sum(trajectories.valid, axis=0)
-        counts = jnp.stack([streams.num_finished, streams.finished_lengths, taken])
-        counts = jnp.sum(counts.astype(jnp.int32), axis=1, dtype=jnp.int32)
-        return jnp.sum(streams.finished_returns), counts
-
-
-def first_rows(trajectories: Trajectories, number: int) -> Trajectories:
-    """The first rows, and what followed all of them."""
-    ends = {"final_obs": trajectories.final_obs, "final_memory": trajectories.final_memory}
-    rows = trajectories.replace(**dict.fromkeys(ends))
-    return jax.tree.map(lambda x: x[:number], rows).replace(**ends)
-
-
-class Bounds(NamedTuple):
+class RolloutLimits(NamedTuple):
     """How far to go.
 
     Attributes:
@@ -396,30 +128,30 @@ class Bounds(NamedTuple):
     restarts: bool = False
 
 
-def whole(horizon: int) -> Bounds:
-    """Bounds of whole episodes."""
-    return Bounds(horizon, _padded_block(horizon))
+def episode_limits(horizon: int) -> RolloutLimits:
+    """RolloutLimits of whole episodes."""
+    return RolloutLimits(horizon, padded_block(horizon))
 
 
-def _padded_block(length: int) -> int:
+def padded_block(length: int) -> int:
     """Steps in each of equal blocks, of which the last may have some to spare."""
     return math.ceil(length / math.ceil(length / _BLOCK_LENGTH))
 
 
-def _even_block(length: int) -> int:
+def even_block(length: int) -> int:
     """The same with none to spare, unless the blocks would be short."""
     most = min(_BLOCK_LENGTH, length)
     even = next(n for n in range(most, 0, -1) if length % n == 0)
-    return even if 2 * even >= most else _padded_block(length)
+    return even if 2 * even >= most else padded_block(length)
 
 
 def unroll(
     actor: Actor,
     keys: Array,
     carry: Carry,
-    bounds: Bounds,
+    limits: RolloutLimits,
     recorded: PyTree,
-    record: Callable[[PyTree, Array, Taken], PyTree],
+    record: Callable[[PyTree, Array, Steps], PyTree],
 ) -> tuple[Carry, PyTree]:
     """Runs n trajectories, block by block, until all are over or the horizon is reached.
 
@@ -434,36 +166,36 @@ def unroll(
     Returns:
       The carry after the last block, and what was recorded.
     """
-    length = bounds.block
+    length = limits.block
 
     def unfinished(loop):
         first_step, carry, _ = loop
-        more = first_step < bounds.horizon
-        return more if bounds.restarts else more & any_in_batch(carry.running)
+        more = first_step < limits.horizon
+        return more if limits.restarts else more & any_in_batch(carry.running)
 
     def block(loop):
         first_step, carry, recorded = loop
         block_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, first_step)
-        noise_keys, step_keys = _split_each(block_keys, 2)
+        noise_keys, step_keys = split_each(block_keys, 2)
         noise = jax.vmap(lambda key: actor.policy.noise(key, (length,)), out_axes=1)(noise_keys)
         times = first_step + jnp.arange(length, dtype=jnp.int32)
 
         def row(carry, inputs):
             time, noise, key_data = inputs
             row_keys = jax.random.wrap_key_data(key_data, impl=jax.random.key_impl(keys))
-            last = False if bounds.restarts else time + 1 >= bounds.horizon
+            last = False if limits.restarts else time + 1 >= limits.horizon
             after, taken = actor.step(carry, row_keys, noise, last)
-            if bounds.restarts:
+            if limits.restarts:
                 # Numbers that no block begins with.
-                reset_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, bounds.horizon + time)
+                reset_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, limits.horizon + time)
                 after = actor.restarted(reset_keys, after, carry.running)
             return after, taken
 
         # The keys' data: under `vmap`, JAX's check of key reuse takes a scan's keys for used ones.
-        rows = times, noise, jax.random.key_data(_split_each(step_keys, length))
-        if bounds.restarts and bounds.horizon % length:
+        rows = times, noise, jax.random.key_data(split_each(step_keys, length))
+        if limits.restarts and limits.horizon % length:
             # Streams stay where they are in the rows that the last block has to spare.
-            left = jnp.minimum(bounds.horizon - first_step, length)
+            left = jnp.minimum(limits.horizon - first_step, length)
             carry, taken = _scanned(row, carry, rows, left)
         else:
             carry, taken = jax.lax.scan(row, carry, rows)
@@ -493,43 +225,33 @@ def _scanned(row: Callable, carry: PyTree, inputs: PyTree, number: Array) -> tup
     return jax.lax.fori_loop(jnp.int32(0), number, step, (carry, stored))
 
 
-def _recorded(
-    actor: Actor, keys: Array, carry: Carry, bounds: Bounds
+def recorded_steps(
+    actor: Actor, keys: Array, carry: Carry, limits: RolloutLimits
 ) -> tuple[Trajectories, Carry]:
     """All steps kept: [T', n], T' the horizon rounded up to whole blocks."""
-    rows = math.ceil(bounds.horizon / bounds.block) * bounds.block
+    rows = math.ceil(limits.horizon / limits.block) * limits.block
     empty = _empty(actor, carry, rows)
 
-    def record(stored: Taken, first_step: Array, taken: Taken) -> Taken:
+    def record(stored: Steps, first_step: Array, taken: Steps) -> Steps:
         return jax.tree.map(
             lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, first_step, axis=0),
             stored,
             taken,
         )
 
-    carry, stored = unroll(actor, keys, carry, bounds, empty, record)
+    carry, stored = unroll(actor, keys, carry, limits, empty, record)
     ends = {"final_obs": carry.obs, "final_memory": carry.memory}
     return Trajectories(**stored._asdict(), **ends), carry
 
 
-def _counted(trajectories: Trajectories, streams: Streams) -> Streams:
-    """The streams' sums after these rows; the carry as it was."""
-
-    def row(totals, taken):
-        reward, valid, ended = taken
-        now = totals[0] + reward, totals[1] + valid
-        over = (*(jnp.where(ended, x, 0.0) for x in now), ended.astype(reward.dtype))
-        going = (jnp.where(ended, 0.0, x) for x in now)
-        return (*going, *map(jnp.add, totals[2:], over)), None
-
-    zero = jnp.zeros_like(streams.returns)
-    ended = trajectories.terminated | trajectories.truncated
-    start = (streams.returns, streams.lengths, zero, zero, zero)
-    totals, _ = jax.lax.scan(row, start, (trajectories.reward, trajectories.valid, ended), unroll=8)
-    return Streams(streams.carry, *totals)
+def first_rows(trajectories: Trajectories, number: int) -> Trajectories:
+    """The first rows, and what followed all of them."""
+    ends = {"final_obs": trajectories.final_obs, "final_memory": trajectories.final_memory}
+    rows = trajectories.replace(**dict.fromkeys(ends))
+    return jax.tree.map(lambda x: x[:number], rows).replace(**ends)
 
 
-def _split_each(keys: Array, number: int) -> Array:
+def split_each(keys: Array, number: int) -> Array:
     """Each of n keys split: [number, n]."""
     split = jax.vmap(lambda key: jax.random.split(key, number))(keys)
     # Their data are transposed: JAX's check of key reuse takes transposed keys for used ones.
@@ -537,7 +259,7 @@ def _split_each(keys: Array, number: int) -> Array:
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(keys))
 
 
-def _where(flags: Array, new: PyTree, old: PyTree) -> PyTree:
+def choose(flags: Array, new: PyTree, old: PyTree) -> PyTree:
     """Leaf by leaf, [n, …]: `new` where the flag is set, else `old`."""
 
     def one(x: Array, y: Array) -> Array:
@@ -546,7 +268,7 @@ def _where(flags: Array, new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(one, new, old)
 
 
-def _empty(actor: Actor, carry: Carry, rows: int) -> Taken:
+def _empty(actor: Actor, carry: Carry, rows: int) -> Steps:
     """Room for so many rows of what `Actor.step` leaves behind."""
 
     def mode(obs: PyTree, memory: PyTree) -> PyTree:
@@ -554,5 +276,5 @@ def _empty(actor: Actor, carry: Carry, rows: int) -> Taken:
 
     action = jax.eval_shape(jax.vmap(mode), carry.obs, carry.memory)
     zero, flags = jnp.zeros(carry.running.shape), carry.running
-    taken = Taken(carry.obs, carry.memory, action, zero, zero, flags, flags, flags)
+    taken = Steps(carry.obs, carry.memory, action, zero, zero, flags, flags, flags)
     return jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), taken)

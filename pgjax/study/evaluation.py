@@ -64,8 +64,8 @@ def _evaluate(key, state, config, num_episodes, deterministic) -> Evaluation:
     keys = jax.random.split(episode_key, num_episodes)
     keys, start = actor.begin(keys, jnp.ones(num_episodes, bool))
     nothing = (jnp.zeros(num_episodes), jnp.zeros(num_episodes, jnp.int32))
-    bounds = rollout.whole(bound.horizon())
-    _, (returns, lengths) = rollout.unroll(actor, keys, start, bounds, nothing, add)
+    limits = rollout.episode_limits(bound.horizon())
+    _, (returns, lengths) = rollout.unroll(actor, keys, start, limits, nothing, add)
     interval = bootstrap_interval(bootstrap_key, returns)
     return Evaluation(returns, lengths, jnp.mean(returns), interval)
 

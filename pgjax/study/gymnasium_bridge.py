@@ -49,7 +49,7 @@ def evaluate_in_gymnasium(
     memory_estimate.check_episodes("num_episodes", config, num_episodes)
     play_key, bootstrap_key = jax.random.split(key)
     envs = [_make(env_id, config) for _ in range(num_episodes)]
-    _check_spaces(envs[0], schedules.at(config, state.num_updates))
+    _check_spaces(envs[0], schedules.resolve(config, state.num_updates))
     returns, lengths = _play(play_key, state, config, envs, deterministic)
     interval = bootstrap_interval(bootstrap_key, returns)
     return Evaluation(returns, lengths, jnp.mean(returns), interval)

@@ -12,7 +12,8 @@ from pgjax.environments.interface import Environment
 from pgjax.estimators.estimator import Estimator
 from pgjax.objectives.objective import Objective
 from pgjax.policies.policy import Policy
-from pgjax.sampling.rollout import Actor, Sampler
+from pgjax.sampling.rollout import Actor
+from pgjax.sampling.sampler import Sampler
 
 
 @record

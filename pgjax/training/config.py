@@ -45,7 +45,8 @@ from pgjax.objectives.score_function import ScoreFunction
 from pgjax.policies import heads
 from pgjax.policies.networks import MLP
 from pgjax.policies.policy import build as build_policy
-from pgjax.sampling.rollout import Episodes, Sampler
+from pgjax.sampling.episodes import Episodes
+from pgjax.sampling.sampler import Sampler
 from pgjax.training.bound import Bound
 
 
@@ -164,7 +165,7 @@ def bind(config: Config, update: Any, mesh: Mesh | None = None) -> Bound:
 
     What samples, estimates, differentiates, ascends or fits a critic takes this.
     """
-    config = schedules.at(config, update)
+    config = schedules.resolve(config, update)
     environment = interface.bind(config.env, config.env_params)
     if config.time_aware:
         limit = config.sampler.resolve_horizon(environment)
@@ -322,7 +323,7 @@ def _check_params(config: Config) -> None:
             f"env_params must be a {type(defaults).__name__}, got {config.env_params!r}"
         )
     for update in schedules.turns(config.env_params, config.num_updates):
-        params = schedules.at(config, update).env_params
+        params = schedules.resolve(config, update).env_params
         with _said_of(update):
             parameters.check(params, defaults)
             # Looked at while they are numbers: later they are traced.
@@ -333,7 +334,7 @@ def _check_numbers(config: Config) -> None:
     """Raises unless the components' numbers are allowed: those of schedules at all updates."""
     schedules.check(config)
     for update in schedules.turns(config, config.num_updates):
-        resolved = schedules.at(config, update)
+        resolved = schedules.resolve(config, update)
         # Numbers compare as numbers, also while something else is traced.
         with _said_of(update), jax.ensure_compile_time_eval():
             for name in _COMPONENTS:

@@ -18,7 +18,7 @@ from pgjax.objectives.importance_ratio import ImportanceRatio
 from pgjax.objectives.score_function import ScoreFunction
 from pgjax.policies.networks import MLP
 from pgjax.policies.recurrent import Recurrent
-from pgjax.sampling.rollout import Segments
+from pgjax.sampling.segments import Segments
 from pgjax.training.config import Config
 
 

@@ -253,7 +253,7 @@ def _update(
     return updates.make(state, bind(config, state.num_updates, mesh), active)
 
 
-class Until(NamedTuple):
+class StopRule(NamedTuple):
     """What ends a loop of updates.
 
     Attributes:
@@ -288,7 +288,7 @@ def check_target(stop_at_return: float) -> None:
 def advance(
     state: TrainState,
     config: Config,
-    until: Until,
+    until: StopRule,
     capacity: int,
     mesh: Mesh | None = None,
     ended: bool | Array = False,

@@ -129,7 +129,9 @@ def make(
     _check_names(bound, gradient.extra, report)
     gradient = gradient._replace(extra={**gradient.extra, **report})
     metrics = _metrics(trajectories, streams, gradient, state, bound)
-    variables = bound.policy.observe(state.variables, trajectories.obs, trajectories.valid)
+    variables = bound.policy.update_statistics(
+        state.variables, trajectories.obs, trajectories.valid
+    )
     carried = bound.objective.carried(state.objective, gradient.extra)
     contract = "what is carried in the structure, shapes and dtypes of start()"
     right = alike(carried, state.objective)

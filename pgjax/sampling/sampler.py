@@ -1,0 +1,67 @@
+"""What a sampler must offer: the trajectories that one update learns from."""
+
+import abc
+from typing import ClassVar
+
+from pgjax.core.components import Component
+from pgjax.core.types import Array, PyTree, Trajectories
+from pgjax.environments.interface import Environment
+from pgjax.sampling.rollout import Actor
+
+
+class Sampler(Component, abc.ABC):
+    """Base of every sampler, the user's own among them: what one update learns from.
+
+    Attributes:
+      whole_episodes: whether each trajectory is one episode.
+      width_field, rows_field: which of its fields say how many trajectories it has, and rows.
+    """
+
+    whole_episodes: ClassVar[bool]
+    width_field: ClassVar[str]
+    rows_field: ClassVar[str]
+
+    @property
+    @abc.abstractmethod
+    def width(self) -> int:
+        """m, trajectories side by side."""
+
+    @property
+    def num_steps(self) -> int | None:
+        """Steps in each update; None where that depends on how long episodes last."""
+        return None
+
+    @abc.abstractmethod
+    def num_rows(self, environment: Environment) -> int:
+        """T, the rows of an update's trajectories."""
+
+    @abc.abstractmethod
+    def resolve_horizon(self, environment: Environment) -> int:
+        """The longest whole episode, in steps.
+
+        Raises:
+          ValueError: nothing limits it.
+        """
+
+    @abc.abstractmethod
+    def start(self, keys: Array, actor: Actor) -> PyTree:
+        """Where its streams are before the first update, given keys [m]; each leaf [m, …]."""
+
+    @abc.abstractmethod
+    def sample(
+        self, keys: Array, active: Array, streams: PyTree, actor: Actor
+    ) -> tuple[Trajectories, PyTree]:
+        """Trajectories [T, n] for n keys, of those that are active, bool[n]; and the streams."""
+
+    @abc.abstractmethod
+    def repaired(self, streams: PyTree, before: PyTree) -> tuple[PyTree, Array]:
+        """Streams to go on with, and which were good, bool[n] or bool[]."""
+
+    @abc.abstractmethod
+    def divisor(self, valid: Array, share: float = 1.0) -> float | Array:
+        """What makes an objective of a sum over steps, valid bool[T, m]; `share` of all steps."""
+
+    @abc.abstractmethod
+    def counts(self, trajectories: Trajectories, streams: PyTree) -> tuple[Array, Array]:
+        """Summed returns of the episodes that ended; int32[3]: their number, their summed lengths,
+        and all valid steps."""
