@@ -35,9 +35,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Whole runs, processes of their own, several devices, and doctests of the files of these names:
 # `-m "not slow"` leaves them out.
 _SLOW = """
-    adapters all_environments benchmarks checking cli contributing crashes curves distributed
+    all_environments benchmarks checking cli contributing crashes curves distributed
     docs_code evaluation folders fuzz gymnasium learning monte_carlo nan notebooks observations
-    package parallel presets readme recurrent rendering resume runs sweeps training typed_keys
+    package parallel presets readme recurrent rendering resume runs suites sweeps training
+    typed_keys
 """
 
 

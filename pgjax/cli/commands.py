@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import functools
 import math
+import re
 import secrets
 import signal
 import sys
@@ -349,7 +350,7 @@ def _new_directory(kind: str, env: str, options: argparse.Namespace) -> Path:
     if options.name is None:
         # With some random digits: many jobs start in the same second.
         time = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-        return Path(kind) / f"{env.replace('/', '-')}-{options.seed}-{time}"
+        return Path(kind) / f"{re.sub('[/?&]', '-', env)}-{options.seed}-{time}"
     if options.name in ("", ".", "..") or set(options.name) & set("/\\\0"):
         raise ValueError(
             f"--name must be the name of a folder in {kind}/, got {options.name!r}; --directory "

@@ -45,7 +45,7 @@ def read(arguments: list[str], parser: Parser) -> tuple[argparse.Namespace, Call
         raise ValueError("--total-steps is a number of updates, too: give it or --num-updates")
 
     def make_config() -> Config:
-        if ":" in options["env"]:
+        if interface.is_own_name(options["env"]):
             interface.import_environment(options["env"])
         config = _config(options["env"], algorithm, changes, env_params)
         return config if total_steps is None else presets.with_total_steps(config, total_steps)

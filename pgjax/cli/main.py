@@ -96,7 +96,7 @@ def _check_words(command: str, *arguments: str) -> None:
 def _run(command: str, *arguments: str) -> int:
     import jax
 
-    from pgjax.core import processes
+    from pgjax.core import distribution, processes
 
     try:
         startup.prepare(command, list(arguments))
@@ -110,6 +110,8 @@ def _run(command: str, *arguments: str) -> int:
         return 0
     except (TimeoutError, ConnectionError) as error:
         return _fail(str(error), 3)
+    except distribution.MissingExtra as error:
+        return _fail(str(error), 2)
     except (ValueError, TypeError, OSError, jax.errors.JaxRuntimeError) as error:
         if processes.is_loss(error):
             return _fail(f"{processes.lost()} ({str(error).splitlines()[0]})", 3)

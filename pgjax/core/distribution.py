@@ -9,6 +9,10 @@ NAME = "pgjax-rl"
 _PACKAGES = ("pgjax", "jax", "jaxlib", "flax", "optax", "gymnax", "orbax-checkpoint")
 
 
+class MissingExtra(ImportError):
+    """An optional project that is not installed; the message has the command that installs it."""
+
+
 def version(package: str) -> str:
     """The installed version of a package, or "not installed".
 

@@ -19,7 +19,8 @@ MOVED = {
     "schedules": "core.schedules",
     "trees": "core.trees",
     "types": "core.types",
-    "adapters": "environments.adapters",
+    "adapters": "environments.suites",
+    "environments.adapters": "environments.suites",
     "elements": "environments.elements",
     "env_params": "environments.env_params",
     "finite_mdp": "environments.finite_mdp",
@@ -69,7 +70,7 @@ MOVED = {
     "startup": "cli.startup",
 }
 
-_PATH = re.compile(rf"\bpgjax\.({'|'.join(MOVED)})\.")
+_PATH = re.compile(rf"\bpgjax\.({'|'.join(map(re.escape, MOVED))})\.")
 
 
 def sentence(path: str) -> str | None:

@@ -27,6 +27,7 @@ from pgjax.core.keys import is_key
 from pgjax.core.types import Array, PyTree
 from pgjax.environments import elements, own_modules, spaces
 from pgjax.environments import env_params as parameters
+from pgjax.environments.suites import table
 
 __all__ = [
     "EnvParams",
@@ -36,10 +37,12 @@ __all__ = [
     "Step",
     "action_bounds",
     "bind",
+    "canonical",
     "check",
     "default_params",
     "ids",
     "import_environment",
+    "is_own_name",
     "make",
     "no_bound",
     "overrides",
@@ -324,6 +327,16 @@ def ids() -> list[str]:
     return list(gymnax.registered_envs)
 
 
+def canonical(env_id: str) -> str:
+    """The id without gymnax's name in front: `gymnax/CartPole-v1` is `CartPole-v1`."""
+    return env_id if env_id in gymnax.registered_envs else env_id.removeprefix("gymnax/")
+
+
+def is_own_name(name: str) -> bool:
+    """Whether a name is `module:factory`, the user's own code, rather than an id."""
+    return ":" in name and not table.is_suite_id(name)
+
+
 class _Identity:
     """Equal to another one of the same object, whatever that object is."""
 
@@ -343,6 +356,9 @@ def version(env: str | Any, depth: int = 4) -> tuple:
     Compiled programs are kept by it: an environment object equals itself whatever changes in it.
     """
     if isinstance(env, str):
+        if table.is_suite_id(env):
+            return (table.SUITES[env.partition("/")[0]],)
+        env = canonical(env)
         env = _IMPORTED.get(env, _factory(env))
         return (_Identity(env), *version(env, depth))
     own = getattr(env, "__dict__", {})
@@ -420,22 +436,42 @@ def _is_maker(module: types.ModuleType, name: str, value: Any) -> bool:
 def make(env_id: str) -> Any:
     """The environment of an id, or of the name of an imported one; one object for each.
 
+    Args:
+      env_id: gymnax's (`CartPole-v1`, `gymnax/CartPole-v1`), another suite's
+        (`brax/ant?backend=spring&limit=500`), or `module:factory`.
+
     Raises:
       ValueError: an unknown id (the message names the nearest), or one that cannot be made.
+      ImportError: the suite is not installed; the message has the command that installs it.
     """
-    if ":" not in env_id:
-        if env_id not in gymnax.registered_envs:
-            hint = own_modules.hint(env_id)
-            if hint:
-                raise ValueError(f"environment {env_id!r} is no id{hint}")
-            raise ValueError(unknown(f"environment {env_id!r}", env_id, ids(), "`pgjax envs`"))
+    env_id = canonical(env_id)
+    if env_id in gymnax.registered_envs and ":" not in env_id:
         return _make(env_id, _factory(env_id))
+    if table.is_suite_id(env_id):
+        return table.make(env_id)
+    if ":" not in env_id:
+        raise ValueError(_no_id(env_id))
     if env_id not in _IMPORTED:
         raise ValueError(
             f"environment {env_id!r} is somebody's own code, imported only if you name it: "
             f"--env {env_id}, or in Python pgjax.load(path, env={env_id!r})"
         )
     return _IMPORTED[env_id]
+
+
+def _no_id(env_id: str) -> str:
+    """What to say of a text that is no id."""
+    if hint := own_modules.hint(env_id):
+        return f"environment {env_id!r} is no id{hint}"
+    if env_id in table.SUITES:
+        return f"{env_id!r} is a suite: write {env_id}/NAME; `pgjax envs {env_id}` lists the names"
+    name, mark, _ = env_id.partition("?")
+    if mark and name in gymnax.registered_envs:
+        return f"{name} has no options: its parameters are in env_params, got {env_id!r}"
+    suite, slash, _ = env_id.partition("/")
+    if slash:
+        return unknown(f"suite {suite!r} of {env_id!r}", suite, ("gymnax", *table.SUITES))
+    return unknown(f"environment {env_id!r}", env_id, ids(), "`pgjax envs`")
 
 
 def _factory(env_id: str) -> Any:

@@ -213,7 +213,7 @@ def named_env(path: Path, saved: Any, name: str) -> Any:
     if isinstance(saved, str):
         if saved != name:
             raise ValueError(f"{path} is of the environment {saved!r}, not of {name!r}")
-        return interface.import_environment(name) if ":" in name else name
+        return interface.import_environment(name) if interface.is_own_name(name) else name
     env = interface.make(interface.import_environment(name))
     kind = type(env).__qualname__.rpartition(".")[2]
     saved_kind = re.match(r"\w+", without_module(saved["custom"]))

@@ -99,6 +99,8 @@ class Config(Component):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "optimizer", _optimizer(self.optimizer))
+        if isinstance(self.env, str):
+            object.__setattr__(self, "env", interface.canonical(self.env))
 
     def replace(self, **changes: Any) -> Self:
         """A copy with the given fields changed; dotted paths reach into what they are made of.

@@ -305,6 +305,7 @@ def preset(env: str, **changes: Any) -> Config:
       ValueError: an unknown id, or an environment that nothing was tuned for.
     """
     interface.make(env)
+    env = interface.canonical(env)
     if env not in _TUNED:
         raise ValueError(unknown(f"preset {env!r}: nothing was tuned for it", env, _TUNED))
     name, tuned = _TUNED[env]
