@@ -60,11 +60,11 @@ from pgjax.policies.recurrent import MinGRU as MinGRU
 from pgjax.policies.recurrent import Recurrent as Recurrent
 from pgjax.runs.checkpoints import load as load
 from pgjax.runs.checkpoints import save as save
-from pgjax.runs.host_loop import Progress as Progress
 from pgjax.runs.host_loop import Run as Run
 from pgjax.runs.host_loop import resume as resume
 from pgjax.runs.host_loop import run as run
-from pgjax.runs.sweeps import Sweep as Sweep
+from pgjax.runs.progress import Progress as Progress
+from pgjax.runs.sweep_result import Sweep as Sweep
 from pgjax.runs.sweeps import resume_sweep as resume_sweep
 from pgjax.runs.sweeps import sweep as sweep
 from pgjax.sampling.episodes import Episodes as Episodes

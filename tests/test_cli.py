@@ -523,13 +523,13 @@ def test_ctrl_c_saves_and_leaves_cleanly(tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_compiling_names_the_folder(tmp_path, capsys, monkeypatch, number, code):
-    compiled, folder = host_loop._compiled, tmp_path / "run"
+    compiled, folder = host_loop.compiled, tmp_path / "run"
 
     def interrupted(*arguments):
         os.kill(os.getpid(), number)
         return compiled(*arguments)
 
-    monkeypatch.setattr(host_loop, "_compiled", interrupted)
+    monkeypatch.setattr(host_loop, "compiled", interrupted)
     found, _, err = run(capsys, "train", "Catch-bsuite", *SMALL, "--directory", str(folder))
     assert (found, err) == (
         code,

@@ -10,7 +10,7 @@ import pytest
 from matplotlib import image
 
 import pgjax
-from pgjax.runs import host_loop
+from pgjax.runs import progress, recent_metrics
 from pgjax.study import memory_estimate
 
 CONFIG = pgjax.Config(env="Catch-bsuite", num_updates=7).replace(
@@ -52,14 +52,14 @@ def test_what_a_run_remembers_does_not_grow_with_its_blocks(monkeypatch):
     pgjax.run(CONFIG, on_block=seen.append)
     # A view would keep the device's array.
     assert all(leaf.base is None for now in seen for leaf in jax.tree.leaves(now.metrics))
-    sizes, kept = [1, 5, 3] * 300, host_loop._Kept()
+    sizes, kept = [1, 5, 3] * 300, recent_metrics.RecentMetrics()
     for index, size in enumerate(sizes):
         filled = lambda x, n=size, i=index: np.full(n, i, x.dtype)
         kept.add(sum(sizes[: index + 1]), jax.tree.map(filled, seen[0].metrics))
         assert len(kept.parts) <= 12
     np.testing.assert_array_equal(kept.metrics().env_steps, np.repeat(np.arange(900), sizes))
     assert kept.bad_update == 1
-    monkeypatch.setattr(host_loop, "_KEPT_UPDATES", 100)
+    monkeypatch.setattr(recent_metrics, "MOST_UPDATES", 100)
     for index in range(900):
         kept.add(2700 + index, jax.tree.map(lambda x: x[:1], seen[0].metrics))
         assert sum(len(part.finite) for part in kept.parts) < 400
@@ -203,7 +203,7 @@ def test_env_steps_go_on_past_the_device_counter(tmp_path):
     before = 2**32 - 5
     metrics = pgjax.train(jax.random.key(0), CONFIG).metrics
     wrapped = metrics.replace(env_steps=metrics.env_steps + np.uint32(before % 2**32))
-    found = host_loop._on_host(wrapped, 7, before)
+    found = progress.on_host(wrapped, 7, before)
     np.testing.assert_array_equal(found.env_steps, before + np.asarray(metrics.env_steps, np.int64))
 
 

@@ -16,7 +16,15 @@ import pgjax
 from pgjax.cli.main import main
 from pgjax.core import keys
 from pgjax.environments import interface
-from pgjax.runs import checkpoints, config_json, folders, host_loop, sweep_folders, sweeps
+from pgjax.runs import (
+    blocks,
+    checkpoints,
+    config_json,
+    folders,
+    signals,
+    sweep_folders,
+    sweeps,
+)
 
 CONFIG = pgjax.Config("Catch-bsuite", num_updates=4).replace(
     **{"sampler.num_trajectories": 8, "network.hidden_sizes": (8,)}
@@ -56,7 +64,7 @@ def dying(monkeypatch, number, death):
             death()
 
     monkeypatch.setattr(sweep_folders, "write_part", written)
-    monkeypatch.setattr(host_loop, "block_size", lambda left, made, seconds: 1)
+    monkeypatch.setattr(blocks, "block_size", lambda remaining, done, seconds: 1)
 
 
 def die():
@@ -110,7 +118,7 @@ def test_a_killed_process_sweep_is_taken_up_again(tmp_path, whole):
 def test_a_signal_saves_and_ends_a_sweep(tmp_path, whole, number):
     with pytest.MonkeyPatch.context() as patched:
         dying(patched, 3, lambda: os.kill(os.getpid(), number))
-        with pytest.raises(host_loop.Interrupted, match=f"pgjax resume {tmp_path}/sweep") as e:
+        with pytest.raises(signals.Interrupted, match=f"pgjax resume {tmp_path}/sweep") as e:
             swept(tmp_path / "sweep", checkpoint_seconds=60.0)
     assert e.value.signal == number
     assert_same(sweeps.resume_sweep(tmp_path / "sweep"), whole)
@@ -223,16 +231,22 @@ def test_damage_is_named(tmp_path, damage):
         dying(patched, 1, die)
         with pytest.raises(Killed):
             swept(tmp_path / "sweep")
+    begun = []
+
+    def resumed(path):
+        sweeps.resume_sweep(path, on_start=begun.append)
+
     for file in (tmp_path / "sweep/parts/0000-0000.npz", tmp_path / "sweep/sweep.json"):
         whole = file.read_bytes()
         middle = len(whole) // 2
         flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
         file.write_bytes({"cut": whole[:middle], "flipped": flipped, "empty": b""}[damage])
-        for read in (sweeps.resume_sweep, folders.read_all):
+        for read in (resumed, folders.read_all):
             with pytest.raises(ValueError, match=str(file)) as error:
                 read(tmp_path / "sweep")
             assert len(str(error.value).splitlines()) == 1
         file.write_bytes(whole)
+    assert not begun
 
 
 def test_objects_of_the_users_own_are_given_again(tmp_path):

@@ -14,7 +14,7 @@ import optax
 import pytest
 
 import pgjax
-from pgjax.runs import sweeps
+from pgjax.runs import sweep_group, sweep_plan
 from pgjax.study import memory_estimate
 from pgjax.training.config import checked
 
@@ -91,7 +91,7 @@ def test_runs_go_block_after_block_when_memory_is_short():
 @pytest.mark.devices(4)
 def test_blocks_are_equal_and_have_a_share_for_every_device():
     keys = jax.random.split(jax.random.key(0), 10)
-    group = sweeps._Group([checked(CONFIG)], keys, pgjax.make_mesh(4))
+    group = sweep_group.Group([checked(CONFIG)], keys, pgjax.make_mesh(4))
     assert [group.block_size(most) for most in (100, 10, 9, 4, 1)] == [12, 12, 8, 4, 4]
 
 
@@ -210,7 +210,7 @@ def test_a_value_that_stands_in_a_grid_twice_is_refused(path, values, shown):
     grid = {"sampler.num_trajectories": [2, 4], path: values}
     with pytest.raises(ValueError, match=rf"^grid\['{path}'\] has {shown} twice; num_seeds rep.*"):
         pgjax.sweep(jax.random.key(0), config, grid, num_seeds=2)
-    plan = sweeps._Plan(jax.random.key(0), config, {path: tuple(values[:1])}, 2, 1.0, None)
+    plan = sweep_plan.Plan(jax.random.key(0), config, {path: tuple(values[:1])}, 2, 1.0, None)
     assert len(plan.configs) == 1
 
 
@@ -233,7 +233,7 @@ def test_a_seed_that_does_not_fit():
 
 _MEMORY = """
 import jax, numpy as np, pgjax
-from pgjax.runs import sweeps
+from pgjax.runs import sweep_group
 from pgjax.study import memory_estimate as memory
 from pgjax.training import training
 from pgjax.training.config import checked
@@ -247,10 +247,10 @@ for env, num_seeds, changes in (
     config = checked(pgjax.Config(env).replace(**changes))
     keys = jax.random.split(jax.random.key(0), num_seeds)
     same = {"varies": (False,) * len(jax.tree.leaves(config)), "mesh": None}
-    state = sweeps._init_members.eval_shape(keys, config, **same)
+    state = sweep_group._init_runs.eval_shape(keys, config, **same)
     until = training.StopRule(np.int32(0), np.float32(np.inf), np.bool_(False))
     inputs = (state, config, np.zeros(num_seeds, bool), until)
-    found = sweeps._advance_members.lower(*inputs, **same).compile().memory_analysis()
+    found = sweep_group._advance_runs.lower(*inputs, **same).compile().memory_analysis()
     taken = found.temp_size_in_bytes + found.output_size_in_bytes + found.argument_size_in_bytes
     taken -= found.alias_size_in_bytes
     print(memory.memory_estimate(config, num_seeds).total / taken)

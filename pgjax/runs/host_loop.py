@@ -1,4 +1,4 @@
-"""Runs: the host loop around jitted blocks of updates, begun or taken up again."""
+"""One run: training with files, progress and signals, begun or resumed."""
 
 import contextlib
 import dataclasses
@@ -6,73 +6,37 @@ import functools
 import math
 import os
 import signal
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from pgjax.core import processes, schedules
 from pgjax.core.components import check_int, check_seed, unknown
-from pgjax.core.parallel import check_mesh, divided, local, replicated
+from pgjax.core.parallel import check_mesh
 from pgjax.core.types import Metrics, TrainState
 from pgjax.pictures import plots
-from pgjax.runs import checkpoints, disk, folders
+from pgjax.runs import blocks, checkpoints, disk, folders, recent_metrics
+from pgjax.runs.progress import Progress, after_blocks, compiled
+from pgjax.runs.recent_metrics import RecentMetrics
+from pgjax.runs.signals import Interrupted, noted_signals
 from pgjax.study import memory_estimate
 from pgjax.training import training
 from pgjax.training.config import Config, checked
 
-CAPACITY = 64
-_KEPT_UPDATES = 2**20
-_BLOCK_SECONDS = 0.2
+_COUNTERS = ("env_steps", "compile_seconds", "run_seconds")  # in a checkpoint's notes
 _ON_BAD = ("stop", "skip", "raise")
 _NOTHING: Any = None  # metrics and seconds before the first block
-_SAVE, _STOP, _FAIL = 1, 2, 4  # what is to be done after a block
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """Where a run stands after a block of updates; times in seconds.
-
-    Attributes:
-      num_updates: updates made so far.
-      env_steps: environment steps taken so far.
-      metrics: NumPy metrics of this block's updates, `env_steps` int64 and cumulative.
-      state: a copy of the state after the block, to keep as long as you like. It is made when first
-        asked for, which must be while `on_block` runs, as the next block takes the original's
-        memory; of several processes, all must ask.
-      seconds: float[updates in this block]; of running, at the end of each.
-      compile_seconds, run_seconds: so far; the one is not in the other.
-    """
-
-    num_updates: int
-    env_steps: int
-    metrics: Metrics
-    seconds: np.ndarray
-    compile_seconds: float
-    run_seconds: float
-    _state: TrainState = dataclasses.field(repr=False)
-
-    @functools.cached_property
-    def state(self) -> TrainState:
-        """See the class."""
-        if any(leaf.is_deleted() for leaf in jax.tree.leaves(self._state)):
-            raise ValueError(
-                f"the state after update {self.num_updates} is gone: read Progress.state while "
-                "on_block runs; what it gave stays"
-            )
-        return local(self._state)
+_SAVE, _STOP, _FAIL = 1, 2, 4  # requests after a block, which add up
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run leaves behind.
+    """The result of a run.
 
     Attributes:
       state: the final state.
@@ -99,7 +63,7 @@ class Run:
 
 
 class _Settings(NamedTuple):
-    """What a run does besides training; see `run`."""
+    """The arguments of `run` that training itself does not need; see there."""
 
     on_block: Callable[[Progress], Any] | None
     mesh: Mesh | None
@@ -108,10 +72,9 @@ class _Settings(NamedTuple):
     nan: str
 
     @property
-    def until(self) -> training.StopRule:
-        """What ends the run before its last update; NumPy numbers, compared as the device does."""
-        target = np.asarray(self.stop_at_return, jnp.zeros(()).dtype)
-        return training.StopRule(np.int32(0), target, np.bool_(self.nan != "skip"))
+    def stop(self) -> training.StopRule:
+        """The rule that ends the run before its last update."""
+        return blocks.stop_rule(self.stop_at_return, self.nan != "skip")
 
 
 def run(
@@ -166,10 +129,8 @@ def run(
     _warn_of_ended(config)
     if on_start is not None:
         on_start(0)
-    started = time.perf_counter()
-    state = jax.block_until_ready(training.init(jax.random.key(seed), arrays))
-    spent = time.perf_counter() - started
-    start = Progress(0, 0, _NOTHING, _NOTHING, spent, 0.0, state)
+    state, seconds = blocks.timed(training.init, jax.random.key(seed), arrays)
+    start = Progress(0, 0, _NOTHING, _NOTHING, seconds, 0.0, state)
     writer = None
     if folder is not None:
         facts = {"seed": seed, **_facts(stop_at_return, metrics_every)}
@@ -178,19 +139,19 @@ def run(
         return _run(config, arrays, start, settings, writer, directory)
 
 
-def _alone(function: Callable[..., Run]) -> Callable[..., Run]:
-    """The function, while no other process goes on with the run folder that it is given first."""
+def _exclusive(function: Callable[..., Run]) -> Callable[..., Run]:
+    """Keeps other processes from the run folder, the function's first argument, during a call."""
 
     @functools.wraps(function)
-    def alone(directory: str | os.PathLike, *args, **kwargs) -> Run:
+    def exclusive(directory: str | os.PathLike, *args, **kwargs) -> Run:
         folders.read_facts(Path(directory))
         with disk.held(Path(directory)) if processes.is_first() else contextlib.nullcontext():
             return function(directory, *args, **kwargs)
 
-    return alone
+    return exclusive
 
 
-@_alone
+@_exclusive
 def resume(
     directory: str | os.PathLike,
     on_block: Callable[[Progress], Any] | None = None,
@@ -227,41 +188,59 @@ def resume(
         not what the checkpoint vouches for; as for `load`.
     """
     path = Path(directory)
-    notes, old = folders.read_notes(path), checkpoints.saved_config(path)
+    notes, saved_config = folders.read_notes(path), checkpoints.saved_config(path)
     config = checkpoints.load_config(path, config)
     if num_updates is not None:
         config = config.replace(num_updates=num_updates)
     facts = _changed(notes["facts"], stop_at_return, metrics_every)
     settings = _Settings(on_block, mesh, _target(facts), checkpoint_seconds, nan)
     arrays = _checked(config, settings)
-    changes = folders.changes(old, config, notes["facts"], facts)
+    changes = folders.changes(saved_config, config, notes["facts"], facts)
     _check_changes(path, changes)
-    state, _ = checkpoints.load(path, config)
-    made = int(state.num_updates)
-    if made >= config.num_updates:
-        raise ValueError(
-            f"{path} has made its {made} updates; to go on, give num_updates above {made}"
-        )
+    start = _saved_progress(path, config, notes)
     _warn_of_ended(config)
     if discard_metrics:
         changes["metrics.csv"] = ["set aside", "begun anew"]
     if changes:
-        entry = {"from_update": made, "changed": changes}
+        entry = {"from_update": start.num_updates, "changed": changes}
         facts = {**facts, "history": [*facts["history"], entry]}
-    times = {name: notes[name] for name in ("env_steps", "compile_seconds", "run_seconds")}
-    start = Progress(made, _state=state, metrics=_NOTHING, seconds=_NOTHING, **times)
-    writer = None
-    processes.agreed(0)  # all have read before the first writes
-    if processes.is_first():
-        writer = folders.Writer(path, facts)
-        writer.go_on(notes, discard_metrics)
-        if changes:
-            writer.checkpoint(state, config, times)
-        # What a kill left between those two is made good, too.
-        folders.write_config(path, config, facts)
+    writer = _reopened(folders.Writer(path, facts), config, start, notes, discard_metrics)
     if on_start is not None:
-        on_start(made)
+        on_start(start.num_updates)
     return _run(config, arrays, start, settings, writer, path)
+
+
+def _saved_progress(path: Path, config: Config, notes: dict[str, Any]) -> Progress:
+    """The progress at a run folder's checkpoint; ValueError where no update is left to make."""
+    state, _ = checkpoints.load(path, config)
+    num_updates = int(state.num_updates)
+    if num_updates >= config.num_updates:
+        raise ValueError(
+            f"{path} has made its {num_updates} updates; to go on, give num_updates above "
+            f"{num_updates}"
+        )
+    counters = {name: notes[name] for name in _COUNTERS}
+    return Progress(num_updates, _state=state, metrics=_NOTHING, seconds=_NOTHING, **counters)
+
+
+def _reopened(
+    writer: folders.Writer,
+    config: Config,
+    start: Progress,
+    notes: dict[str, Any],
+    discard_metrics: bool,
+) -> folders.Writer | None:
+    """The writer, after it has written what changed since the checkpoint with these notes; None
+    in all processes but the first."""
+    processes.agreed(0)  # all have read before the first writes
+    if not processes.is_first():
+        return None
+    writer.go_on(notes, discard_metrics)
+    if writer.facts != notes["facts"]:
+        _save(writer, start, config)
+    # Whatever changed: a kill may have come between the last checkpoint and its config.json.
+    folders.write_config(writer.path, config, writer.facts)
+    return writer
 
 
 class EndedSchedule(UserWarning):
@@ -275,7 +254,7 @@ def _warn_of_ended(config: Config) -> None:
 
 
 def _facts(stop_at_return: float, metrics_every: int) -> dict[str, Any]:
-    """What a run folder keeps of these settings, as JSON types."""
+    """The settings that a run folder keeps, as JSON types."""
     target = None if math.isinf(stop_at_return) else float(stop_at_return)
     return {"stop_at_return": target, "metrics_every": int(metrics_every)}
 
@@ -287,18 +266,19 @@ def _target(facts: dict[str, Any]) -> float:
 def _changed(
     facts: dict[str, Any], stop_at_return: float | None, metrics_every: int | None
 ) -> dict[str, Any]:
-    """A run's facts with those in their place that are given."""
+    """A run's facts with the given settings in place of its own."""
     target = _target(facts) if stop_at_return is None else stop_at_return
-    every = facts["metrics_every"] if metrics_every is None else metrics_every
+    interval = facts["metrics_every"] if metrics_every is None else metrics_every
     training.check_target(target)
-    check_int("metrics_every", every, 1)
-    return {**facts, **_facts(target, every)}
+    check_int("metrics_every", interval, 1)
+    return {**facts, **_facts(target, interval)}
 
 
 def _check_changes(path: Path, changes: dict[str, list]) -> None:
+    """Raises ValueError where the environment is another one."""
     for name, (old, new) in changes.items():
-        both = {checkpoints.without_module(str(text)) for text in (old, new)}
-        if name == "env" or (name == "env.custom" and len(both) > 1):
+        classes = {checkpoints.without_module(str(text)) for text in (old, new)}
+        if name == "env" or (name == "env.custom" and len(classes) > 1):
             raise ValueError(
                 f"{path}: the environment of a run cannot change, from {old!r} to {new!r}; start a "
                 "new run"
@@ -306,66 +286,24 @@ def _check_changes(path: Path, changes: dict[str, list]) -> None:
 
 
 def _checked(config: Config, settings: _Settings) -> Config:
+    """The config with arrays as leaves; raises for a config or settings that cannot be."""
     arrays = checked(config)
     check_mesh(settings.mesh, f"sampler.{config.sampler.width_field}", config.sampler.width)
     training.check_target(settings.stop_at_return)
     if settings.nan not in _ON_BAD:
         raise ValueError(unknown(f"nan {settings.nan!r}", settings.nan, _ON_BAD))
     check_seconds(settings.checkpoint_seconds)
-    # Of several processes, each holds its share of the trajectories.
-    held = config.replace(num_updates=min(config.num_updates, _KEPT_UPDATES))
-    memory_estimate.seeds_that_fit(held, memory_estimate.available_bytes() * jax.process_count())
+    # Each of several processes holds its share of the trajectories.
+    limit = memory_estimate.available_bytes() * jax.process_count()
+    kept_updates = min(config.num_updates, recent_metrics.MOST_UPDATES)
+    memory_estimate.seeds_that_fit(config.replace(num_updates=kept_updates), limit)
     return arrays
-
-
-class Interrupted(KeyboardInterrupt):
-    """What was asked to end has saved what was done, if it has a folder.
-
-    Attributes:
-      signal: SIGINT or SIGTERM.
-    """
-
-    def __init__(self, directory: str | os.PathLike | None, signal: int) -> None:
-        saved = f": saved what was done; pgjax resume {directory} goes on"
-        super().__init__("interrupted" + (saved if directory is not None else ""))
-        self.signal = signal
 
 
 def check_seconds(checkpoint_seconds: float) -> None:
     """Raises ValueError unless it is a time between two checkpoints."""
     if not checkpoint_seconds >= 0:
         raise ValueError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds}")
-
-
-class Signals:
-    """What asked the run to end: the first signal, 0 for none; whether `on_block` did."""
-
-    caught = 0
-    stopped = False
-
-
-class _Kept:
-    """Metrics of the last `_KEPT_UPDATES` updates, and the first update that was not made."""
-
-    def __init__(self) -> None:
-        self.parts: list[Metrics] = []
-        self.bad_update: int | None = None
-
-    def add(self, num_updates: int, new: Metrics) -> None:
-        """Appends a block's metrics, merging parts of similar length like a binary counter, so
-        that n blocks are O(log n) arrays: one for each would take more than their numbers."""
-        bad = np.flatnonzero(~new.finite)
-        if self.bad_update is None and len(bad):
-            self.bad_update = num_updates - len(new.finite) + int(bad[0]) + 1
-        while self.parts and len(self.parts[-1].finite) <= len(new.finite):
-            new = _joined(self.parts.pop(), new)
-        self.parts.append(new)
-        while sum(len(part.finite) for part in self.parts[1:]) >= _KEPT_UPDATES:
-            del self.parts[0]
-
-    def metrics(self) -> Metrics:
-        """All that is kept, in one."""
-        return jax.tree.map(lambda x: x[-_KEPT_UPDATES:], _joined(*self.parts))
 
 
 def _run(
@@ -376,38 +314,44 @@ def _run(
     writer: folders.Writer | None,
     directory: str | os.PathLike | None,
 ) -> Run:
-    kept = _Kept()
+    """Trains from `start` on and saves; `arrays` is the config with arrays as leaves."""
+    recent, stopped = RecentMetrics(), False
     with noted_signals() as signals:
-        first, advance = _compiled(arrays, start, settings)
+        start, advance = compiled(arrays, start, settings.stop, settings.mesh)
         if signals.caught and jax.process_count() == 1:  # several stop together, after an update
             raise Interrupted(directory, signals.caught)
-        saved, now = time.monotonic(), first
-        for now in _blocks(first, advance, config.num_updates, settings, signals):
-            kept.add(now.num_updates, now.metrics)
+        progress, saved = start, time.monotonic()
+        for progress in after_blocks(start, advance, config.num_updates, settings.stop, signals):
+            recent.add(progress.num_updates, progress.metrics)
             if writer is not None:
-                writer.append(now.num_updates - len(now.seconds) + 1, now.metrics, now.seconds)
-            asked, error = _asked(settings.on_block, now)
-            due = bool(asked) or time.monotonic() - saved >= settings.checkpoint_seconds
-            asked = processes.agreed(asked | (_SAVE if due and writer is not None else 0))
-            if asked & _SAVE:
-                _save_despite(error, writer, now, config)
+                first = progress.num_updates - len(progress.seconds) + 1
+                writer.append(first, progress.metrics, progress.seconds)
+            requests, error = _requests(settings.on_block, progress)
+            due = bool(requests) or time.monotonic() - saved >= settings.checkpoint_seconds
+            requests |= _SAVE if due and writer is not None else 0
+            requests = processes.agreed(requests)
+            if requests & _SAVE:
+                _save_despite(error, writer, progress, config)
                 saved = time.monotonic()
-            if asked & _FAIL:
+            if requests & _FAIL:
                 raise error or RuntimeError("on_block of process 0 raised an error; see there")
-            signals.stopped = bool(asked & _STOP)
-            if signals.stopped:
+            stopped = bool(requests & _STOP)
+            if stopped:
                 break
-        _save(writer, now, config)
+        _save(writer, progress, config)
     if writer is not None:
-        _picture(writer.path)
-    return _result(config, now, kept, settings, signals, directory)
+        _draw_curve(writer.path)
+    ended = stopped or progress.num_updates >= config.num_updates
+    interrupted = 0 if ended else signals.caught or signal.SIGINT
+    return _result(progress, recent, settings, interrupted, stopped, directory)
 
 
-def _asked(on_block: Callable | None, now: Progress) -> tuple[int, Exception | None]:
-    """What `on_block` asks for, and what it raised: of several processes, only the first can tell
-    the others, so that all save together."""
+def _requests(on_block: Callable | None, progress: Progress) -> tuple[int, Exception | None]:
+    """The requests of `on_block`, and the error that it raised. Only the first of several processes
+    can tell the others, so that all save together; in the others the error is raised."""
     try:
-        return (_STOP if on_block is not None and on_block(now) is False else 0), None
+        ended = on_block is not None and on_block(progress) is False
+        return (_STOP if ended else 0), None
     except Exception as error:
         if not processes.is_first():
             raise
@@ -415,41 +359,44 @@ def _asked(on_block: Callable | None, now: Progress) -> tuple[int, Exception | N
 
 
 def _save_despite(
-    error: Exception | None, writer: folders.Writer | None, now: Progress, config: Config
+    error: Exception | None, writer: folders.Writer | None, progress: Progress, config: Config
 ) -> None:
-    """Saves; where that fails after another error, the other one is what is to be told."""
+    """Saves; where that fails after another error, the other one is to be raised, with a note."""
     try:
-        _save(writer, now, config)
-    except OSError as failed:
+        _save(writer, progress, config)
+    except OSError as failure:
         if error is None:
             raise
-        error.add_note(f"nor could what was made be saved: {failed}")
+        error.add_note(f"nor could what was made be saved: {failure}")
 
 
-def _joined(*parts: Metrics) -> Metrics:
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-
-
-def _picture(path: Path) -> None:
+def _draw_curve(path: Path) -> None:
     # Where no episode has ended yet there is no curve.
     with contextlib.suppress(ValueError):
         plots.learning_curves([folders.read(path)], path / "learning_curve.png")
 
 
-def _result(config, now, kept, settings, signals, directory) -> Run:
-    metrics, bad_update = kept.metrics(), kept.bad_update
+def _result(
+    progress: Progress,
+    recent: RecentMetrics,
+    settings: _Settings,
+    interrupted: int,
+    stopped: bool,
+    directory: str | os.PathLike | None,
+) -> Run:
+    """The result of a run; `interrupted` counts unless the target or a bad update ended it."""
+    metrics, bad_update = recent.metrics(), recent.bad_update
     if bad_update is not None and settings.nan == "raise":
         raise FloatingPointError(not_finite(bad_update))
-    solved = bool(settings.until.reached(metrics)[-1])
-    bad = bad_update is not None and settings.nan == "stop"
-    ended = solved or bad or signals.stopped or now.num_updates >= config.num_updates
+    solved = bool(settings.stop.reached(metrics)[-1])
+    ended = solved or (bad_update is not None and settings.nan == "stop")
     return Run(
-        state=now.state,
+        state=progress.state,
         metrics=metrics,
-        compile_seconds=now.compile_seconds,
-        run_seconds=now.run_seconds,
-        interrupted=0 if ended else signals.caught or signal.SIGINT,
-        stopped=signals.stopped,
+        compile_seconds=progress.compile_seconds,
+        run_seconds=progress.run_seconds,
+        interrupted=0 if ended else interrupted,
+        stopped=stopped,
         solved=solved,
         bad_update=bad_update,
         directory=None if directory is None else Path(directory),
@@ -457,115 +404,20 @@ def _result(config, now, kept, settings, signals, directory) -> Run:
 
 
 def not_finite(update: int) -> str:
-    """What there is to say of the first update that was not made."""
+    """The message about the first update that was not made."""
     return (
         f"update {update}: a number in its rewards, gradient or what was learned is not finite; "
         "it was not made, and what was learned before is kept"
     )
 
 
-def _compiled(
-    config: Config, start: Progress, settings: _Settings
-) -> tuple[Progress, Callable[[TrainState, int], tuple[TrainState, Metrics]]]:
-    """The start, its state on the mesh, and a function of a state and a number of updates."""
-    started, mesh = time.perf_counter(), settings.mesh
-    state = replicated(start._state.replace(streams=()), mesh)
-    state = state.replace(streams=divided(start._state.streams, mesh))
-    config, until = replicated((config, settings.until), mesh)
-
-    def at_most(number: int) -> training.StopRule:
-        return until._replace(number=replicated(jnp.int32(number), mesh))
-
-    program = training.update_block.lower(state, config, at_most(0), CAPACITY, mesh)
-    block = program.compile()
-    seconds = start.compile_seconds + time.perf_counter() - started
-    start = dataclasses.replace(start, _state=state, compile_seconds=seconds)
-    return start, lambda state, number: block(state, config, at_most(number))
-
-
-def _blocks(
-    now: Progress, advance: Callable, total: int, settings: _Settings, signals: Signals
-) -> Iterator[Progress]:
-    """Blocks of updates until the last one, the target, a bad one, or a signal."""
-    first, before = now.num_updates, now.run_seconds
-    while now.num_updates < total:
-        made = now.num_updates - first
-        size = block_size(total - now.num_updates, made, now.run_seconds - before)
-        size = processes.agreed(0 if made and signals.caught else size)
-        if size == 0:
-            return
-        now = _after_block(now, advance, size)
-        yield now
-        until = settings.until
-        if until.reached(now.metrics)[-1] or (until.bad and not now.metrics.finite[-1]):
-            return
-
-
-def _after_block(now: Progress, advance: Callable, size: int) -> Progress:
-    started = time.perf_counter()
-    state, metrics = jax.block_until_ready(advance(now._state, size))
-    spent = time.perf_counter() - started
-    made = int(state.num_updates)
-    metrics = _on_host(metrics, made - now.num_updates, now.env_steps)
-    shares = np.arange(1, made - now.num_updates + 1) / (made - now.num_updates)
-    return Progress(
-        num_updates=made,
-        env_steps=int(metrics.env_steps[-1]),
-        metrics=metrics,
-        seconds=now.run_seconds + spent * shares,
-        _state=state,
-        compile_seconds=now.compile_seconds,
-        run_seconds=now.run_seconds + spent,
-    )
-
-
-def _save(writer: folders.Writer | None, now: Progress, config: Config) -> None:
-    """Puts the state on disk, as this process's own. Of several processes, all must call."""
-    state = now.state
+def _save(writer: folders.Writer | None, progress: Progress, config: Config) -> None:
+    """Saves a checkpoint where there is a writer. All of several processes must call: a state's
+    copy needs them all."""
+    state = progress.state
     if writer is not None:
-        writer.checkpoint(state, config, _notes(now))
+        writer.checkpoint(state, config, _notes(progress))
 
 
-def _notes(now: Progress) -> dict[str, float]:
-    names = ("env_steps", "compile_seconds", "run_seconds")
-    return {name: getattr(now, name) for name in names}
-
-
-def block_size(left: int, made: int, seconds: float) -> int:
-    """Updates for the next block to take about `_BLOCK_SECONDS`; one, to begin with."""
-    fitting = int(_BLOCK_SECONDS * made / seconds) if made else 1
-    return max(1, min(fitting, CAPACITY, left))
-
-
-def _on_host(metrics: Metrics, size: int, steps_before: int) -> Metrics:
-    # Copied: a view would keep the device's array, with room for the longest block.
-    host = jax.tree.map(lambda x: np.array(np.asarray(x)[:size]), metrics)
-    # The device counts modulo 2³²; differences between updates do not suffer from that.
-    previous = np.concatenate([[np.uint32(steps_before % 2**32)], host.env_steps[:-1]])
-    taken = (host.env_steps - previous.astype(np.uint32)).astype(np.int64)
-    return host.replace(env_steps=steps_before + np.cumsum(taken))
-
-
-@contextlib.contextmanager
-def noted_signals() -> Iterator[Signals]:
-    """Notes Ctrl-C and SIGTERM, so that a block in flight is finished and kept. A second one ends
-    the process at once."""
-    found = Signals()
-    if threading.current_thread() is not threading.main_thread():
-        yield found
-        return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    # What the process was started to ignore, as jobs in the background are, it goes on to ignore.
-    previous = {n: handler for n, handler in previous.items() if handler is not signal.SIG_IGN}
-
-    def note(number, frame):
-        found.caught = number
-        signal.signal(number, previous[number])
-
-    for number in previous:
-        signal.signal(number, note)
-    try:
-        yield found
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def _notes(progress: Progress) -> dict[str, float]:
+    return {name: getattr(progress, name) for name in _COUNTERS}

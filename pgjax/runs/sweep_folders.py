@@ -1,4 +1,4 @@
-"""A sweep's folder: sweep.json says what is to be done, parts/ holds what has been done.
+"""A sweep's folder: sweep.json holds the plan, parts/ the runs so far.
 
 A part is a block of runs that are trained side by side: one .npz file with their states and all of
 their metrics, replaced in one step. Nothing else is needed to go on, or to draw curves.
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pgjax.core import distribution, moved
-from pgjax.runs import checkpoints, schema
+from pgjax.runs import blocks, checkpoints, schema
 
 FORMAT = 1
 _PARTS, _DIGEST = "parts", "sha256"
@@ -72,17 +72,17 @@ def write_facts(path: Path, facts: dict[str, Any]) -> None:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """What `write_facts` wrote.
+    """The contents of sweep.json.
 
     Raises:
       ValueError: no sweep's folder; sweep.json is damaged, or of another format.
     """
     file = path / checkpoints.SWEEP
     if not os.path.lexists(file):
-        what = (
+        problem = (
             f"is no sweep's folder (no {checkpoints.SWEEP})" if path.exists() else "does not exist"
         )
-        raise ValueError(f"{path} {what}")
+        raise ValueError(f"{path} {problem}")
     facts = schema.read(file, _FACTS)
     if facts != checkpoints.sealed(facts):
         raise ValueError(f"{file} was edited or damaged: restore it")
@@ -121,34 +121,43 @@ def read_part(path: Path, name: str) -> dict[str, np.ndarray] | None:
     return arrays
 
 
+def check_parts(path: Path) -> None:
+    """Raises ValueError where a part of a sweep is damaged."""
+    for file in _part_files(path):
+        read_part(path, file.stem)
+
+
+def _part_files(path: Path) -> list[Path]:
+    return sorted((path / _PARTS).glob("*.npz"))
+
+
 def members(path: Path) -> Iterator[Member]:
-    """The runs of a sweep of which an update has been made, done or not.
+    """The runs of a sweep that have made at least one update, done or not.
 
     Raises:
       ValueError: as for `read_facts` and `read_part`.
     """
     facts = read_facts(path)
-    for file in sorted((path / _PARTS).glob("*.npz")):
+    for file in _part_files(path):
         part = read_part(path, file.stem)
-        if part is None:  # gone since
+        if part is None:  # removed in the meantime
             continue
-        runs, places = np.unique(part["runs"], return_index=True)  # the last may stand there twice
-        for run, place in zip(runs.tolist(), places.tolist(), strict=True):
-            if part["num_updates"][place]:
-                yield _member(facts, part, run, place)
+        runs, rows = np.unique(part["runs"], return_index=True)  # a block may repeat its last run
+        for run, row in zip(runs.tolist(), rows.tolist(), strict=True):
+            if part["num_updates"][row]:
+                yield _member(facts, part, run, row)
 
 
-def _member(facts: dict[str, Any], part: dict[str, np.ndarray], run: int, place: int) -> Member:
+def _member(facts: dict[str, Any], part: dict[str, np.ndarray], run: int, row: int) -> Member:
+    """The run with this index in the sweep, in this row of the part's arrays."""
     setting, seed = divmod(run, facts["num_seeds"])
-    updates = int(part["num_updates"][place])
+    updates = int(part["num_updates"][row])
     columns = {
-        name.removeprefix(METRICS): array[place, :updates]
+        name.removeprefix(METRICS): array[row, :updates]
         for name, array in part.items()
         if name.startswith(METRICS)
     }
-    # Counted modulo 2³²; differences between updates do not suffer from that.
-    taken = np.diff(columns["env_steps"].astype(np.uint32), prepend=np.uint32(0))
-    columns["env_steps"] = np.cumsum(taken.astype(np.int64))
+    columns["env_steps"] = blocks.cumulative_steps(columns["env_steps"])
     columns = {"update": 1 + np.arange(updates), "seconds": part["seconds"][:updates], **columns}
     return Member(
         config=facts["settings"][setting],

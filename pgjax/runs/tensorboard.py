@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 
 from pgjax.core import distribution
-from pgjax.runs import config_json, host_loop
+from pgjax.runs import config_json
+from pgjax.runs.progress import Progress
 
 
 @contextmanager
 def writer(folder: Path, every: int = 1) -> Iterator[Any]:
-    """What to call after each block: every so many updates' metrics, against environment steps.
+    """Yields a function of a block's `Progress` that writes its metrics against environment steps.
+
+    Args:
+      folder: where to write.
+      every: the metrics of every so many updates.
 
     Raises:
       ValueError: the extra is not installed.
@@ -33,7 +38,7 @@ def writer(folder: Path, every: int = 1) -> Iterator[Any]:
             events().close()
 
 
-def _write(events: Any, progress: host_loop.Progress, every: int) -> None:
+def _write(events: Any, progress: Progress, every: int) -> None:
     columns = config_json.columns(progress.metrics)
     steps = columns.pop("env_steps")
     first = progress.num_updates - len(steps) + 1
