@@ -33,7 +33,7 @@ FORMAT = 3
 IN_RUN = "checkpoint"  # its name in a run folder, and in a sweep's that is done
 SWEEP = "sweep.json"  # in a sweep's folder
 _STORE_BYTES = 2**16  # of Orbax, beside the arrays
-_LONGEST_TEXT = 200  # of a message that is not ours
+_LONGEST_TEXT = 200  # characters of a message of Orbax
 _MANIFEST, _ARRAYS, _SEAL = "pgjax.json", "arrays-", "seal"
 _SCHEMA = {
     "format": int,
@@ -53,10 +53,10 @@ def save(
     config: Config,
     notes: dict[str, Any] | None = None,
 ) -> None:
-    """Writes a checkpoint: the whole state and the config, with the versions that made them.
+    """Writes a checkpoint: the full state and the config, with the versions that made them.
 
-    The manifest is replaced in one step once all else is written: whatever happens before, an
-    earlier checkpoint there is the one that is loaded.
+    The manifest is replaced in one step once all else is written: until then `load` reads the
+    checkpoint that was in the folder before.
 
     Args:
       path: a folder to make.
@@ -66,7 +66,7 @@ def save(
 
     Raises:
       ValueError: `path` exists and is no checkpoint; state and config do not belong together.
-      OSError: it cannot be written there; an earlier checkpoint is as it was.
+      OSError: it cannot be written; an earlier checkpoint in the folder is unchanged.
     """
     path = Path(path).absolute()
     if path.exists() and not _is_ours(path):
@@ -95,7 +95,7 @@ def save(
 def load(
     path: str | os.PathLike, config: Config | None = None, env: str | None = None
 ) -> tuple[TrainState, Config]:
-    """Reads what `save` wrote.
+    """Reads a checkpoint.
 
     Args:
       path: a checkpoint, or a run folder that holds one.
@@ -108,10 +108,10 @@ def load(
       The state, equal in every bit, and the config.
 
     Raises:
-      ValueError: nothing there, a file missing, truncated or changed, another format, a config
-        that does not fit. Nothing is loaded half.
+      ValueError: no checkpoint, a file missing, truncated or changed, another format, a config
+        that does not fit. Nothing is loaded in part.
     """
-    path, manifest = _whole(path, env)
+    path, manifest = _verified(path, env)
     config = _config(path, config, manifest["config"])
     return _restore(path, manifest, _like(config, manifest)), config
 
@@ -119,7 +119,7 @@ def load(
 def load_config(
     path: str | os.PathLike, config: Config | None = None, env: str | None = None
 ) -> Config:
-    """The config alone of what `load` reads, without a look at the arrays.
+    """The config of a checkpoint, without reading its arrays.
 
     Args, Raises: as for `load`.
     """
@@ -130,25 +130,25 @@ def load_config(
 def load_policy(
     path: str | os.PathLike, config: Config | None = None, env: str | None = None
 ) -> tuple[TrainState, Config]:
-    """What acting needs of a checkpoint: no optimizer, objective, estimator or critic.
+    """The part of a checkpoint that acting needs: no optimizer, objective, estimator or critic.
 
-    Where one of these is the user's own, the config has another in its place.
+    Where one of these is the user's own, the config has one of pgjax's in its place.
 
     Args, Raises: as for `load`.
 
     Returns:
-      The state without what only learning needs, and the config.
+      The state without the parts that only learning needs, and the config.
     """
-    path, manifest = _whole(path, env)
-    config = _config(path, config, {**manifest["config"], **_instead(manifest["config"])})
+    path, manifest = _verified(path, env)
+    config = _config(path, config, {**manifest["config"], **_substitutes(manifest["config"])})
     like = _like(config, manifest)
     unused = ("opt_state", "critic", "objective", "streams")
     like = like.replace(**dict.fromkeys(unused, ()))
     return _restore(path, manifest, like, tuple(f".{name}" for name in unused)), config
 
 
-def _instead(config: dict[str, Any]) -> dict[str, Any]:
-    """Plain components where those of a config that acting does not need are the user's own."""
+def _substitutes(config: dict[str, Any]) -> dict[str, Any]:
+    """pgjax's components for those of the user's own that acting does not need."""
     parts = {
         "optimizer": SGD(),
         "objective": ScoreFunction(),
@@ -164,7 +164,7 @@ def _manifest(path: str | os.PathLike, env: str | None) -> tuple[Path, dict[str,
     """The folder of a checkpoint and its manifest.
 
     Args:
-      env: as for `load`; stands for the saved one in what is returned.
+      env: as for `load`; replaces the saved one in the manifest that is returned.
     """
     path = _find(Path(path))
     manifest = _read_manifest(path)
@@ -173,14 +173,14 @@ def _manifest(path: str | os.PathLike, env: str | None) -> tuple[Path, dict[str,
     return path, manifest
 
 
-def _whole(path: str | os.PathLike, env: str | None) -> tuple[Path, dict[str, Any]]:
+def _verified(path: str | os.PathLike, env: str | None) -> tuple[Path, dict[str, Any]]:
     """`_manifest`, after each file has been compared with it."""
     path, manifest = _manifest(path, env)
     arrays = manifest["arrays"]
-    found, expected = _digests(path / arrays), manifest["sha256"]
-    for name in sorted(found.keys() | expected.keys()):
-        if found.get(name) != expected.get(name):
-            problem = "is damaged" if name in found else "is missing"
+    digests, expected = _digests(path / arrays), manifest["sha256"]
+    for name in sorted(digests.keys() | expected.keys()):
+        if digests.get(name) != expected.get(name):
+            problem = "is damaged" if name in digests else "is missing"
             problem = problem if name in expected else "does not belong there"
             raise ValueError(f"checkpoint {path}: {arrays}/{name} {problem}")
     return path, manifest
@@ -204,11 +204,16 @@ def _like(config: Config, manifest: dict[str, Any]) -> TrainState:
 
 
 def named_env(path: Path, saved: Any, name: str) -> Any:
-    """The environment that the user names for the one saved in a folder, imported: its name where a
-    name was saved, else the object.
+    """The environment that the user names for the saved one, imported: its name where a name was
+    saved, else the object.
+
+    Args:
+      path: the folder, for messages.
+      saved: the environment in the saved config, as JSON types.
+      name: `module:factory`, or the saved name.
 
     Raises:
-      ValueError: it is another one.
+      ValueError: it is another one than was saved.
     """
     if isinstance(saved, str):
         if saved != name:
@@ -223,8 +228,8 @@ def named_env(path: Path, saved: Any, name: str) -> Any:
 
 
 def without_module(described: str) -> str:
-    """What is saved of an environment object, without the module of its class, which is another one
-    in a script than in an import of it."""
+    """An environment object's description without the module of its class: a class has another
+    module in a script that is run than in one that is imported."""
     return re.sub(r"^[\w.<>]+\.(?=\w)", "", described)
 
 
@@ -254,7 +259,7 @@ def write(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
         os.replace(unfinished, path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        # Of the file that was meant, not of one whose name nobody gave.
+        # The error names the file itself, not the temporary one.
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
@@ -264,21 +269,21 @@ def _find(path: Path) -> Path:
             return candidate.absolute()
     if os.path.lexists(path / SWEEP):
         raise ValueError(undone(path))
-    what = "does not exist" if not path.exists() else f"holds no checkpoint ({_MANIFEST})"
-    raise ValueError(f"{path} {what}")
+    problem = "does not exist" if not path.exists() else f"holds no checkpoint ({_MANIFEST})"
+    raise ValueError(f"{path} {problem}")
 
 
 def undone(path: Path) -> str:
-    """What there is to say of a sweep's folder without a checkpoint of its best."""
+    """The message about a sweep's folder that has no checkpoint of its best run yet."""
     return f"{path} is a sweep that is not done; `pgjax resume {path}` ends it"
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     manifest = schema.read(path / _MANIFEST)
-    given = manifest.get("format")
-    if given != FORMAT:
+    saved = manifest.get("format")
+    if saved != FORMAT:
         raise ValueError(
-            f"checkpoint {path} has format {given!r}; this version of pgjax reads format {FORMAT}: "
+            f"checkpoint {path} has format {saved!r}; this version of pgjax reads format {FORMAT}: "
             f"load it with the version that wrote it ({_writer(manifest)}), or train anew"
         )
     schema.check(path / _MANIFEST, manifest, _SCHEMA)
@@ -296,14 +301,33 @@ def _writer(manifest: dict[str, Any]) -> str:
 
 
 def sealed(contents: dict[str, Any]) -> dict[str, Any]:
-    """The contents with a digest of themselves, as they will be read, in place of any other."""
+    """The contents as JSON will give them back, with their digest in the field "seal"."""
     unsealed = {name: value for name, value in contents.items() if name != _SEAL}
     text = json.dumps(json.loads(json.dumps(unsealed)), sort_keys=True)
     return {**json.loads(text), _SEAL: hashlib.sha256(text.encode()).hexdigest()}
 
 
+def read_sealed(file: Path, fields: dict[str, Any], advice: str = "") -> dict[str, Any]:
+    """The contents of a sealed JSON file; "stop_at_return" a number, infinite for none.
+
+    Args:
+      file: to read.
+      fields: its schema.
+      advice: the end of the message where it was edited.
+
+    Raises:
+      ValueError: the file is damaged, was edited, or is of another schema.
+    """
+    contents = schema.read(file, fields)
+    if contents != sealed(contents):
+        raise ValueError(f"{file} was edited or damaged: restore it{advice}")
+    contents = moved.current(contents)
+    target = contents["stop_at_return"]
+    return {**contents, "stop_at_return": float("inf") if target is None else float(target)}
+
+
 def _is_ours(path: Path) -> bool:
-    """Whether a folder is a checkpoint, or was to become one."""
+    """Whether a folder is a checkpoint, finished or not."""
     return path.is_dir() and all(
         entry.name == _MANIFEST or entry.name.startswith((_ARRAYS, f".{_MANIFEST}."))
         for entry in path.iterdir()
@@ -311,7 +335,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _remove_others(path: Path, arrays: str) -> None:
-    """What an earlier save, finished or not, has left."""
+    """Removes the files of earlier saves, finished or not."""
     for entry in path.iterdir():
         if entry.name.startswith(_ARRAYS) and entry.name != arrays:
             shutil.rmtree(entry, ignore_errors=True)
@@ -320,8 +344,8 @@ def _remove_others(path: Path, arrays: str) -> None:
 
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    # The store writes twice, in files of whole blocks. Where that fails its threads go on for a
-    # while, and print what happens to them.
+    # Orbax writes twice, in files of entire blocks. Where that fails its threads go on for a
+    # while, and print their errors.
     needed = 2 * sum(array.nbytes for array in arrays.values()) + _STORE_BYTES
     if shutil.disk_usage(path.parent).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path.parent))
@@ -330,7 +354,7 @@ def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
             checkpointer.save(path, arrays)
     except OSError:
         raise
-    except Exception as error:  # the store's own, of many types
+    except Exception as error:  # Orbax's own, of many types
         code = re.search(r"os_error_code='(\d+)'", str(error))
         if code is not None:
             number = int(code[1])
@@ -341,31 +365,38 @@ def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the store from logging what it raises, a hundred lines of it."""
+    """Keeps Orbax from logging an error that it also raises, in a hundred lines."""
     logger = logging.getLogger("absl")
-    before = logger.disabled
+    was_disabled = logger.disabled
     logger.disabled = True
     try:
         yield
     finally:
-        logger.disabled = before
+        logger.disabled = was_disabled
 
 
 def _restore(
-    path: Path, manifest: dict[str, Any], like: TrainState, left_out: tuple[str, ...] = ()
+    path: Path, manifest: dict[str, Any], like: TrainState, omitted: tuple[str, ...] = ()
 ) -> TrainState:
-    """The stored state, but for the parts that are left out."""
+    """The stored state.
+
+    Args:
+      path, manifest: of the checkpoint.
+      like: a state of the same structure, shapes and dtypes, without the omitted parts.
+      omitted: beginnings of the paths of leaves that are not restored.
+    """
     import orbax.checkpoint as ocp
 
     folder, target = path / manifest["arrays"], jax.eval_shape(to_arrays, like)
     try:
         with _checkpointer() as checkpointer:
             stored = checkpointer.metadata(folder).item_metadata
-            # The parameters first: what differs there explains the rest.
+            # The parameters first: a difference in them explains the others.
             names = sorted(target, key=lambda name: not name.startswith(".params"))
             expected = {name: training.aval(target[name]) for name in names}
-            wanted = {name: x for name, x in stored.items() if not name.startswith(left_out)}
-            given = {name: training.aval(x) for name, x in wanted.items()}
+            given = {
+                name: training.aval(x) for name, x in stored.items() if not name.startswith(omitted)
+            }
             problem = training.difference(given, expected)
             if problem is not None:
                 raise ValueError(problem)
@@ -380,9 +411,9 @@ def _restore(
 
 
 def _check_same_function(path: Path, config: Config, saved: dict[str, Any]) -> None:
-    """Raises where a config makes another function of the saved parameters."""
-    given = dict(_function(json.loads(json.dumps(config_json.to_dict(config)))))
-    for name, old in _function(saved):
+    """Raises ValueError where a config makes another function of the saved parameters."""
+    given = dict(_function_fields(json.loads(json.dumps(config_json.to_dict(config)))))
+    for name, old in _function_fields(saved):
         if given.get(name) != old:
             raise ValueError(
                 f"checkpoint {path} does not fit its config: {name} is {given.get(name)!r}, "
@@ -390,24 +421,24 @@ def _check_same_function(path: Path, config: Config, saved: dict[str, Any]) -> N
             )
 
 
-def _function(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What of a config says which functions its parameters are, by paths."""
+def _function_fields(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The fields of a config that say which functions its parameters make: path, value."""
     names = ("network", "distribution", "normalize_observations", "time_aware")
-    parts = {name: config.get(name) for name in names}
-    left = [*parts.items(), ("critic.network", config.get("critic", {}).get("network"))]
-    while left:
-        name, value = left.pop(0)
+    fields = [(name, config.get(name)) for name in names]
+    fields.append(("critic.network", config.get("critic", {}).get("network")))
+    while fields:
+        name, value = fields.pop(0)
         if isinstance(value, dict):
-            left = [(f"{name}.{field}", inner) for field, inner in value.items()] + left
+            fields = [(f"{name}.{field}", inner) for field, inner in value.items()] + fields
         else:
-            # The address of an object says nothing of it.
+            # An object's address differs between two processes.
             yield name, re.sub(r" at 0x\w+|\s+", " ", value) if isinstance(value, str) else value
 
 
 def _checkpointer() -> Any:
     import orbax.checkpoint as ocp  # slow to import, and only needed here
 
-    # Of several processes, the one that saves or loads does not wait for the others.
+    # One of several processes saves or loads without waiting for the others.
     alone = ocp.options.MultiprocessingOptions(
         primary_host=jax.process_index(),
         active_processes={jax.process_index()},
@@ -424,6 +455,7 @@ def to_arrays(state: TrainState) -> dict[str, jax.Array]:
 
 
 def from_arrays(arrays: dict[str, Any], like: TrainState) -> TrainState:
+    """The inverse of `to_arrays`, for a state of the structure of `like`."""
     paths, structure = jax.tree_util.tree_flatten_with_path(like)
     leaves = [jax.numpy.asarray(arrays[jax.tree_util.keystr(path)]) for path, _ in paths]
     return keys_again(jax.tree.unflatten(structure, leaves), like)

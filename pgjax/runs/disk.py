@@ -1,4 +1,4 @@
-"""Folders that appear whole, and that one process at a time writes in."""
+"""Folders that appear in one step, and that one process at a time writes in."""
 
 import contextlib
 import errno
@@ -22,13 +22,12 @@ _REPLACEMENT = re.compile(r"\..+\.\d+")  # a file that was to replace another, s
 
 @contextlib.contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """A new folder to be filled, which becomes `path` in one step, or nothing.
-
-    Those that killed processes of this machine have left beside it are removed.
+    """Yields a new folder to fill, which is renamed to `path` at the end, and removed after an
+    error. Such folders that killed processes of this machine have left beside it are removed, too.
 
     Raises:
-      FileExistsError: `path` exists, also if it has come in the meantime.
-      OSError: it cannot be made or filled; of `path`, not of a name that nobody gave.
+      FileExistsError: `path` exists, also if another process has made it in the meantime.
+      OSError: it cannot be made or filled; the error names `path`, not the temporary folder.
     """
     name = f"{_UNFINISHED}{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
     unfinished = path.with_name(name)
@@ -49,10 +48,10 @@ def appearing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Keeps other processes that ask for it from a folder; a process that dies lets it go.
+    """Keeps other processes that call `held` out of a folder; a process that dies releases it.
 
     Raises:
-      ValueError: another process has it; the message says which.
+      ValueError: another process holds it; the message says which.
     """
     release = _flocked(path) if fcntl else _marked(path)
     try:
@@ -65,8 +64,8 @@ def held(path: Path) -> Iterator[None]:
 
 
 def _flocked(path: Path) -> Callable[[], None]:
-    """Takes the lock; the function gives it back."""
-    assert fcntl is not None, "asked for where there is none"
+    """Locks a file in the folder; returns the function that releases the lock."""
+    assert fcntl is not None, "a system without fcntl"
     file = path / _LOCK
     while True:
         opened = open(file, "a+")  # noqa: SIM115
@@ -75,13 +74,13 @@ def _flocked(path: Path) -> Callable[[], None]:
         except BlockingIOError:
             opened.close()
             raise ValueError(_in_use(path, file)) from None
-        except OSError:  # a file system without such locks
+        except OSError:  # a file system without locks
             opened.close()
             file.unlink(missing_ok=True)
             return _marked(path)
         if file.exists() and os.path.samestat(os.fstat(opened.fileno()), file.stat()):
             break
-        opened.close()  # it was given back, and removed, in between
+        opened.close()  # another process released and removed it in between
     with contextlib.suppress(OSError):  # a full disk
         opened.truncate(0)
         opened.write(_holder())
@@ -95,7 +94,8 @@ def _flocked(path: Path) -> Callable[[], None]:
 
 
 def _marked(path: Path) -> Callable[[], None]:
-    """The same by a file that is there or not; it stays behind when its process is killed."""
+    """Makes a file that marks the folder as held; returns the function that removes it. A process
+    that is killed leaves the file behind."""
     file = path / _MARK
     while True:
         try:
@@ -116,19 +116,19 @@ def _holder() -> str:
 
 def _in_use(path: Path, file: Path) -> str:
     pid, _, host = _read(file).partition(" ")
-    who = f"process {pid} on {host}" if pid.isdigit() else "another process"
-    return f"{path} is in use by {who}, and one at a time writes there"
+    holder = f"process {pid} on {host}" if pid.isdigit() else "another process"
+    return f"{path} is in use by {holder}, and one at a time writes there"
 
 
 def _read(file: Path) -> str:
     try:
         return file.read_text()
-    except OSError:  # given back in between
+    except OSError:  # released in between
         return ""
 
 
 def _is_alive(pid: str) -> bool:
-    """Whether there is a process of this number here; where one cannot ask, it is said to be."""
+    """Whether this machine has a process of this number; True where that cannot be told."""
     if not pid.isdigit() or os.name == "nt":
         return True
     try:

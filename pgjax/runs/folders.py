@@ -3,7 +3,7 @@
 A folder appears with its config and the checkpoint of update 0 in it. The checkpoint vouches for
 the rest: it holds the run's facts, of which config.json is a copy to be read, and the length and
 digest of metrics.csv as it was then. Metrics are written before the checkpoint that counts them, so
-that what is beyond the checkpoint can be dropped and made anew.
+that metrics beyond the checkpoint can be dropped and their updates made again.
 """
 
 import csv
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from pgjax.core import distribution, moved
+from pgjax.core import distribution
 from pgjax.core.names import unknown
 from pgjax.core.types import Metrics, TrainState
 from pgjax.pictures.records import Record
@@ -28,19 +28,19 @@ from pgjax.runs import checkpoints, config_json, disk, schema, sweep_folders
 from pgjax.training.config import Config
 
 _CONFIG, _METRICS = "config.json", "metrics.csv"
-_OF_A_RUN = {
+_RUN_FACTS = {
     "run": re.compile("[0-9a-f]{32}"),
     "seed": schema.Number(int, 0, 2**32 - 1),
     "stop_at_return": float | None,
     "metrics_every": schema.Number(int, 1, 2**31),
     "history": list[dict],
 }
-_FACTS = {**_OF_A_RUN, "config": dict, "versions": dict[str, str], "seal": schema.HEX}
+_FACTS = {**_RUN_FACTS, "config": dict, "versions": dict[str, str], "seal": schema.HEX}
 _NOTES = {
     "env_steps": schema.Number(int, 0, 2**62),
     "compile_seconds": schema.Number(float, 0),
     "run_seconds": schema.Number(float, 0),
-    "facts": _OF_A_RUN,
+    "facts": _RUN_FACTS,
     "metrics": {"bytes": schema.Number(int, 0, 2**62), "sha256": schema.HEX},
 }
 
@@ -58,15 +58,16 @@ class Writer:
         self._size, self._digest = 0, hashlib.sha256()
 
     def append(self, first: int, metrics: Metrics, seconds: np.ndarray) -> None:
-        """Metrics of updates `first`, `first + 1`, …; and seconds of running at the end of each."""
+        """Appends metrics of updates `first`, `first + 1`, …, and seconds of running at the end of
+        each, to metrics.csv."""
         columns = {"seconds": seconds, **config_json.columns(metrics)}
         numbers = range(first, first + len(seconds))
         rows = zip(numbers, *(column.tolist() for column in columns.values()), strict=True)
-        text, every = io.StringIO(), self.facts["metrics_every"]
+        text, interval = io.StringIO(), self.facts["metrics_every"]
         writer = csv.writer(text, lineterminator="\n")
         if not self._size:
             writer.writerow(("update", *columns))
-        writer.writerows(row for row in rows if row[0] % every == 0)
+        writer.writerows(row for row in rows if row[0] % interval == 0)
         data = text.getvalue().encode()
         _append(self.path / _METRICS, data)
         self._size += len(data)
@@ -83,10 +84,15 @@ class Writer:
         checkpoints.save(self.path / checkpoints.IN_RUN, state, config, notes)
 
     def go_on(self, notes: dict[str, Any], discard_metrics: bool = False) -> None:
-        """Takes up the metrics that the checkpoint with these notes vouches for; drops later ones.
+        """Goes on after the metrics that the checkpoint with these notes vouches for; drops later
+        ones.
+
+        Args:
+          notes: from `read_notes`.
+          discard_metrics: sets metrics.csv aside instead, and begins another.
 
         Raises:
-          ValueError: they are not there, or changed.
+          ValueError: these metrics are missing or changed.
         """
         file, vouched = self.path / _METRICS, notes["metrics"]
         if discard_metrics:
@@ -98,7 +104,7 @@ class Writer:
 
 
 def set_aside(file: Path) -> None:
-    """Gives a file, or whatever stands there, the first free name FILE.old, FILE.old2, …"""
+    """Renames a file, or a folder of that name, to the first free of FILE.old, FILE.old2, …"""
     number = 1
     while os.path.lexists(file):
         other = file.with_name(f"{file.name}.old{number if number > 1 else ''}")
@@ -148,7 +154,7 @@ def write_config(path: Path, config: Config, facts: dict[str, Any]) -> None:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """What config.json holds; "stop_at_return" a number, infinite for none.
+    """The contents of config.json; "stop_at_return" a number, infinite for none.
 
     Raises:
       ValueError: no run folder, or its config.json cannot be read.
@@ -159,40 +165,43 @@ def read_facts(path: Path) -> dict[str, Any]:
             raise ValueError(
                 f"{path} is a sweep's folder; pgjax.resume_sweep and `pgjax resume` go on with it"
             )
-        what = f"is no run folder (no {_CONFIG})" if path.exists() else "does not exist"
-        raise ValueError(f"{path} {what}")
-    facts = schema.read(file, _FACTS)
-    if facts != checkpoints.sealed(facts):
-        raise ValueError(f"{file} was edited or damaged: restore it; `pgjax resume` takes changes")
-    facts = moved.current(facts)
-    target = facts["stop_at_return"]
-    return {**facts, "stop_at_return": float("inf") if target is None else float(target)}
+        problem = f"is no run folder (no {_CONFIG})" if path.exists() else "does not exist"
+        raise ValueError(f"{path} {problem}")
+    return checkpoints.read_sealed(file, _FACTS, "; `pgjax resume` takes changes")
 
 
 def read_notes(path: Path) -> dict[str, Any]:
-    """What a run folder's checkpoint says of the run: counters, facts, and metrics to vouch for.
+    """The notes of a run folder's checkpoint: counters, facts, length and digest of metrics.csv.
 
     Raises:
       ValueError: no checkpoint of a run, or of another run than config.json.
     """
     facts, notes = read_facts(path), checkpoints.notes(path)
-    where = path / checkpoints.IN_RUN
-    schema.check(where, notes, _NOTES, "notes")
+    checkpoint = path / checkpoints.IN_RUN
+    schema.check(checkpoint, notes, _NOTES, "notes")
     if notes["facts"]["run"] != facts["run"]:
-        raise ValueError(f"{path / _CONFIG} is another run's than {where}: restore the right one")
+        raise ValueError(
+            f"{path / _CONFIG} is another run's than {checkpoint}: restore the right one"
+        )
     return notes
 
 
 def changes(
     old: dict[str, Any], config: Config, facts: dict[str, Any], new_facts: dict[str, Any]
 ) -> dict[str, list]:
-    """What differs between a saved config with its run's facts and others: path -> [old, new]."""
+    """The differences between a saved config with its run's facts and others: path -> [old, new].
+
+    Args:
+      old: JSON types.
+      config: to compare it with.
+      facts, new_facts: of the saved run, and of the run that goes on.
+    """
     described = schema.printable(config_json.to_dict(config))
     new = json.loads(json.dumps(described))
-    before = dict(_leaves({**old, **_settings(facts)}))
-    after = dict(_leaves({**new, **_settings(new_facts)}))
-    paths = dict.fromkeys((*before, *after))
-    pairs = {path: [before.get(path), after.get(path)] for path in paths}
+    old_leaves = dict(_leaves({**old, **_settings(facts)}))
+    new_leaves = dict(_leaves({**new, **_settings(new_facts)}))
+    paths = dict.fromkeys((*old_leaves, *new_leaves))
+    pairs = {path: [old_leaves.get(path), new_leaves.get(path)] for path in paths}
     return {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}
 
 
@@ -205,28 +214,26 @@ def _leaves(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{name}.")
         else:
-            # The address of an object says nothing of it.
-            yield (
-                prefix + name,
-                re.sub(r" at 0x\w+", "", value) if isinstance(value, str) else value,
-            )
+            # An object's address differs between two processes.
+            text = re.sub(r" at 0x\w+", "", value) if isinstance(value, str) else value
+            yield prefix + name, text
 
 
 def read(path: str | os.PathLike) -> Record:
     """A run folder's record. Metrics that its checkpoint vouches for must be as they were written;
-    later lines that are not whole, as a kill leaves one, are left out and counted.
+    later lines that are incomplete, as a kill leaves one, are left out and counted.
 
     Raises:
-      ValueError: no run folder, without the metrics of a single update, or not those of this run.
+      ValueError: no run folder, one without the metrics of a single update, or with another run's.
     """
     path = Path(path)
     facts, file = read_facts(path), path / _METRICS
-    if (path / checkpoints.IN_RUN).exists():  # read first: the file only grows
+    if (path / checkpoints.IN_RUN).exists():  # before the rows: the file only grows
         _vouched(file, read_notes(path)["metrics"])
     header, rows, dropped = _lines(file) if os.path.lexists(file) else ([], [], 0)
     if not rows:
-        state = "has no whole line" if file.is_file() else "does not exist"
-        raise ValueError(f"{file} {state}: no update has ended in this run")
+        problem = "has no whole line" if file.is_file() else "does not exist"
+        raise ValueError(f"{file} {problem}: no update has ended in this run")
     for name in ("update", "seconds", *(field.name for field in dataclasses.fields(Metrics))):
         if name not in header and name != "extra":
             raise ValueError(
@@ -251,7 +258,7 @@ def read_all(path: str | os.PathLike) -> list[Record]:
     the sweep's seeds.
 
     Raises:
-      ValueError: neither, or without the metrics of a single update.
+      ValueError: another folder, or one without the metrics of a single update.
     """
     path = Path(path)
     if not sweep_folders.is_sweep(path):
@@ -271,18 +278,28 @@ def _append(file: Path, data: bytes) -> None:
 
 
 def _vouched(file: Path, vouched: dict[str, Any]) -> Any:
-    """The digest of the part of metrics.csv that a checkpoint vouches for; or ValueError."""
-    digest, left = hashlib.sha256(), vouched["bytes"]
-    if not left and not os.path.lexists(file):
+    """The digest of the part of metrics.csv that a checkpoint vouches for.
+
+    Args:
+      file: metrics.csv.
+      vouched: length and digest of that part, from the checkpoint's notes.
+
+    Raises:
+      ValueError: it is shorter or another.
+    """
+    digest, unread = hashlib.sha256(), vouched["bytes"]
+    if not unread and not os.path.lexists(file):
         return digest
     schema.check_regular(file)
     with open(file, "rb") as opened:
-        while left and (data := opened.read(min(left, 2**20))):
+        while unread and (data := opened.read(min(unread, 2**20))):
             digest.update(data)
-            left -= len(data)
-    if not left and digest.hexdigest() == vouched["sha256"]:
+            unread -= len(data)
+    if not unread and digest.hexdigest() == vouched["sha256"]:
         return digest
-    problem = f"{left} bytes are missing at its end" if left else "it was changed, or is another's"
+    problem = "it was changed, or is another's"
+    if unread:
+        problem = f"{unread} bytes are missing at its end"
     problem = next(_bad_cells(file), problem)
     raise ValueError(
         f"{file} is not what its checkpoint vouches for ({problem}): restore it; resume with "
@@ -291,7 +308,7 @@ def _vouched(file: Path, vouched: dict[str, Any]) -> Any:
 
 
 def _bad_cells(file: Path) -> Iterator[str]:
-    """Where rows are not whole, in words."""
+    """Messages about rows of another length than the header, and cells that are no numbers."""
     with open(file, errors="replace") as opened:
         header = opened.readline().rstrip("\n").split(",")
         for number, line in enumerate(opened, 2):
@@ -304,17 +321,17 @@ def _bad_cells(file: Path) -> Iterator[str]:
 
 
 def _lines(file: Path) -> tuple[list[str], list[list[str]], int]:
-    """The header, the whole rows, and the number of others."""
+    """The header, the complete rows, and the number of other lines."""
     schema.check_regular(file)
     text = file.read_text(errors="replace")
-    # A line is whole when its end was written.
-    lines, rest = text.split("\n")[:-1], text.split("\n")[-1]
+    # A line is complete once its end is written.
+    *lines, remainder = text.split("\n")
     if not lines:
-        return [], [], int(bool(rest))
+        return [], [], int(bool(remainder))
     header = lines[0].split(",")
     rows = [line.split(",") for line in lines[1:]]
-    whole = [row for row in rows if len(row) == len(header) and all(map(_is_number, row))]
-    return header, whole, len(rows) - len(whole) + bool(rest)
+    complete = [row for row in rows if len(row) == len(header) and all(map(_is_number, row))]
+    return header, complete, len(rows) - len(complete) + bool(remainder)
 
 
 def _is_number(cell: str) -> bool:

@@ -1,4 +1,4 @@
-"""JSON that somebody else may have touched: read whole, checked, each problem named by its field.
+"""JSON files that another program may have changed: read, checked, each problem named by its field.
 
 A schema is a type (`int`, `float`, `str`, `bool`, `dict`, `list`), a pattern for a whole string, a
 `Number`, `dict[str, …]` or `list[…]`, `… | None`, or a dict from names to schemas: an object with
@@ -16,25 +16,25 @@ from typing import Any, NamedTuple
 
 from pgjax.core.names import within
 
-_LIMIT = 2**26  # bytes; no file of ours comes near it
+_LIMIT = 2**26  # bytes, far above the size of pgjax's own files
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 HEX = re.compile("[0-9a-f]{64}")
 
 
 class Number(NamedTuple):
-    """A number of a kind within inclusive bounds."""
+    """A number of type int or float within inclusive bounds."""
 
-    kind: type
+    type: type
     low: float
     high: float = math.inf
 
 
 def read(path: Path, schema: Any = dict) -> Any:
-    """What a JSON file holds.
+    """The contents of a JSON file.
 
     Raises:
       ValueError: no regular file, too large, no JSON, a field that is missing, unknown or of
-        another kind; the message names file and field.
+        another type; the message names file and field.
     """
     check_regular(path)
     try:
@@ -49,7 +49,7 @@ def read(path: Path, schema: Any = dict) -> Any:
 
 
 def check_regular(path: Path) -> None:
-    """Raises ValueError unless a path leads to a regular file: reading another may never end."""
+    """Raises ValueError unless a path is a regular file: reading a pipe, say, may never end."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -58,11 +58,18 @@ def check_regular(path: Path) -> None:
         raise ValueError(f"{path} cannot be read (it is not a regular file)")
 
 
-def check(where: Any, data: Any, schema: Any, field: str = "") -> None:
-    """Raises ValueError unless `data` is as the schema says; `where` begins the message."""
+def check(source: Any, data: Any, schema: Any, field: str = "") -> None:
+    """Raises ValueError unless `data` is as the schema says.
+
+    Args:
+      source: of the data; begins the message.
+      data: JSON types.
+      schema: see above.
+      field: the path of `data` in its file.
+    """
     problem = next(_problems(data, schema, field), None)
     if problem is not None:
-        raise ValueError(f"{where} cannot be read ({problem})")
+        raise ValueError(f"{source} cannot be read ({problem})")
 
 
 def printable(data: Any) -> Any:
@@ -72,7 +79,7 @@ def printable(data: Any) -> Any:
     if isinstance(data, (list, tuple)):
         return [printable(value) for value in data]
     if isinstance(data, str):
-        return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", data)
+        return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", data)
     return data
 
 
@@ -82,7 +89,7 @@ def _check_printable(path: Path, data: Any) -> None:
 
 
 def _problems(data: Any, schema: Any, field: str) -> typing.Iterator[str]:
-    """What is wrong, by fields."""
+    """Messages about the fields that are not as the schema says."""
     if isinstance(schema, types.UnionType):
         if data is not None:
             yield from _problems(data, typing.get_args(schema)[0], field)
@@ -108,11 +115,11 @@ def _field_problems(data: Any, schema: dict[str, Any], field: str) -> typing.Ite
 
 
 def _item_problems(data: Any, schema: Any, field: str) -> typing.Iterator[str]:
-    kind, inner = typing.get_origin(schema), typing.get_args(schema)[-1]
-    if not isinstance(data, kind):
-        yield f"{_named(field)}must be {_described(kind)}, got {_short(data)}"
+    container, inner = typing.get_origin(schema), typing.get_args(schema)[-1]
+    if not isinstance(data, container):
+        yield f"{_named(field)}must be {_described(container)}, got {_short(data)}"
         return
-    for name, value in data.items() if kind is dict else enumerate(data):
+    for name, value in data.items() if container is dict else enumerate(data):
         yield from _problems(value, inner, _joined(field, str(name)))
 
 
@@ -120,7 +127,7 @@ def _is(data: Any, schema: Any) -> bool:
     if isinstance(schema, re.Pattern):
         return isinstance(data, str) and schema.fullmatch(data) is not None
     if isinstance(schema, Number):
-        return _is(data, schema.kind) and schema.low <= data <= schema.high
+        return _is(data, schema.type) and schema.low <= data <= schema.high
     if schema is float:
         number = isinstance(data, (int, float)) and not isinstance(data, bool)
         return number and abs(data) <= 1e308
@@ -131,7 +138,7 @@ def _described(schema: Any) -> str:
     if isinstance(schema, re.Pattern):
         return f"like {schema.pattern}"
     if isinstance(schema, Number):
-        return f"{_described(schema.kind)} {within(schema.low, schema.high)}"
+        return f"{_described(schema.type)} {within(schema.low, schema.high)}"
     names = {int: "an integer", float: "a finite number", str: "a text", bool: "true or false"}
     return names.get(schema, "an object" if schema is dict else "a list")
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pgjax.core import distribution, moved
+from pgjax.core import distribution
 from pgjax.runs import blocks, checkpoints, schema
 
 FORMAT = 1
@@ -83,12 +83,7 @@ def read_facts(path: Path) -> dict[str, Any]:
             f"is no sweep's folder (no {checkpoints.SWEEP})" if path.exists() else "does not exist"
         )
         raise ValueError(f"{path} {problem}")
-    facts = schema.read(file, _FACTS)
-    if facts != checkpoints.sealed(facts):
-        raise ValueError(f"{file} was edited or damaged: restore it")
-    facts = moved.current(facts)
-    target = facts["stop_at_return"]
-    return {**facts, "stop_at_return": float("inf") if target is None else target}
+    return checkpoints.read_sealed(file, _FACTS)
 
 
 def write_part(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
