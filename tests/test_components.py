@@ -325,7 +325,7 @@ def test_a_synonym_helps_only_to_what_is_known(given, known, meant):
 
 def test_no_synonym_leads_back_to_itself():
     for word in names._SYNONYMS:
-        meant = list(itertools.islice(names._meant(word), 9))
+        meant = list(itertools.islice(names._synonyms(word), 9))
         assert len(set(meant)) == len(meant) < 9
 
 

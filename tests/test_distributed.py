@@ -203,7 +203,7 @@ def test_a_stranger_at_the_port_is_sent_away():
     coordinator = f"127.0.0.1:{free_port()}"
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(processes._roll_call, coordinator, 2, 0, 5)
-        with processes._connected(coordinator, time.monotonic() + 5, 5) as stranger:
+        with processes._connect(coordinator, time.monotonic() + 5, 5) as stranger:
             stranger.sendall(b"GET / HTTP/1.1\r\n")
             assert stranger.recv(1) == b""
         assert pool.submit(processes._roll_call, coordinator, 2, 1, 5).result() is None

@@ -325,7 +325,7 @@ def windowed_sum(length, least, ragged):
         data = numbers, chunks.row_numbers(valid)
         return chunks.summed(weighted, (), *chunks.windows(data, valid, length), ragged)
 
-    with mock.patch.multiple(chunks, _CHUNK_SIZE=1, _LEAST_WINDOWS=least):
+    with mock.patch.multiple(chunks, _CHUNK_SIZE=1, _MIN_WINDOWS=least):
         total(np.zeros((T, M), np.float32), np.zeros((T, M), bool))
     return total
 

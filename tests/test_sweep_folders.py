@@ -51,7 +51,7 @@ def whole():
 
 def assert_same(found, expected):
     for a, b in ((found.metrics, expected.metrics), (found.state, expected.state)):
-        jax.tree.map(np.testing.assert_array_equal, keys.numbers(a), keys.numbers(b))
+        jax.tree.map(np.testing.assert_array_equal, keys.unwrap_keys(a), keys.unwrap_keys(b))
 
 
 def dying(monkeypatch, number, death):

@@ -114,7 +114,7 @@ def _run(command: str, *arguments: str) -> int:
         return _fail(str(error), 2)
     except (ValueError, TypeError, OSError, jax.errors.JaxRuntimeError) as error:
         if processes.is_loss(error):
-            return _fail(f"{processes.lost()} ({str(error).splitlines()[0]})", 3)
+            return _fail(f"{processes.loss_message()} ({str(error).splitlines()[0]})", 3)
         if isinstance(error, jax.errors.JaxRuntimeError):
             raise
         return _fail(" ".join(str(error).split()), 2)

@@ -1,1 +1,1 @@
-"""What knows nothing of policies: records, components, schedules, keys, devices, processes."""
+"""Tools that know nothing of policies: records, components, schedules, keys, devices, processes."""

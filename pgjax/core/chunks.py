@@ -1,8 +1,8 @@
 """Sums and maps over the steps of trajectories, in pieces that stay in the caches.
 
-A step is a row of one trajectory: data are pytrees of [T, m, …], of which those with `valid`,
-bool[T, m], count. Where steps belong together, a window of L of them stands in a step's place:
-data are [T / L, m, L, …], and `valid` is bool[T / L, m, L].
+A step is a row of one trajectory: data are pytrees of [T, m, …], and steps count where `valid`,
+bool[T, m], is true. If L consecutive steps belong together, data are windows [T / L, m, L, …],
+and `valid` is bool[T / L, m, L].
 """
 
 from collections.abc import Callable
@@ -19,15 +19,16 @@ from pgjax.core.types import Array, PyTree
 
 # Steps in one backward pass. On a CPU the activations of a few hundred stay in its caches, and XLA
 # does not yet split their matrix products over threads, which costs more than it gains. An
-# accelerator wants as many as its memory holds easily: each kernel's start costs what thousands do.
+# accelerator wants as many as its memory holds easily: to start a kernel costs as much time as
+# thousands of steps.
 _CHUNK_SIZE = 256
 _ACCELERATOR_CHUNK_SIZE = 2**16
-# Windows go through their rows one after another, and want company.
-_LEAST_WINDOWS = 32
+# A window's rows are computed one after another, so that only windows side by side fill a product.
+_MIN_WINDOWS = 32
 
 
 class Chunk(NamedTuple):
-    """Steps side by side, [size, …], or windows, [size, L, …]: their data, and whether each step
+    """Data of steps side by side, [size, …], or of windows, [size, L, …]; and whether each step
     counts."""
 
     data: PyTree
@@ -46,7 +47,7 @@ def summed(
 
     Args:
       function: closes over no arrays.
-      context: what it needs besides the chunk, the same everywhere.
+      context: arrays that it needs besides the chunk, the same for all chunks.
       ragged: whether trajectories end early: rows after a trajectory's last valid one then cost
         nothing.
       mesh: every device sums its own trajectories.
@@ -56,14 +57,14 @@ def summed(
         chunk_of, num_chunks = (_ragged_chunks if ragged else _even_chunks)(data, valid)
         if num_chunks is None:
             return ravel_pytree(function(context, chunk_of(jnp.int32(0))))[0][None]
-        zero = jnp.zeros((), jnp.int32)
-        shapes = jax.eval_shape(lambda: function(context, chunk_of(zero)))
+        first = jnp.zeros((), jnp.int32)
+        shapes = jax.eval_shape(lambda: function(context, chunk_of(first)))
 
         def accumulate(carry):
             index, sums = carry
             return index + 1, jax.tree.map(jnp.add, sums, function(context, chunk_of(index)))
 
-        start = (zero, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
+        start = (first, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
         _, sums = jax.lax.while_loop(lambda carry: carry[0] < num_chunks, accumulate, start)
         # One array: between processes every array takes its own round of messages.
         return ravel_pytree(sums)[0][None]
@@ -76,7 +77,7 @@ def summed(
 
 
 def _even_chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk], int | None]:
-    """All rows in chunks: a function of a chunk's index, and their number; None: there is one."""
+    """A function from an index to a chunk, and the number of chunks; None: there is only one."""
     flat, size = _flat(data, valid)
     steps = flat.valid.shape[0]
     number = -(-steps // size)
@@ -92,10 +93,10 @@ def _even_chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk], 
 
 
 def _ragged_chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk], Array]:
-    """Rows up to each trajectory's last valid one, cut into chunks: a function of a chunk's index,
-    and their number.
+    """`_even_chunks`, without the rows after each trajectory's last valid one.
 
-    Positions run row by row, and in each row the longest trajectories come first. Lengths 2, 4, 1:
+    Positions number the steps that are computed, row by row, and in each row the longest
+    trajectories come first. Lengths 2, 4, 1:
 
         row  running  trajectory at each position
         0    3        1 0 2        positions 0 1 2     `longest_first` = 1 0 2
@@ -113,7 +114,7 @@ def _ragged_chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk]
     longest_first = jnp.argsort(-lengths)
     running = jnp.sum(lengths[None] >= numbers[:, None], axis=1, dtype=jnp.int32)
     ends = jnp.cumsum(running)
-    # Trajectories of one length lie in this order as they are, and need no gathering.
+    # Trajectories of equal length are in this order already, and need no gathering.
     in_order = ends[-1] == n * jnp.sum(running > 0)
 
     def sliced(position, row):
@@ -126,20 +127,20 @@ def _ragged_chunks(data: PyTree, valid: Array) -> tuple[Callable[[Array], Chunk]
     def chunk_of(index):
         position = index * size + jnp.arange(size, dtype=jnp.int32)
         row = jnp.minimum(jnp.searchsorted(ends, position, side="right"), rows - 1)
-        whole = in_order & (position[-1] < rows * n)
-        data, valid = jax.lax.cond(whole, sliced, gathered, position, row)
-        there = (position < ends[-1]).reshape(-1, *[1] * len(window))
-        return Chunk(data, valid & there)
+        is_slice = in_order & (position[-1] < rows * n)
+        data, valid = jax.lax.cond(is_slice, sliced, gathered, position, row)
+        exists = (position < ends[-1]).reshape(-1, *[1] * len(window))
+        return Chunk(data, valid & exists)
 
     return chunk_of, max_in_batch((ends[-1] + size - 1) // size)
 
 
 def _flat(data: PyTree, valid: Array) -> tuple[Chunk, int]:
-    """Rows and trajectories in one axis, as one chunk; and the size that a chunk is to have."""
+    """One chunk with all rows and trajectories in its first axis; and the size to cut it into."""
     rows, n, *window = valid.shape
     flat = jax.tree.map(lambda x: x.reshape(rows * n, *x.shape[2:]), Chunk(data, valid))
-    most = max(_chunk_size() // window[0], _LEAST_WINDOWS) if window else _chunk_size()
-    return flat, min(most, rows * n)
+    size = max(_chunk_size() // window[0], _MIN_WINDOWS) if window else _chunk_size()
+    return flat, min(size, rows * n)
 
 
 def _chunk_size() -> int:
@@ -147,7 +148,7 @@ def _chunk_size() -> int:
 
 
 def first(data: PyTree, valid: Array) -> Chunk:
-    """The first chunk of all rows."""
+    """The first chunk of the data."""
     flat, size = _flat(data, valid)
     return jax.tree.map(lambda x: x[:size], flat)
 
@@ -161,94 +162,98 @@ def row_numbers(valid: Array) -> Array:
 
 
 def per_step(function: Callable, valid: Array) -> Callable:
-    """`function` of one step, for all steps of a chunk, in windows or not, given which count."""
+    """Maps a function of one step over all axes of `valid`: a chunk's steps, in windows or not."""
     for _ in valid.shape:
         function = jax.vmap(function)
     return function
 
 
 def windows(data: PyTree, valid: Array, length: int) -> tuple[PyTree, Array]:
-    """Windows of `length` consecutive rows, or of all if it is 0: data [T / L, m, L, …], and valid.
+    """Cuts data and valid, [T, m, …], into windows of L = `length` rows, [T / L, m, L, …].
 
-    Rows that are missing in the last window are not valid.
+    A length of 0 means one window of all rows. Rows that pad the last window are not valid.
     """
     rows = valid.shape[0]
     length = min(length, rows) or rows
-    number = -(-rows // length)
+    num_windows = -(-rows // length)
 
     def cut(x: Array) -> Array:
-        x = jnp.pad(x, [(0, number * length - rows)] + [(0, 0)] * (x.ndim - 1))
-        return jnp.moveaxis(x.reshape(number, length, *x.shape[1:]), 1, 2)
+        x = jnp.pad(x, [(0, num_windows * length - rows)] + [(0, 0)] * (x.ndim - 1))
+        return jnp.moveaxis(x.reshape(num_windows, length, *x.shape[1:]), 1, 2)
 
     return jax.tree.map(cut, data), cut(valid)
 
 
 def per_row(function: Callable[[PyTree], PyTree], data: PyTree, valid: Array) -> PyTree:
-    """`function`, [n, …] -> [n, …], of all rows up to the last with a valid step; zeros after."""
+    """Results [T, m, …] of a function, [n, …] -> [n, …], of all steps; 0 after the last valid row.
+
+    The function is called with groups of rows, one group after another.
+    """
     rows, m = valid.shape
-    together = max(1, min(_chunk_size() // m, rows))
-    number = -(-rows // together)
+    group_rows = max(1, min(_chunk_size() // m, rows))
+    num_groups = -(-rows // group_rows)
 
     def grouped(x):
-        x = jnp.pad(x, [(0, number * together - rows)] + [(0, 0)] * (x.ndim - 1))
-        return x.reshape(number, together * m, *x.shape[2:])
+        x = jnp.pad(x, [(0, num_groups * group_rows - rows)] + [(0, 0)] * (x.ndim - 1))
+        return x.reshape(num_groups, group_rows * m, *x.shape[2:])
 
     data = jax.tree.map(grouped, data)
 
     def group(index):
         return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 0, False), data)
 
-    def add(carry):
-        index, stored = carry
+    def store(carry):
+        index, results = carry
         return index + 1, jax.tree.map(
             lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, index, 0),
-            stored,
+            results,
             function(group(index)),
         )
 
     shapes = jax.eval_shape(lambda: function(group(0)))
-    stored = jax.tree.map(lambda x: jnp.zeros((number, *x.shape), x.dtype), shapes)
-    last = jnp.max(jnp.where(jnp.any(valid, axis=1), jnp.arange(1, rows + 1), 0))
-    needed = max_in_batch((-(-last // together)).astype(jnp.int32))
-    _, stored = jax.lax.while_loop(lambda carry: carry[0] < needed, add, (jnp.int32(0), stored))
-    return jax.tree.map(lambda x: x.reshape(-1, m, *x.shape[2:])[:rows], stored)
+    results = jax.tree.map(lambda x: jnp.zeros((num_groups, *x.shape), x.dtype), shapes)
+    used_rows = jnp.max(jnp.where(jnp.any(valid, axis=1), jnp.arange(1, rows + 1), 0))
+    used_groups = max_in_batch((-(-used_rows // group_rows)).astype(jnp.int32))
+    start = (jnp.int32(0), results)
+    _, results = jax.lax.while_loop(lambda carry: carry[0] < used_groups, store, start)
+    return jax.tree.map(lambda x: x.reshape(-1, m, *x.shape[2:])[:rows], results)
 
 
 def minibatches(
     key: Array, data: PyTree, valid: Array, number: int, mesh: Mesh | None = None
 ) -> tuple[PyTree, Array]:
-    """All steps dealt out to minibatches: data [number, rows, m, …] and valid.
+    """Deals all steps, [T, m, …], out to minibatches: data [number, T / number, m, …] and valid.
 
-    Each `number` consecutive rows of a trajectory go to the minibatches, one to each, from a random
-    one on: every step is in one minibatch, in each with the same probability, and every minibatch
-    has steps of all trajectories at all times. Rows that are missing at the end are not valid.
+    `number` consecutive rows of a trajectory go to different minibatches, in turn, and a random
+    minibatch begins: every step is in exactly one, in each with the same probability, and every
+    minibatch has steps of all trajectories at all times. Rows that pad the end are not valid.
     Every device of the mesh deals its own trajectories.
     """
     rows, m = valid.shape[:2]
-    groups = -(-rows // number)
+    num_groups = -(-rows // number)
 
-    def deal(place: Array, x: Array) -> Array:
-        padding = [(0, groups * number - rows)] + [(0, 0)] * (x.ndim - 1)
-        grouped = jnp.pad(x, padding).reshape(groups, number, *x.shape[1:])
-        index = place.reshape(place.shape + (1,) * (x.ndim - 2))
+    def deal(row: Array, x: Array) -> Array:
+        padding = [(0, num_groups * number - rows)] + [(0, 0)] * (x.ndim - 1)
+        grouped = jnp.pad(x, padding).reshape(num_groups, number, *x.shape[1:])
+        index = row.reshape(row.shape + (1,) * (x.ndim - 2))
         return jnp.moveaxis(jnp.take_along_axis(grouped, index, axis=1), 1, 0)
 
-    def share(first: Array, data: PyTree, valid: Array) -> tuple[PyTree, Array]:
-        place = (first + jnp.arange(number)[None, :, None]) % number
-        return jax.tree.map(lambda x: deal(place, x), (data, valid))
+    def share(offset: Array, data: PyTree, valid: Array) -> tuple[PyTree, Array]:
+        row = (offset + jnp.arange(number)[None, :, None]) % number
+        return jax.tree.map(lambda x: deal(row, x), (data, valid))
 
-    first = jax.random.randint(key, (groups, 1, m), 0, number)
-    return on_shares(share, mesh, (2, 1, 1), 2)(first, data, valid)
+    offset = jax.random.randint(key, (num_groups, 1, m), 0, number)
+    return on_shares(share, mesh, (2, 1, 1), 2)(offset, data, valid)
 
 
-def check_minibatches(path: str, given: int, usual: int, steps: int) -> None:
+def check_minibatches(path: str, number: int, default: int, steps: int) -> None:
     """Raises ValueError if there are more minibatches than steps."""
     # The default is never refused: a few minibatches without steps cost a tiny problem nothing.
-    most = max(steps, usual)
-    if given > most:
+    high = max(steps, default)
+    if number > high:
         raise ValueError(
-            f"{path}.minibatches must be at most {most}, the steps that one update "
-            f"learns from, got {given}"
+            f"{path}.minibatches must be at most {high}, the steps that one update "
+            f"learns from, got {number}"
         )
 
 

@@ -30,7 +30,7 @@ _UNHASHABLE = {
     dict: "a dict is not; use a tuple of pairs",
     set: "a set is not; use a frozenset",
 }
-_OF_FLAX = ("parent", "name")  # fields of every module, which are not for a user to give
+_FLAX_FIELDS = ("parent", "name")  # fields of every Flax module, which no user gives
 
 Class = TypeVar("Class", bound=type)
 
@@ -71,55 +71,57 @@ def _check_complete(cls: type) -> None:
         contract = next(base for base in cls.__mro__ if name in vars(base))
         method = getattr(contract, name)
         signature = re.sub(r"[\w.]+\.|'", "", str(inspect.signature(method)))
-        says = (inspect.getdoc(method) or "").partition("\n")[0]
+        sentence = (inspect.getdoc(method) or "").partition("\n")[0]
         raise TypeError(
-            f"{cls.__name__} is no {contract.__name__} yet: it needs {name}{signature}: {says}"
+            f"{cls.__name__} is no {contract.__name__} yet: it needs {name}{signature}: {sentence}"
         )
 
 
 def knows_fields(cls: Class) -> Class:
-    """The class, whose constructor answers a field that it does not have in one line."""
-    make = cls.__init__
-    taken = inspect.signature(make).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+    """Makes a class's constructor refuse, in one line, a field that the class does not have."""
+    construct = cls.__init__
+    parameters = inspect.signature(construct).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return cls
 
-    @functools.wraps(make)
+    @functools.wraps(construct)
     def __init__(self, *args, **fields):
         for name in fields:
-            if name not in taken:
-                raise TypeError(_no_field(type(self), name, [*taken][1:]))
-        make(self, *args, **fields)
+            if name not in parameters:
+                raise TypeError(_no_field(type(self), name, [*parameters][1:]))
+        construct(self, *args, **fields)
 
     cls.__init__ = __init__
     return cls
 
 
-def _no_field(cls: type, given: str, taken: list[str]) -> str:
+def _no_field(cls: type, name: str, parameters: list[str]) -> str:
+    """The message for a field, given to a constructor, that a class does not have."""
     if _lacks_decorator(cls):
         return _undecorated(cls)
-    known, elsewhere = [name for name in taken if name not in _OF_FLAX], _elsewhere()
-    # Its own come first, if as near; others' only if that very name is likely meant.
-    near = [*nearest(given, [*known, *elsewhere], 0.8), *nearest(given, known)]
+    fields = [parameter for parameter in parameters if parameter not in _FLAX_FIELDS]
+    owners = _field_owners()
+    # The class's own fields come first, if as near; others' only if that very name is likely meant.
+    near = [*nearest(name, [*fields, *owners], 0.8), *nearest(name, fields)]
     best = next(iter(near), "")
-    if best in elsewhere:
-        field, _, name = best.partition(".")
-        says = f"{name} is a field of {', '.join(elsewhere[best])} ({field})"
+    if best in owners:
+        family, _, field = best.partition(".")
+        hint = f"{field} is a field of {', '.join(owners[best])} ({family})"
     else:
-        says = choices(given, known)
-    return f"{cls.__name__} has no field {given!r}; {says}"
+        hint = choices(name, fields)
+    return f"{cls.__name__} has no field {name!r}; {hint}"
 
 
-def _elsewhere() -> dict[str, list[str]]:
-    """The components that have a field, by the field's path in a config."""
-    found: dict[str, list[str]] = {}
-    for field, homes in families().items():
+def _field_owners() -> dict[str, list[str]]:
+    """Names of the components that have a field, by the field's path in a config."""
+    owners: dict[str, list[str]] = {}
+    for family, homes in families().items():
         for name, home in homes.items():
             cls = getattr(importlib.import_module(home), name)
-            for inner in dataclasses.fields(cls):
-                if inner.name not in _OF_FLAX:
-                    found.setdefault(f"{field}.{inner.name}", []).append(name)
-    return found
+            for field in dataclasses.fields(cls):
+                if field.name not in _FLAX_FIELDS:
+                    owners.setdefault(f"{family}.{field.name}", []).append(name)
+    return owners
 
 
 def static() -> Any:
@@ -175,14 +177,14 @@ class Component:
         return replace(self, changes)
 
     def check(self, path: str) -> None:
-        """Raises if a field's value is not allowed; `path` is where this component stands."""
+        """Raises if a field's value is not allowed; `path` is this component's in the config."""
         for field in dataclasses.fields(self):
             hint, value = hints(type(self))[field.name], getattr(self, field.name)
             _check_field(f"{path}.{field.name}", hint, value, field.metadata)
 
 
 def check_component(path: str, value: Any, contract: type) -> Component:
-    """The value; raises TypeError unless it is a component derived from a contract, decorated."""
+    """Returns a value; raises TypeError unless it is a decorated component of a contract."""
     name = contract.__name__
     if not isinstance(value, contract):
         ours = f"one of pgjax's, or of your own a class derived from pgjax.{name}"
@@ -191,7 +193,7 @@ def check_component(path: str, value: Any, contract: type) -> Component:
             f"{path} must be {ours if is_ours else f'a component derived from {name}'}, "
             f"got {value!r}"
         )
-    # What JAX does not know, whatever other decorator it has, is one leaf.
+    # A class that JAX does not know, whatever other decorator it has, is one leaf.
     if jax.tree_util.all_leaves([value]):
         raise TypeError(f"{path}: {_undecorated(type(value))}")
     return value
@@ -211,7 +213,7 @@ def check_hashable(path: str, value: Any) -> None:
         hash(value)
     except TypeError as error:
         for name, inner in parts(value).items() if dataclasses.is_dataclass(value) else ():
-            if name not in _OF_FLAX:
+            if name not in _FLAX_FIELDS:
                 check_hashable(f"{path}.{name}", inner)
         for i, inner in enumerate(value if isinstance(value, tuple) else ()):
             check_hashable(f"{path}[{i}]", inner)
@@ -233,16 +235,18 @@ def replace(node: Any, changes: dict[str, Any], path: str = "", root: Any = None
     """`dataclasses.replace` with dotted paths, through components, Flax modules and env params.
 
     Args:
-      path: where the node stands in the root, which is it itself by default.
+      path: the node's path in the root, with a dot at its end.
+      root: the outermost node; by default, the node itself.
     """
-    values, root = parts(node), node if root is None else root
+    values = parts(node)
+    root = node if root is None else root
     direct, nested = {}, {}
     for dotted, value in changes.items():
-        name, _, rest = dotted.partition(".")
+        name, _, inner_path = dotted.partition(".")
         if name not in values:
             raise ValueError(_unknown_field(node, path, dotted, root))
-        if rest:
-            nested.setdefault(name, {})[rest] = value
+        if inner_path:
+            nested.setdefault(name, {})[inner_path] = value
         else:
             direct[name] = value
     root = _with(node, direct) if root is node and nested else root
@@ -256,35 +260,35 @@ def replace(node: Any, changes: dict[str, Any], path: str = "", root: Any = None
 
 
 def _with(node: Any, fields: dict[str, Any]) -> Any:
-    """A dataclass, a NamedTuple or a mapping with the given fields changed."""
+    """A copy of a dataclass, a NamedTuple or a mapping with the given fields changed."""
     if isinstance(node, Mapping):
-        make: Any = type(node)
-        return make({**node, **fields})
+        mapping: Any = type(node)
+        return mapping({**node, **fields})
     return node._replace(**fields) if _is_named_tuple(node) else dataclasses.replace(node, **fields)
 
 
 def _without_fields(path: str, node: Any, field: str) -> str:
     if _lacks_decorator(type(node)):
         return f"{path}.{field} cannot be set: {_undecorated(type(node))}"
-    meant = _in_its_family(f"{path}.{field}")
-    return f"{path}.{field} cannot be set: {path} is {node!r}, without fields{meant}"
+    hint = _family_hint(f"{path}.{field}")
+    return f"{path}.{field} cannot be set: {path} is {node!r}, without fields{hint}"
 
 
-def _in_its_family(path: str, known: Iterable[str] = ()) -> str:
-    """The components of a family that have the field that a path means, to be added to a message;
-    nothing if the field is one of the known ones."""
+def _family_hint(path: str, fields: Iterable[str] = ()) -> str:
+    """The end of a message: which components of a family have the field that a path means; empty
+    if the path means one of the component's own `fields`."""
     family, _, field = path.partition(".")
-    inside = (name.partition(".") for name in _elsewhere())
-    known = list(known)
-    names = [*known, *(name for home, _, name in inside if home == family)]
+    own_fields, owners = list(fields), _field_owners()
+    paths = (path.partition(".") for path in owners)
+    names = [*own_fields, *(name for home, _, name in paths if home == family)]
     best = next(iter(nearest(field, names, 0.8)), "")
-    if not best or best in known:
+    if not best or best in own_fields:
         return ""
-    return f"; {best} is a field of {', '.join(_elsewhere()[f'{family}.{best}'])}"
+    return f"; {best} is a field of {', '.join(owners[f'{family}.{best}'])}"
 
 
 def parts(node: Any) -> dict[str, Any]:
-    """What a dataclass, a NamedTuple or a mapping is made of, by name; nothing of anything else."""
+    """Fields of a dataclass or a NamedTuple, entries of a mapping; {} for any other object."""
     if isinstance(node, Mapping):
         return dict(node)
     if _is_named_tuple(node):
@@ -299,21 +303,22 @@ def _is_named_tuple(node: Any) -> bool:
     return isinstance(node, tuple) and hasattr(node, "_fields")
 
 
-def _unknown_field(node: Any, path: str, given: str, root: Any) -> str:
-    # A field of that very name elsewhere is likelier meant than another one here.
-    end = "." + given.rpartition(".")[2]
-    known = [path + name for name in _paths(node)]
-    known += [name for name in _paths(root) if name.endswith(end) and name not in known]
-    what = f"field {path + given!r} of {type(node).__name__}"
-    first, *others = nearest(path + given, known) or [""]
+def _unknown_field(node: Any, path: str, name: str, root: Any) -> str:
+    """The message for a path that `replace` does not find: `name`, in the node at `path`."""
+    # A field of that very name in another node is likelier meant than another field of this node.
+    end = "." + name.rpartition(".")[2]
+    paths = [path + inner for inner in _paths(node)]
+    paths += [other for other in _paths(root) if other.endswith(end) and other not in paths]
+    subject = f"field {path + name!r} of {type(node).__name__}"
+    best, *next_best = nearest(path + name, paths) or [""]
     if _lacks_decorator(type(node)):
-        return f"unknown {what}: {_undecorated(type(node))}"
+        return f"unknown {subject}: {_undecorated(type(node))}"
     if path:
-        return unknown(what, path + given, known) + _in_its_family(path + given, _paths(node))
-    if "." in given or "." not in first:
-        return unknown(what, path + given, known)
-    also = f"; near it: {', '.join(others)}" if others else ""
-    return f'unknown {what}; write **{{"{first}": …}}{also}'
+        return unknown(subject, path + name, paths) + _family_hint(path + name, _paths(node))
+    if "." in name or "." not in best:
+        return unknown(subject, path + name, paths)
+    also = f"; near it: {', '.join(next_best)}" if next_best else ""
+    return f'unknown {subject}; write **{{"{best}": …}}{also}'
 
 
 def _paths(node: Any, prefix: str = "") -> Iterator[str]:
@@ -325,8 +330,8 @@ def _paths(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def described(cls: type) -> dict[str, str]:
-    """The first sentence that a class's docstring has under "Attributes" of each field."""
-    found = {}
+    """Each field's first sentence under "Attributes" in a class's docstring."""
+    sentences = {}
     for base in reversed(cls.__mro__):
         section = re.search(
             r"^Attributes:\n((?: .*\n?)+)", inspect.getdoc(base) or "", re.MULTILINE
@@ -334,16 +339,16 @@ def described(cls: type) -> dict[str, str]:
         for entry in re.split(r"\n  (?=\w)", "\n" + section[1] if section else "")[1:]:
             names, _, text = " ".join(entry.split()).partition(": ")
             sentence = re.split(r"(?<=\w)\. ", text)[0].rstrip(".")
-            found |= dict.fromkeys(names.split(", "), sentence)
-    return found
+            sentences |= dict.fromkeys(names.split(", "), sentence)
+    return sentences
 
 
 def check_seed(path: str, seed: Any) -> int:
-    """A seed as a Python integer.
+    """Returns a seed as a Python integer.
 
     Raises:
-      TypeError, ValueError: not an integer in [0, 2³²): `jax.random.key` takes the lowest 32 bits
-        of a longer one, so that two seeds would be one.
+      TypeError, ValueError: not an integer in [0, 2³²). `jax.random.key` takes only the lowest 32
+        bits of a longer one, so that two seeds would give the same key.
     """
     check_int(path, seed, 0, None)
     if seed >= 2**32:
@@ -355,30 +360,30 @@ def check_seed(path: str, seed: Any) -> int:
 
 
 def is_traced(value: Any) -> bool:
-    """Whether a value is abstract here, so that only its shape and dtype can be checked."""
+    """Whether a value is abstract, so that only its shape and dtype can be checked."""
     return isinstance(value, Tracer)
 
 
 def jax_option(name: str) -> Any:
-    """The value of an option of JAX's own; type checkers see none of them on `jax.config`."""
+    """The value of one of JAX's own options; type checkers see none of them on `jax.config`."""
     return getattr(jax.config, name)
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    """The members of a union; of another annotation, itself."""
+    """The members of a union; another annotation alone."""
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     return typing.get_args(hint) if union else (hint,)
 
 
 def _is_number(hint: Any) -> bool:
-    """Whether all that an annotation allows, but for None, is a number that may be traced:
-    `float | None` and `float | int` are, `float | str` and `tuple[float, ...]` are not."""
+    """Whether an annotation allows only numbers that may be traced, and perhaps None:
+    `float | None` and `float | int` do, `float | str` and `tuple[float, ...]` do not."""
     options = _options(hint)
-    others = any(
+    allows_more = any(
         typing.get_origin(option) or option in _NO_NUMBERS or _is_component_class(option)
         for option in options
     )
-    return float in options and not others
+    return float in options and not allows_more
 
 
 def _is_traced_hint(hint: Any) -> bool:
@@ -388,14 +393,15 @@ def _is_traced_hint(hint: Any) -> bool:
 
 def _holds_components(hint: Any) -> bool:
     options = _options(hint)
-    inside = [_elements(option) for option in options if typing.get_origin(option) is tuple]
+    tuples = [_elements(option) for option in options if typing.get_origin(option) is tuple]
     return any(map(_is_component_class, options)) or any(
-        any(map(_holds_components, each)) and all(map(_is_traced_hint, each)) for each in inside
+        any(map(_holds_components, elements)) and all(map(_is_traced_hint, elements))
+        for elements in tuples
     )
 
 
 def _elements(hint: Any) -> list[Any]:
-    """The annotations of a tuple's elements, that of any number of them once."""
+    """The annotations of a tuple's elements; `tuple[X, ...]` has one, X."""
     return [element for element in typing.get_args(hint) if element is not ...]
 
 
@@ -484,7 +490,7 @@ def check_int(path: str, value: Any, low: int | None, high: int | None = MAX_INT
 
 
 def integer_meant(value: Any) -> str:
-    """What to write for 1e6 or "500", to be added to an error's message; or nothing."""
+    """The end of a message: what to write in place of 1e6 or "500"; or an empty string."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -494,7 +500,7 @@ def integer_meant(value: Any) -> str:
 
 
 def number_meant(value: Any) -> str:
-    """What to write for "500", to be added to an error's message; or nothing."""
+    """The end of a message: what to write in place of "500"; or an empty string."""
     try:
         number = float(value) if isinstance(value, str) else None
     except ValueError:
@@ -503,7 +509,7 @@ def number_meant(value: Any) -> str:
 
 
 def _written(number: float) -> str:
-    """A number in Python; infinity for what is none, as what is to have no bound."""
+    """A number as Python source: `math.inf` for infinity, and for NaN, which likely means it."""
     if math.isfinite(number):
         return repr(number).removesuffix(".0")
     return "-math.inf" if number < 0 else "math.inf"

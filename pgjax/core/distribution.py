@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 # The index's `pgjax` is another project; the import name stays `pgjax`.
 NAME = "pgjax-rl"
-# What a result depends on.
+# The packages that a result depends on.
 _PACKAGES = ("pgjax", "jax", "jaxlib", "flax", "optax", "gymnax", "orbax-checkpoint")
 
 
@@ -26,30 +26,30 @@ def version(package: str) -> str:
 
 
 def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
-    """The installed versions of packages; by default, of what a result depends on."""
+    """The installed versions of packages; by default, of those that a result depends on."""
     return {package: version(package) for package in packages}
 
 
-def missing(what: str, extra: str, error: ImportError) -> str:
-    """The message for a feature whose extra is not installed.
+def missing(feature: str, extra: str, error: ImportError) -> str:
+    """The message for a feature, in the plural, whose extra is not installed.
 
     >>> missing("Events", "tensorboard", ImportError("No module named 'tensorboardX'"))
     "Events need the extra: pip install 'pgjax-rl[tensorboard]' (No module named 'tensorboardX')"
     """
-    return f"{what} need the extra: pip install '{NAME}[{extra}]' ({error})"
+    return f"{feature} need the extra: pip install '{NAME}[{extra}]' ({error})"
 
 
 def conflict() -> str | None:
-    """A sentence if a distribution named `pgjax` is installed beside this one; else None.
+    """The message if a distribution named `pgjax` is installed beside this one; else None.
 
     It is another project or a former name of this one; both write to the folder `pgjax`.
     """
     try:
-        other = importlib.metadata.version("pgjax")
+        installed = importlib.metadata.version("pgjax")
     except importlib.metadata.PackageNotFoundError:
         return None
     return (
-        f"the distribution 'pgjax' {other} is installed, which is another project or a former "
+        f"the distribution 'pgjax' {installed} is installed, which is another project or a former "
         f"name of this one, and writes to the same folder: pip uninstall pgjax {NAME}, "
         f"then install {NAME} again"
     )

@@ -1,4 +1,4 @@
-"""What pgjax exports, read from `__init__.pyi`, which type checkers read too; imports no JAX."""
+"""pgjax's exports, read from `__init__.pyi`, which type checkers read too; imports no JAX."""
 
 import ast
 import functools
@@ -26,13 +26,14 @@ def families() -> dict[str, dict[str, str]]:
 
 
 def _field(module: str) -> str | None:
-    """The field of the longest home that a module is in: optimizers live beside the ascents."""
-    homes = {home: field for field, homes in FOLDERS.items() for home in homes}
-    inside = [home for home in homes if module.startswith(home)]
-    return homes[max(inside, key=len)] if inside else None
+    """The field whose family a module belongs to, or None. The longest of the folders that the
+    module is in decides: optimizers live beside the ascents."""
+    fields = {folder: field for field, folders in FOLDERS.items() for folder in folders}
+    enclosing = [folder for folder in fields if module.startswith(folder)]
+    return fields[max(enclosing, key=len)] if enclosing else None
 
 
-# The fields of a config that hold a component, and where its family lives.
+# The fields of a config that hold a component, and the folders or modules of its family.
 FOLDERS = {
     "network": ("pgjax.policies.networks", "pgjax.policies.recurrent"),
     "sampler": ("pgjax.sampling",),
@@ -42,7 +43,7 @@ FOLDERS = {
     "ascent": ("pgjax.ascents",),
     "optimizer": ("pgjax.ascents.optimizers",),
 }
-# What is there, too, and no component that a name alone could stand for.
+# Exports of those folders that are no components, or need more than a name.
 OTHERS = {
     "Ascent",
     "BaseCritic",

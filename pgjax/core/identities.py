@@ -1,7 +1,7 @@
-"""Names that another process finds again: of public objects, and of what is the user's own.
+"""Names for public objects and descriptions of a user's own, the same in every process.
 
-Nothing here runs what a file names: a name is looked up in the public part of an allowed module,
-and what is the user's own is only described.
+Nothing here runs code that a file names: a name is looked up in the public part of an allowed
+module, and a user's own object is only described.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import numpy as np
 
 from pgjax.core.components import unknown
 
-# What a config may name, by what it stands for.
+# The modules in which a config may name optimizers, networks and functions.
 OPTIMIZERS = ("optax", "optax.contrib")
 MODULES = ("flax.linen", "pgjax.policies.networks", "pgjax.policies.recurrent")
 FUNCTIONS = ("flax.linen", "jax.nn", "jax.nn.initializers")
@@ -25,7 +25,7 @@ _DIGITS = 8
 
 
 def public_name(value: Any, modules: tuple[str, ...]) -> str | None:
-    """`module.name` of an object that one of the modules exports; None: none does."""
+    """`module.name` of an object that one of the modules exports; None if none does."""
     name = getattr(value, "__name__", None)
     if not isinstance(name, str) or name.startswith("_"):
         return None
@@ -36,10 +36,10 @@ def public_name(value: Any, modules: tuple[str, ...]) -> str | None:
 
 
 def imported(name: str, modules: tuple[str, ...]) -> Any:
-    """The object of a name that `public_name` gave.
+    """The inverse of `public_name`: the object with a name.
 
     Raises:
-      ValueError: another module than these, or nothing callable of that name in it.
+      ValueError: a module that is not among these, or no callable of that name in it.
     """
     module, _, attribute = name.rpartition(".")
     if module not in modules:
@@ -52,10 +52,11 @@ def imported(name: str, modules: tuple[str, ...]) -> Any:
 
 
 def described(value: Any) -> str:
-    """What is the user's own in words, the same in every process: never a memory address.
+    """A description of a user's own object, the same in every process: never a memory address.
 
-    A function or class is its module and qualified name; a dataclass that and its fields; another
-    object that and a digest of its attributes, if it has no `__repr__` of its own.
+    A function or class is described by its module and qualified name; a dataclass by that name and
+    its fields; another object by its `__repr__`, or, if that is Python's, by its class's name and a
+    digest of its attributes.
     """
     if isinstance(value, type) or hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
@@ -64,7 +65,7 @@ def described(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return f"({', '.join(map(described, value))})"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {described(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {described(inner)}" for key, inner in value.items()) + "}"
     if dataclasses.is_dataclass(value):
         fields = ((f.name, getattr(value, f.name, None)) for f in dataclasses.fields(value))
         shown = (f"{n}={described(v)}" for n, v in fields if n not in ("parent", "name"))
@@ -78,7 +79,7 @@ def _by_attributes(value: Any) -> str:
     name, attributes = described(type(value)), getattr(value, "__dict__", {})
     if not attributes:
         return name
-    # Objects among them by their types alone: they may be large, or lead back to this one.
+    # An attribute that is an object counts by its type: it may be large, or refer to this one.
     parts = (f"{key}={_shallow(inner)}" for key, inner in sorted(attributes.items()))
     return f"{name} #{_digest(', '.join(parts).encode())}"
 
@@ -87,10 +88,11 @@ _PLAIN = (bool, int, float, str, type(None), np.ndarray, np.generic, jax.Array)
 
 
 def _shallow(value: Any) -> str:
+    """`described` for numbers, arrays, functions and containers; else the type's name."""
     if isinstance(value, (tuple, list)):
         return f"({', '.join(map(_shallow, value))})"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_shallow(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {_shallow(inner)}" for key, inner in value.items()) + "}"
     return described(
         value if isinstance(value, _PLAIN) or hasattr(value, "__qualname__") else type(value)
     )

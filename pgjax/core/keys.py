@@ -1,4 +1,4 @@
-"""Typed keys among other arrays: NumPy, files and device transfers know only their numbers."""
+"""Typed keys in pytrees, and their data: NumPy, files and device transfers take only the data."""
 
 from typing import Any
 
@@ -9,29 +9,29 @@ from pgjax.core.types import PyTree
 
 
 def is_key(leaf: Any) -> bool:
-    """Whether a leaf is an array of typed keys, of any implementation, also while tracing."""
+    """Whether a leaf is an array of typed keys of any implementation; also while tracing."""
     dtype = getattr(leaf, "dtype", None)
     return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def implementation(key: Any) -> Any:
-    """What `jax.random.wrap_key_data` takes as `impl`; also of a shape without numbers."""
+    """A key's `impl`, as `jax.random.wrap_key_data` takes it; also for a `jax.ShapeDtypeStruct`."""
     names = []
     jax.eval_shape(lambda key: names.append(jax.random.key_impl(key)), key)
     return names[0]
 
 
-def numbers(tree: PyTree) -> PyTree:
-    """The same tree with the data of keys, uint32[…, n], in their place."""
+def unwrap_keys(tree: PyTree) -> PyTree:
+    """The tree with each key replaced by its data, uint32[…, n]."""
     return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
 
 
-def keys_again(data: PyTree, like: PyTree) -> PyTree:
-    """The inverse of `numbers`: keys where `like` has some, of the same implementation."""
+def wrap_keys(data: PyTree, like: PyTree) -> PyTree:
+    """The inverse of `unwrap_keys`: keys where `like` has keys, of the same implementation."""
 
-    def wrapped(numbers, leaf):
-        if not is_key(leaf):
-            return numbers
-        return jax.random.wrap_key_data(numbers, impl=implementation(leaf))
+    def wrapped(leaf, key):
+        if not is_key(key):
+            return leaf
+        return jax.random.wrap_key_data(leaf, impl=implementation(key))
 
     return jax.tree.map(wrapped, data, like)

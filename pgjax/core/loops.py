@@ -1,4 +1,4 @@
-"""What `vmap` does to loops: reductions that see through it, and an order of its own on a CPU.
+"""Loops under `vmap`: reductions over all its members, and one member after another on a CPU.
 
 A `while_loop` whose condition differs between the members of a `vmap`ped batch must select, in
 every iteration and for every member, between the old and the new value of all that it carries:
@@ -22,7 +22,7 @@ def any_in_batch(flags: Array) -> Array:
 
 
 @any_in_batch.def_vmap
-def _(axis_size, in_batched, flags):
+def _any_of_members(axis_size, in_batched, flags):
     return any_in_batch(jnp.any(flags, axis=0)), False
 
 
@@ -33,14 +33,14 @@ def max_in_batch(value: Array) -> Array:
 
 
 @max_in_batch.def_vmap
-def _(axis_size, in_batched, value):
+def _max_of_members(axis_size, in_batched, value):
     return max_in_batch(jnp.max(value, axis=0)), False
 
 
 def sequential_on_cpu(function: Callable) -> Callable:
-    """`function`, for whose `vmap` a CPU takes one member after another.
+    """Runs `function` sequentially under `vmap` on a CPU; unchanged on other devices.
 
-    There, large products with different matrices are no faster side by side, and what one member
-    works on stays in the caches.
+    On a CPU, large products with different matrices are no faster side by side, and one member's
+    arrays stay in the caches.
     """
     return sequential_vmap(function) if jax.default_backend() == "cpu" else function

@@ -74,7 +74,7 @@ _PATH = re.compile(rf"\bpgjax\.({'|'.join(map(re.escape, MOVED))})\.")
 
 
 def sentence(path: str) -> str | None:
-    """What to say of an import path of an earlier version; None: it is none.
+    """The message for an import path of an earlier version; None for any other path.
 
     >>> sentence("pgjax.rollout")
     'pgjax.rollout is now pgjax.sampling.rollout'
@@ -84,7 +84,7 @@ def sentence(path: str) -> str | None:
 
 
 def current(data: Any) -> Any:
-    """JSON of an earlier version with today's paths of pgjax's modules in its strings.
+    """JSON of an earlier version with the current paths of pgjax's modules in its strings.
 
     >>> current({"class": "pgjax.networks.MLP"})
     {'class': 'pgjax.policies.networks.MLP'}
@@ -99,7 +99,7 @@ def current(data: Any) -> Any:
 
 
 class Finder:
-    """A finder for `sys.meta_path` that is asked last; people pickle and import deep paths."""
+    """The last finder of `sys.meta_path`: explains paths that people pickled or imported before."""
 
     @staticmethod
     def find_spec(path: str, *_: Any) -> None:
@@ -109,16 +109,16 @@ class Finder:
 
 
 def former_module(folder: str, module: str) -> Callable[[str], Any]:
-    """A folder's `__getattr__`, where a module had the folder's name.
+    """`__getattr__` for a folder that has the name of a former module.
 
     Args:
-      folder: its dotted path.
-      module: where the contents of the module of that name are now.
+      folder: the folder's dotted path.
+      module: the dotted path that the former module's contents have now.
     """
 
     def __getattr__(name: str) -> Any:
-        inside = name.startswith("__") or importlib.util.find_spec(f"{folder}.{name}")
-        if not inside and hasattr(importlib.import_module(module), name):
+        is_submodule = name.startswith("__") or importlib.util.find_spec(f"{folder}.{name}")
+        if not is_submodule and hasattr(importlib.import_module(module), name):
             # An AttributeError would lose its message in `from folder import name`.
             raise ImportError(f"{folder}.{name} is now {module}.{name}", name=folder)
         raise AttributeError(f"module {folder!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What to say of a name that does not exist: the nearest ones that do. Imports nothing of JAX."""
+"""Messages for a name that does not exist: the nearest ones that do. Does not import JAX."""
 
 import difflib
 import math
@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 _LISTED = 12  # more names than these are not listed in a message
 _NEAREST = 5
 _CUTOFF = 0.6
-# What others call the settings that pgjax has under another name.
-_OTHERS_WORDS = {
+# pgjax's settings, and their names in other libraries.
+_NAMES_ELSEWHERE = {
     "learning_rate": "lr alpha step_size policy_lr actor_lr pi_lr policy_learning_rate "
     "actor_learning_rate",
     "critic.learning_rate": "critic_lr value_lr vf_lr critic_learning_rate vf_learning_rate",
@@ -45,75 +45,80 @@ _OTHERS_WORDS = {
     "save_freq save_interval",
     "directory": "log_dir logdir output_dir save_dir save_path",
 }
-_SYNONYMS = {word: ours for ours, words in _OTHERS_WORDS.items() for word in words.split()}
+_SYNONYMS = {word: name for name, words in _NAMES_ELSEWHERE.items() for word in words.split()}
 
 
-def unknown(what: str, given: object, known: Iterable[object], lister: str = "") -> str:
-    """'unknown WHAT; did you mean X? known: …'; of many names the nearest only, and their number.
+def unknown(subject: str, name: object, names: Iterable[object], lister: str = "") -> str:
+    """The message 'unknown SUBJECT; did you mean X? known: …'.
+
+    Of more than twelve names it lists only the nearest, and says how many there are.
 
     Args:
-      what: the kind of name and the name, as they are to be shown.
-      given: the name.
-      known: those that exist.
-      lister: what lists all of them, where they are many.
+      subject: the sort of name and the name, as the message shows them.
+      name: the name that does not exist.
+      names: those that exist.
+      lister: the command or function that lists all of them, where they are many.
 
     >>> unknown("field 'lr'", "lr", ["critic.learning_rate", "optimizer.learning_rate"])[:58]
     "unknown field 'lr'; did you mean 'optimizer.learning_rate'"
     """
-    return f"unknown {what}; {choices(given, known, lister)}"
+    return f"unknown {subject}; {choices(name, names, lister)}"
 
 
-def choices(given: object, known: Iterable[object], lister: str = "") -> str:
-    """What `unknown` says after the name."""
-    known = [str(name) for name in known]
-    near = nearest(str(given), known)
+def choices(name: object, names: Iterable[object], lister: str = "") -> str:
+    """The end of the message of `unknown`: 'did you mean X? known: …'."""
+    names = [str(known) for known in names]
+    near = nearest(str(name), names)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    if len(known) <= _LISTED:
-        return f"{hint}known: {', '.join(known) or 'none'}"
-    others = f"near it: {', '.join(near[1:])}; " if near[1:] else ""
-    count = f"{lister} lists all {len(known)}" if lister else f"there are {len(known)}"
-    return f"{hint}{others}{count}"
+    if len(names) <= _LISTED:
+        return f"{hint}known: {', '.join(names) or 'none'}"
+    next_best = f"near it: {', '.join(near[1:])}; " if near[1:] else ""
+    count = f"{lister} lists all {len(names)}" if lister else f"there are {len(names)}"
+    return f"{hint}{next_best}{count}"
 
 
-def nearest(given: str, known: Iterable[str], cutoff: float = _CUTOFF) -> list[str]:
-    """Up to five known names like `given`, the best first; the policy's before a critic's.
+def nearest(name: str, names: Iterable[str], cutoff: float = _CUTOFF) -> list[str]:
+    """Up to five of the names, the most like `name` first; the policy's before a critic's.
 
-    The last part of a dotted path counts as much as the whole, and names that other libraries use
-    count as ours, where those are among the known ones. Those less like it than `cutoff`, in
+    The last part of a dotted path counts as much as the path. A setting's name in another library
+    counts as pgjax's, if that is among the names. Names whose likeness is below `cutoff`, in
     [0, 1], are left out.
     """
-    known = list(known)
+    names = list(names)
+    ends = {_last(_plain(known)) for known in names}
     # A synonym's own synonym is farther away.
-    words = enumerate(_meant(_plain(given)))
-    there = {_last(_plain(name)) for name in known}
-    meant = {word: 0.01 * i for i, word in words if i == 0 or _last(word) in there}
-    scores = {
-        name: max(_likeness(word, _plain(name)) - far for word, far in meant.items())
-        for name in known
+    distances = {
+        word: 0.01 * depth
+        for depth, word in enumerate(_synonyms(_plain(name)))
+        if depth == 0 or _last(word) in ends
     }
-    # A sort is stable: among equals the order of the known names decides.
-    ranked = sorted(scores, key=lambda name: (-scores[name], _plain(name).startswith("critic.")))
-    return [name for name in ranked if scores[name] >= cutoff][:_NEAREST]
+    scores = {
+        known: max(_likeness(word, _plain(known)) - far for word, far in distances.items())
+        for known in names
+    }
+    # A sort is stable: among equals the order of the names decides.
+    ranked = sorted(scores, key=lambda known: (-scores[known], _plain(known).startswith("critic.")))
+    return [known for known in ranked if scores[known] >= cutoff][:_NEAREST]
 
 
-def _meant(given: str) -> Iterator[str]:
-    """The name, and what it is a synonym of, and so on."""
-    yield given
-    if (ours := _SYNONYMS.get(_last(given))) is not None:
-        yield from _meant(given.removesuffix(_last(given)) + ours)
+def _synonyms(name: str) -> Iterator[str]:
+    """The name, pgjax's name for the same setting, and so on."""
+    yield name
+    if (setting := _SYNONYMS.get(_last(name))) is not None:
+        yield from _synonyms(name.removesuffix(_last(name)) + setting)
 
 
-def _likeness(given: str, name: str) -> float:
+def _likeness(name: str, known: str) -> float:
     """A likeness in [0, 1.1]; naming the right family adds a little."""
-    whole = difflib.SequenceMatcher(None, given, name).ratio()
-    last = difflib.SequenceMatcher(None, _last(given), _last(name)).ratio()
-    family = given.rpartition(".")[0]
-    same = bool(family) and family == name.rpartition(".")[0]
-    return max(whole, last) + 0.1 * same
+    path_ratio = difflib.SequenceMatcher(None, name, known).ratio()
+    last_ratio = difflib.SequenceMatcher(None, _last(name), _last(known)).ratio()
+    family = name.rpartition(".")[0]
+    same_family = bool(family) and family == known.rpartition(".")[0]
+    return max(path_ratio, last_ratio) + 0.1 * same_family
 
 
 def within(low: float | None, high: float | None) -> str:
-    """A range in words, inclusive; None, or an infinite bound, is no bound.
+    """An inclusive range in words; None or an infinite number means no bound.
 
     >>> within(1, 8), within(0, None), within(None, 3), within(None, None)
     ('from 1 to 8', 'at least 0', 'at most 3', '')
@@ -126,7 +131,7 @@ def within(low: float | None, high: float | None) -> str:
 
 
 def shortened(paths: Iterable[str]) -> dict[str, str]:
-    """Dotted paths in words: the last part where no other path ends alike, else the whole path."""
+    """Dotted paths in words: the last part, or the full path where another one ends alike."""
     paths = list(paths)
     ends = [_last(path) for path in paths]
     return {

@@ -1,6 +1,6 @@
 """Work divided over devices: a mesh with one axis, and functions of each device's share.
 
-Everything between the shares is written for the whole arrays; XLA puts the collectives there.
+All other code is written for undivided arrays; XLA adds the collective operations.
 """
 
 import contextlib
@@ -23,13 +23,13 @@ _MIN_SHARE = 16
 
 
 def make_mesh(num_devices: int | None = None) -> Mesh:
-    """A mesh of the first `num_devices` devices of all processes; None: of all there are.
+    """A mesh of the first `num_devices` devices of all processes; None: of all devices.
 
     On a CPU, `jax.config.update("jax_num_cpu_devices", n)` before anything else uses JAX makes n
     devices of its cores.
 
     Raises:
-      ValueError: more devices than there are.
+      ValueError: `num_devices` is more than exist.
 
     >>> import pgjax
     >>> pgjax.make_mesh(1).size
@@ -52,10 +52,10 @@ def make_mesh(num_devices: int | None = None) -> Mesh:
 
 
 def use_cores(number: int | None = None) -> None:
-    """Makes JAX devices of the CPU's cores, as many as asked for; None: one of each core.
+    """Makes `number` JAX devices of the CPU's cores; None: one of each core.
 
-    Of no effect once JAX has started, or where XLA_FLAGS says how many, or JAX_NUM_CPU_DEVICES
-    and nothing is asked for.
+    Has no effect once JAX has started, or if XLA_FLAGS sets the number; without a `number`, nor if
+    JAX_NUM_CPU_DEVICES does.
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
@@ -66,8 +66,8 @@ def use_cores(number: int | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", number or available or 1)
 
 
-def check_mesh(mesh: Mesh | None, what: str, number: int) -> None:
-    """Raises unless `mesh` is None or a mesh of one axis that divides `number` evenly."""
+def check_mesh(mesh: Mesh | None, path: str, number: int) -> None:
+    """Raises unless `mesh` is None or from `make_mesh` and divides the setting at `path` evenly."""
     if mesh is None:
         return
     if not isinstance(mesh, Mesh) or mesh.axis_names != (_AXIS,):
@@ -76,83 +76,84 @@ def check_mesh(mesh: Mesh | None, what: str, number: int) -> None:
     if below != number:
         fitting = f"{below} or {below + mesh.size}" if below else str(mesh.size)
         raise ValueError(
-            f"{what} must be a multiple of the {mesh.size} devices, got {number}; "
+            f"{path} must be a multiple of the {mesh.size} devices, got {number}; "
             f"{fitting} would do"
         )
 
 
 def on_shares(function: Callable, mesh: Mesh | None, in_axes: tuple, out_axes: Any) -> Callable:
-    """`function`, run on every device with its share of the arguments, side by side.
+    """Runs a function on all devices in parallel, each with its share of the arguments.
 
     Args:
       function: arrays to arrays; it sees one device's share, and no other device.
-      mesh: None: one share, the whole.
-      in_axes, out_axes: as those of `jax.vmap`: which axis is divided; None: the same everywhere.
+      mesh: None: one device, whose share is everything.
+      in_axes, out_axes: like those of `jax.vmap`: the axis that is divided; None: the same array
+        on every device.
     """
     if mesh is None:
         return function
-    # Its check of what varies over devices does not know `custom_vmap`.
+    # `check_vma` does not know `custom_vmap`.
     return jax.shard_map(
         function, mesh=mesh, in_specs=_specs(in_axes), out_specs=_specs(out_axes), check_vma=False
     )
 
 
 def replicated(tree: PyTree, mesh: Mesh | None) -> PyTree:
-    """The same arrays on every device of the mesh, in every process."""
+    """Copies arrays to every device of the mesh, in every process."""
     if mesh is None:
         return tree
-    everywhere = NamedSharding(mesh, PartitionSpec())
+    sharding = NamedSharding(mesh, PartitionSpec())
 
-    def one(leaf):
+    def replicate(leaf):
         if is_key(leaf):
-            return _through_numbers(one, leaf)
-        # In JAX's own precision first: processes compare what they put there.
-        return jax.device_put(np.asarray(jnp.asarray(leaf)), everywhere)
+            return _through_key_data(replicate, leaf)
+        # In JAX's precision first: `device_put` compares the numbers of all processes.
+        return jax.device_put(np.asarray(jnp.asarray(leaf)), sharding)
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(replicate, tree)
 
 
 def divided(tree: PyTree, mesh: Mesh | None) -> PyTree:
-    """Arrays [n, …] in equal shares, one on each device of the mesh; also while tracing."""
+    """Divides arrays [n, …] evenly over the devices of the mesh; also while tracing."""
     if mesh is None:
         return tree
-    shares = NamedSharding(mesh, PartitionSpec(_AXIS))
+    sharding = NamedSharding(mesh, PartitionSpec(_AXIS))
 
-    def one(leaf):
+    def divide(leaf):
         if is_traced(leaf):
-            return jax.lax.with_sharding_constraint(leaf, shares)
+            return jax.lax.with_sharding_constraint(leaf, sharding)
         if is_key(leaf):
-            return _through_numbers(one, leaf)
-        return jax.device_put(np.asarray(leaf), shares)
+            return _through_key_data(divide, leaf)
+        return jax.device_put(np.asarray(leaf), sharding)
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(divide, tree)
 
 
 def local(tree: PyTree) -> PyTree:
-    """Arrays, replicated or divided, as this process's own, on no particular device.
+    """Copies replicated or divided arrays to this process's default device, undivided.
 
-    Of several processes, all must call it.
+    All processes must call it.
     """
 
-    def one(leaf):
+    def gather(leaf):
         if is_key(leaf):
-            return _through_numbers(one, leaf)
+            return _through_key_data(gather, leaf)
         if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
             leaf = multihost_utils.process_allgather(leaf, tiled=True)
         return jnp.asarray(np.asarray(leaf))
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(gather, tree)
 
 
 def fitting(num_trajectories: int) -> int:
-    """How many devices to divide so many trajectories over: evenly, and no less than 16 on each,
-    below which a CPU device is mostly overhead."""
-    most = min(jax.device_count(), max(1, num_trajectories // _MIN_SHARE))
-    return next(n for n in range(most, 0, -1) if num_trajectories % n == 0)
+    """The number of devices to divide trajectories over: evenly, and at least 16 on each device,
+    since a CPU device with fewer is mostly overhead."""
+    high = min(jax.device_count(), max(1, num_trajectories // _MIN_SHARE))
+    return next(n for n in range(high, 0, -1) if num_trajectories % n == 0)
 
 
-def _through_numbers(move: Callable[[Array], Array], key: Array) -> Array:
-    """A key moved as its data is: `device_put` takes none to other processes' devices."""
+def _through_key_data(move: Callable[[Array], Array], key: Array) -> Array:
+    """Moves a key by its data: `device_put` moves no keys to other processes' devices."""
     wrap = jax.jit(jax.random.wrap_key_data, static_argnames="impl")
     return wrap(move(jax.random.key_data(key)), impl=jax.random.key_impl(key))
 

@@ -1,4 +1,4 @@
-"""Several processes as one: JAX's own runtime, with errors that say what to look at."""
+"""Joins several processes by JAX's own runtime, with errors that say what to look at."""
 
 import contextlib
 import os
@@ -31,29 +31,31 @@ def start(
     process_id: int | None = None,
     timeout: int = 60,
 ) -> None:
-    """Joins this process to the others; before anything else uses JAX.
+    """Joins this process to the others; call it before anything else uses JAX.
 
-    Without arguments, what SLURM, Open MPI, Kubernetes or a TPU slice says is used.
+    Without arguments, SLURM, Open MPI, Kubernetes or a TPU slice decides them.
 
     Args:
       coordinator: "host:port" of process 0, reachable from all; all three or none must be given.
-      num_processes, process_id: how many there are, and which this is, from 0.
+      num_processes: the number of processes.
+      process_id: this process's number, from 0.
       timeout: seconds to wait for the others.
 
     Raises:
-      ValueError: arguments that do not make sense, or none and nothing to detect them from.
-      TimeoutError: the coordinator, or some process, was not there in time.
-      ConnectionError: its port is in use, two processes have one id, or they count differently.
+      ValueError: arguments that do not make sense, or none, and no job to detect them from.
+      TimeoutError: the coordinator, or some process, did not come in time.
+      ConnectionError: its port is in use, two processes have the same id, or `num_processes`
+        differs between processes.
     """
-    given = (coordinator, num_processes, process_id)
-    if any(value is None for value in given) and any(value is not None for value in given):
+    arguments = (coordinator, num_processes, process_id)
+    if any(value is None for value in arguments) and any(value is not None for value in arguments):
         raise ValueError("give all of coordinator, num_processes and process_id, or none of them")
     if coordinator is not None and num_processes is not None and process_id is not None:
         _check(coordinator, num_processes, process_id)
         _roll_call(coordinator, num_processes, process_id, timeout)
     try:
         jax.distributed.initialize(
-            *given,
+            *arguments,
             initialization_timeout=timeout,
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
         )
@@ -63,14 +65,14 @@ def start(
             f"the number of processes and this one's id ({error})"
         ) from None
     except jax.errors.JaxRuntimeError as error:
-        where = coordinator or "the coordinator"
+        address, reason = coordinator or "the coordinator", str(error).splitlines()[0]
         raise TimeoutError(
-            f"not all processes had joined {where} after {timeout} s: {str(error).splitlines()[0]}"
+            f"not all processes had joined {address} after {timeout} s: {reason}"
         ) from None
 
 
-def agreed(number: int) -> int:
-    """Process 0's number, in every process."""
+def broadcast(number: int) -> int:
+    """Sends process 0's number to every process, which gets it as the result; all must call it."""
     if jax.process_count() == 1:
         return number
     from jax.experimental import multihost_utils
@@ -90,15 +92,15 @@ def is_running() -> bool:
 
 def is_loss(error: Exception) -> bool:
     """Whether an error says that a collective operation failed, so that others may be gone."""
-    # JAX raises some of its runtime's failures as ValueError, with the status for a beginning.
-    of_runtime = isinstance(error, jax.errors.JaxRuntimeError)
-    return is_running() and (of_runtime or str(error).startswith(_STATUSES))
+    # JAX raises some of its runtime's failures as a ValueError that begins with the status.
+    from_runtime = isinstance(error, jax.errors.JaxRuntimeError)
+    return is_running() and (from_runtime or str(error).startswith(_STATUSES))
 
 
-def lost() -> str:
-    """What to say when a collective operation fails."""
-    who = f"process {jax.process_index()} of {jax.process_count()}"
-    return f"{who} stops: another one failed or cannot be reached"
+def loss_message() -> str:
+    """The message for a collective operation that failed."""
+    process = f"process {jax.process_index()} of {jax.process_count()}"
+    return f"{process} stops: another one failed or cannot be reached"
 
 
 def leave(code: int) -> None:
@@ -122,16 +124,16 @@ def _roll_call(coordinator: str, num_processes: int, process_id: int, timeout: i
     """Returns, in all processes, once all of them have met at the coordinator's port.
 
     JAX's own meeting ends a process by a fatal log when another does not come, and does not notice
-    that they count differently. So they meet before, each with "ID NUMBER", its id and how many it
-    counts; process 0 answers all of them alike, with "go" or what is wrong.
+    different numbers of processes. So they meet before: each sends "ID NUMBER", its id and its
+    number of processes; process 0 gives all of them the same answer, "go" or the error.
     """
     deadline = time.monotonic() + timeout
     if process_id == 0:
-        _call(coordinator, num_processes, deadline, timeout)
+        _await_others(coordinator, num_processes, deadline, timeout)
         return
-    with _connected(coordinator, deadline, timeout) as link:
+    with _connect(coordinator, deadline, timeout) as link:
         link.sendall(f"{process_id} {num_processes}\n".encode())
-        answer = _line(link, timeout + _GRACE_SECONDS)
+        answer = _read_line(link, timeout + _GRACE_SECONDS)
     if answer.startswith("late "):
         raise TimeoutError(answer.removeprefix("late "))
     if answer != "go":
@@ -143,47 +145,47 @@ def _roll_call(coordinator: str, num_processes: int, process_id: int, timeout: i
         )
 
 
-def _call(coordinator: str, num_processes: int, deadline: float, timeout: int) -> None:
-    """Process 0's part: hears who comes, answers when all are there or something is wrong."""
+def _await_others(coordinator: str, num_processes: int, deadline: float, timeout: int) -> None:
+    """Process 0's part: collects the others, and answers once all have come or an error occurs."""
     links = {}
     try:
-        with _listening(coordinator) as server:
+        with _listen(coordinator) as server:
             while len(links) < num_processes - 1:
                 server.settimeout(max(0.01, deadline - time.monotonic()))
-                _hear(server.accept()[0], links, num_processes)
-        # The port is free again before anyone is told to go there.
+                _add_process(server.accept()[0], links, num_processes)
+        # The port is free again before "go" sends the others there.
         _answer(links, "go")
     except TimeoutError:
         missing = [str(i) for i in range(1, num_processes) if i not in links]
         shown = ", ".join(missing[:8]) + (", …" if len(missing) > 8 else "")
-        late = (
+        message = (
             f"{len(missing)} of {num_processes} processes had not joined {coordinator} after "
             f"{timeout} s: missing id {shown}"
         )
-        _answer(links, f"late {late}")
-        raise TimeoutError(late) from None
+        _answer(links, f"late {message}")
+        raise TimeoutError(message) from None
     except ConnectionError as error:
         _answer(links, f"no {error}")
         raise
 
 
-def _hear(link: socket.socket, links: dict[int, socket.socket], num_processes: int) -> None:
-    """Adds a process that has come to the links, by its id; anybody else is sent away.
+def _add_process(link: socket.socket, links: dict[int, socket.socket], num_processes: int) -> None:
+    """Adds a process that connected to the links, by its id; closes any other connection.
 
     Raises:
-      ConnectionError: it counts another number of processes, or has the id of another.
+      ConnectionError: it has another number of processes, or an id that is in use.
     """
-    words = _line(link, _GRACE_SECONDS).split()
+    words = _read_line(link, _GRACE_SECONDS).split()
     if len(words) != 2 or not all(word.isascii() and word.isdigit() for word in words):
         link.close()
         return
     process_id, counted = map(int, words)
     if counted != num_processes or process_id in links or process_id == 0:
-        wrong = f"process 0 counts {num_processes} processes, process {process_id} counts {counted}"
+        error = f"process 0 counts {num_processes} processes, process {process_id} counts {counted}"
         if counted == num_processes:
-            wrong = f"two processes have the id {process_id} of {num_processes}"
-        _answer({process_id: link}, f"no {wrong}")
-        raise ConnectionError(wrong)
+            error = f"two processes have the id {process_id} of {num_processes}"
+        _answer({process_id: link}, f"no {error}")
+        raise ConnectionError(error)
     links[process_id] = link
 
 
@@ -196,8 +198,8 @@ def _answer(links: dict[int, socket.socket], text: str) -> None:
             link.recv(1)
 
 
-def _line(link: socket.socket, seconds: float) -> str:
-    """The line that the other side sends in time; empty if none."""
+def _read_line(link: socket.socket, seconds: float) -> str:
+    """The line that the other side sends within so many seconds; empty if it sends none."""
     received, deadline = b"", time.monotonic() + seconds
     with contextlib.suppress(OSError):
         while not received.endswith(b"\n") and len(received) < _LONGEST_LINE:
@@ -209,7 +211,7 @@ def _line(link: socket.socket, seconds: float) -> str:
     return received.decode(errors="replace").strip() if received.endswith(b"\n") else ""
 
 
-def _listening(coordinator: str) -> socket.socket:
+def _listen(coordinator: str) -> socket.socket:
     port = int(coordinator.rpartition(":")[2])
     try:
         if socket.has_dualstack_ipv6():
@@ -224,7 +226,7 @@ def _listening(coordinator: str) -> socket.socket:
         ) from None
 
 
-def _connected(coordinator: str, deadline: float, timeout: int) -> socket.socket:
+def _connect(coordinator: str, deadline: float, timeout: int) -> socket.socket:
     host, _, port = coordinator.rpartition(":")
     while True:
         try:

@@ -12,11 +12,11 @@ import numpy as np
 from pgjax.core.components import check_hashable, is_traced, knows_fields
 from pgjax.core.types import Array
 
-# A training's length, where only the kinds of a schedule's arguments matter.
+# The length of a training, where only the types of a schedule's arguments matter.
 _SOME_UPDATES = 1000
-# Updates at which a schedule is looked at; with more, every so many of them.
-_MOST_LOOKED_AT = 10**5
-_AT_ONCE = 2**12  # always so many, so that other numbers of updates are no other programs
+# The most updates at which a schedule is evaluated; of a longer training, evenly spaced ones.
+_MAX_SAMPLES = 10**5
+_SAMPLES_PER_CALL = 2**12  # a constant, so that each number of updates runs the same program
 
 
 @knows_fields
@@ -36,7 +36,7 @@ class Share:
             raise ValueError(f"Share must be a finite number of at least 0, got {self.share!r}")
 
     def updates(self, num_updates: int) -> int:
-        """The nearest whole number of updates."""
+        """The number of updates, rounded to the nearest integer."""
         return round(self.share * num_updates)
 
 
@@ -50,10 +50,10 @@ class Schedule:
 
     Args:
       make: makes a schedule, update -> value, from the arguments: any of Optax's, for instance.
-      arguments: floats are traced, so that other numbers run the same program, but for those that
-        `make` decides by, such as `peak_value` of `optax.warmup_cosine_decay_schedule`: these, and
-        everything else, are part of the program. A `Share` is a length that follows `num_updates`;
-        a `Schedule` among them is passed on as the schedule that it makes.
+      arguments: floats are traced, so that other numbers run the same program, except those that
+        `make` compares or branches on, such as `peak_value` of
+        `optax.warmup_cosine_decay_schedule`: these, and everything else, are part of the program.
+        `make` gets a `Share` as a number of updates, and a `Schedule` as a function of the update.
 
     >>> import optax
     >>> rate = Schedule(optax.linear_schedule, init_value=1.0, end_value=0.0, transition_steps=4)
@@ -77,33 +77,33 @@ class Schedule:
         return jax.tree.unflatten(self._structure, self._leaves)
 
     def function(self, num_updates: int | None = None) -> Callable[[Any], Array]:
-        """The schedule, update -> float[], of a training of so many updates."""
+        """The schedule, update -> float[], for a training of `num_updates` updates."""
         return self.make(**_resolved(self.arguments, num_updates))
 
     def value(self, update: Any, num_updates: int | None = None) -> Array:
-        """Its value at an update: float[].
+        """The schedule's value at an update: float[].
 
         Args:
           update: int32[], from 0.
-          num_updates: of the training; needed where the arguments have a `Share`.
+          num_updates: the training's number of updates; needed if an argument is a `Share`.
         """
         return self.function(num_updates)(update)
 
     def turns(self, num_updates: int) -> list[int]:
-        """Updates, of so many, at which its value is least, largest, or first not finite; none
-        where its arguments are traced."""
+        """Updates at which the value is least, largest, or first not finite; [] if arguments are
+        traced."""
         if any(is_traced(leaf) for leaf in self._leaves):
             return []
         if num_updates not in self._turns:
-            updates, values = _looked_at(num_updates), _values(self, num_updates)
-            places = values.argmin(), values.argmax(), np.isfinite(values).argmin()
-            self._turns[num_updates] = sorted({int(updates[place]) for place in places})
+            updates, values = _sampled_updates(num_updates), _values(self, num_updates)
+            indices = values.argmin(), values.argmax(), np.isfinite(values).argmin()
+            self._turns[num_updates] = sorted({int(updates[index]) for index in indices})
         return self._turns[num_updates]
 
     @functools.cached_property
     def _traced(self) -> tuple[bool, ...]:
-        """Whether each leaf of the arguments is data."""
-        return _which_trace(self.make, self._structure, self._leaves)
+        """Whether each leaf of the arguments is traced."""
+        return _traceable(self.make, self._structure, self._leaves)
 
     @functools.cached_property
     def _names(self) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ class Schedule:
         return tuple(jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths)
 
     def tree_flatten_with_keys(self):
-        """Leaves: the numbers that are data, by name."""
+        """Leaves: the traced arguments, by name."""
         rows = list(zip(self._names, self._leaves, self._traced, strict=True))
         children = [(jax.tree_util.DictKey(n), leaf) for n, leaf, traced in rows if traced]
         static = tuple(None if traced else self._static(n, leaf) for n, leaf, traced in rows)
@@ -146,12 +146,12 @@ class Schedule:
         return f"Schedule({_name(self.make)}{inside})"
 
     def __eq__(self, other: Any) -> bool:
-        same = isinstance(other, Schedule) and self.make == other.make
-        return same and self.arguments == other.arguments
+        same_make = isinstance(other, Schedule) and self.make == other.make
+        return same_make and self.arguments == other.arguments
 
 
 def resolve(config: Any, update: Any) -> Any:
-    """A config with the value of each schedule at an update in its place."""
+    """Replaces each schedule in a config by its value at an update."""
     return jax.tree.map(
         lambda x: x.value(update, config.num_updates) if isinstance(x, Schedule) else x,
         config,
@@ -160,7 +160,7 @@ def resolve(config: Any, update: Any) -> Any:
 
 
 def check(config: Any) -> None:
-    """Raises TypeError, with the path, for a schedule that makes no number of an update's."""
+    """Raises TypeError, with the path, for a schedule whose value is not a number."""
     for path, schedule in _schedules(config):
         try:
             update = jax.ShapeDtypeStruct((), jnp.int32)
@@ -176,29 +176,29 @@ def check(config: Any) -> None:
 
 
 def turns(tree: Any, num_updates: int) -> list[int]:
-    """The first update, and all others at which a schedule in a tree has its extremes."""
-    found = {n for _, schedule in _schedules(tree) for n in schedule.turns(num_updates)}
-    return sorted({0, *found})
+    """Update 0, and those at which a schedule in a tree is least, largest or not finite."""
+    extremes = {n for _, schedule in _schedules(tree) for n in schedule.turns(num_updates)}
+    return sorted({0, *extremes})
 
 
 def ended(config: Any) -> dict[str, int]:
-    """Paths of learning rates whose schedules are 0 up to the last update, and from which on.
+    """Learning rates that a schedule keeps at 0 until the last update: path -> first such update.
 
-    Nothing moves from there on. Updates are counted from 1, as in metrics.csv.
+    From that update on nothing is learned. Updates are counted from 1, as in metrics.csv.
     """
-    last, updates = config.num_updates - 1, _looked_at(config.num_updates)
+    last, updates = config.num_updates - 1, _sampled_updates(config.num_updates)
     zero_from = {}
     for path, schedule in _schedules(config):
         if not path.endswith("learning_rate") or schedule.value(last, config.num_updates) != 0:
             continue
-        moving = np.flatnonzero(_values(schedule, config.num_updates))
-        first = 0 if len(moving) == 0 else moving[-1] + 1
+        nonzero = np.flatnonzero(_values(schedule, config.num_updates))
+        first = 0 if len(nonzero) == 0 else nonzero[-1] + 1
         zero_from[path] = int(updates[first]) + 1
     return zero_from
 
 
 def ended_text(config: Any) -> str:
-    """What there is to say of learning rates that are 0 before the last update; "": nothing."""
+    """The warning that `ended` gives rise to; empty if there is none."""
     parts = [
         f"{path} is 0 from update {first} of {config.num_updates} on, and nothing moves then"
         for path, first in ended(config).items()
@@ -207,16 +207,16 @@ def ended_text(config: Any) -> str:
     return "; ".join(parts) + advice if parts else ""
 
 
-def _looked_at(num_updates: int) -> np.ndarray:
-    number = min(num_updates, _MOST_LOOKED_AT)
+def _sampled_updates(num_updates: int) -> np.ndarray:
+    number = min(num_updates, _MAX_SAMPLES)
     return np.linspace(0, num_updates - 1, number).astype(np.int32)
 
 
 def _values(schedule: Schedule, num_updates: int) -> np.ndarray:
-    """A schedule's values at the updates that are looked at."""
-    updates = _looked_at(num_updates)
-    rows = np.pad(updates, (0, -len(updates) % _AT_ONCE), "edge").reshape(-1, _AT_ONCE)
-    with jax.ensure_compile_time_eval():  # as numbers, also while something else is traced
+    """A schedule's values at the sampled updates."""
+    updates, width = _sampled_updates(num_updates), _SAMPLES_PER_CALL
+    rows = np.pad(updates, (0, -len(updates) % width), "edge").reshape(-1, width)
+    with jax.ensure_compile_time_eval():  # numbers, also while something else is traced
         function = jax.vmap(schedule.function(num_updates), out_axes=0)
         values = [np.asarray(function(row)) for row in rows]
     return np.concatenate(values)[: len(updates)]
@@ -245,7 +245,7 @@ def _with_tuples(value: Any) -> Any:
 
 
 def _resolved(value: Any, num_updates: int | None) -> Any:
-    """Arguments with shares and schedules among them in the form that Optax takes."""
+    """Arguments as Optax takes them: a number for each share, a function for each schedule."""
     if isinstance(value, Share):
         if num_updates is None:
             raise ValueError(f"{value!r} of how many updates? give num_updates")
@@ -259,8 +259,8 @@ def _resolved(value: Any, num_updates: int | None) -> Any:
     return value
 
 
-def _which_trace(make: Callable, structure: Any, leaves: list) -> tuple[bool, ...]:
-    """Which leaves can be data: all numbers, or those that `make` does not decide by."""
+def _traceable(make: Callable, structure: Any, leaves: list) -> tuple[bool, ...]:
+    """Whether each leaf can be traced: all numbers, or those that `make` does not branch on."""
     numbers = tuple(map(_is_number, leaves))
     alone = [tuple(i == j for j in range(len(leaves))) for i in range(len(leaves))]
     if _traces(make, structure, leaves, numbers):
@@ -273,6 +273,8 @@ def _which_trace(make: Callable, structure: Any, leaves: list) -> tuple[bool, ..
 
 
 def _traces(make: Callable, structure: Any, leaves: list, traced: tuple[bool, ...]) -> bool:
+    """Whether `make` gives a schedule when the leaves marked `traced` are traced."""
+
     def value(data, update):
         data = iter(data)
         filled = [next(data) if t else leaf for t, leaf in zip(traced, leaves, strict=True)]
@@ -283,7 +285,7 @@ def _traces(make: Callable, structure: Any, leaves: list, traced: tuple[bool, ..
     shapes = [jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(float)) for leaf in data]
     try:
         jax.eval_shape(value, shapes, jax.ShapeDtypeStruct((), jnp.int32))
-    except Exception:  # whatever `make`, the user's own perhaps, says to tracers
+    except Exception:  # of any type: `make` may be the user's own
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""Numbers of a whole tree: their norm, whether all are finite; trees, and their first level."""
+"""Norms, products, choices and maps of pytrees."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,25 +11,25 @@ from pgjax.core.types import Array, PyTree
 
 
 def exponent(tree: PyTree) -> Array:
-    """The power of two next above the largest magnitude of a tree's numbers: int32[].
+    """The exponent e of the power of two next above the largest magnitude in a tree: int32[].
 
-    Numbers scaled by it, which rounds nothing, may be squared: the squares of numbers beyond 1e19
-    or below 1e-19 are out of float32's range. 0 where all are 0, or one is not finite.
+    0 if all numbers are 0, or one is not finite. Numbers divided by 2ᵉ, which rounds nothing, can
+    be squared: squares of numbers beyond 1e19 or below 1e-19 are out of float32's range.
     """
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x), initial=0.0) for x in jax.tree.leaves(tree)]))
     return jnp.frexp(jnp.where(jnp.isfinite(largest), largest, 0.0))[1]
 
 
 def norm(tree: PyTree) -> Array:
-    """The 2-norm of all numbers of a tree, float[], whatever their magnitude."""
+    """The 2-norm of all numbers of a tree: float[]; correct for numbers of any magnitude."""
     power = exponent(tree)
     scaled = jax.tree.map(lambda x: jnp.ldexp(x, -power), tree)
     return jnp.ldexp(optax.tree.norm(scaled), power)
 
 
-def dot(tree: PyTree, other: PyTree) -> Array:
-    """The sum of all products of two trees' numbers: float[]."""
-    return jnp.asarray(optax.tree.vdot(tree, other))
+def dot(a: PyTree, b: PyTree) -> Array:
+    """The inner product of two trees' numbers: float[]."""
+    return jnp.asarray(optax.tree.vdot(a, b))
 
 
 def unit(tree: PyTree) -> PyTree:
@@ -38,33 +38,35 @@ def unit(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: x / jnp.where(size > 0, size, 1.0).astype(x.dtype), tree)
 
 
-def still_finite(tree: PyTree, before: PyTree) -> Array:
-    """Whether all floats of a tree are finite, or the infinities that they were before: bool[].
+def still_finite(tree: PyTree, old_tree: PyTree) -> Array:
+    """Whether all floats of a tree are finite or equal to those in `old_tree`: bool[].
 
     Some optimizers begin with an infinity, as the best loss so far.
     """
-    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(before), strict=True)
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(old_tree), strict=True)
     floats = [pair for pair in pairs if jnp.issubdtype(pair[0].dtype, jnp.inexact)]
     good = [jnp.all(jnp.isfinite(new) | (new == old)) for new, old in floats]
     return jnp.all(jnp.stack([jnp.bool_(True), *good]))
 
 
 def either(flag: Array, tree: PyTree, other: PyTree) -> PyTree:
-    """`tree` where the flag, bool[], is set, else `other`.
+    """Returns `tree` if the flag, bool[], is true, else `other`.
 
     Keys are chosen by their data: JAX's check of key reuse then allows those that have been split.
     """
 
-    def one(x, y):
+    def choose(x, y):
         if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             return jnp.where(flag, x, y)
         data = jnp.where(flag, *map(jax.random.key_data, (x, y)))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
 
-    return jax.tree.map(one, tree, other)
+    return jax.tree.map(choose, tree, other)
 
 
-def each(function: Callable, node: Any, *others: PyTree) -> Any:
-    """A function's results for the children of a tuple or a dict, whatever they are, and for the
-    same children of others: a tuple or a dict again."""
-    return jax.tree.map(function, node, *others, is_leaf=lambda child: child is not node)
+def map_children(function: Callable, node: Any, *nodes: PyTree) -> Any:
+    """Maps a function over the children of a tuple or a dict, and those of others of its structure.
+
+    Unlike `jax.tree.map`, it does not go into the first node's children.
+    """
+    return jax.tree.map(function, node, *nodes, is_leaf=lambda child: child is not node)

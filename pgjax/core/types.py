@@ -26,12 +26,12 @@ class Record:
 
 @struct.dataclass
 class Trajectories(Record):
-    """m trajectories side by side: of `Episodes`, whole episodes of lengths H_1 … H_m ≤ T,
+    """m trajectories side by side. `Episodes` samples whole episodes of lengths H_1 … H_m ≤ T,
 
         τ_i = (s_0, a_0, r_0, …, s_{H_i−1}, a_{H_i−1}, r_{H_i−1}, s_{H_i}),
 
-    of `Segments`, T rows of a stream of episodes. In both, row t + 1 holds what step t led to: an
-    episode's last observation has a row of its own, in which no action is taken. T = 6:
+    `Segments` T rows of a stream of episodes. In both, row t + 1 holds the observation that step t
+    led to: an episode's last observation has its own row, in which no action is taken. T = 6:
 
         row            0   1   2   3   4   5 | final_obs
         Episodes, H=4  s0  s1  s2  s3  s4  · | s4         valid in rows 0–3, terminated in row 3
@@ -39,16 +39,16 @@ class Trajectories(Record):
 
     Attributes:
       obs: pytree of [T, m, …], the environment's own dtypes; s_t, before action a_t.
-      memory: pytree of [T, m, …]; what the policy remembered when s_t came; () of one without.
+      memory: pytree of [T, m, …]; the policy's memory before it sees s_t; () if it has none.
       action: pytree of [T, m, …]; a_t as the policy sampled it, before any clipping.
       log_prob: float[T, m], nats; log π(a_t | s_t) as it was sampled.
       reward: float[T, m], reward units; r_t follows a_t; 0 where not valid.
-      valid: bool[T, m]; whether step t was taken: in whole episodes, t < H_i.
+      valid: bool[T, m]; whether an action was taken in row t: in whole episodes, t < H_i.
       terminated: bool[T, m]; the environment ended the episode at this step.
       truncated: bool[T, m]; a time limit ended it: the environment's own or the sampler's.
         May be true together with `terminated`, which then counts.
-      final_obs: pytree of [m, …]; the observation of row T: of whole episodes, s_{H_i}.
-      final_memory: pytree of [m, …]; what the policy remembered when that came.
+      final_obs: pytree of [m, …]; the observation of row T: in whole episodes, s_{H_i}.
+      final_memory: pytree of [m, …]; the policy's memory before it sees `final_obs`.
     """
 
     obs: PyTree
@@ -71,7 +71,7 @@ TRAJECTORY_AXES = Trajectories(*[_SECOND] * 8, final_obs=_FIRST, final_memory=_F
 
 @struct.dataclass
 class TrainState(Record):
-    """All that training carries from one update to the next.
+    """The state that training carries from one update to the next.
 
     Attributes:
       params: the policy's parameters θ, a pytree of float arrays.
@@ -80,9 +80,9 @@ class TrainState(Record):
       key: the key that the next update splits.
       num_updates: int32[]; updates made.
       env_steps: uint32[]; valid environment steps taken. It wraps at 2³² = 4.29e9 steps.
-      critic: what the critic has learned, a `CriticState`; () where the estimator has none.
-      objective: what the objective carries from update to update; () for most.
-      streams: where the sampler's streams stand, each leaf [m, …]; () of whole episodes.
+      critic: the critic's state, such as a `CriticState`; () if the estimator needs no critic.
+      objective: the objective's own state, such as a penalty's factor; () for most.
+      streams: the state of the sampler's streams, each leaf [m, …]; () for whole episodes.
     """
 
     params: PyTree
@@ -97,7 +97,7 @@ class TrainState(Record):
 
     @property
     def policy_variables(self) -> PyTree:
-        """What the policy's `apply` takes: the params and the other collections."""
+        """The variables that the policy's `apply` takes: the params and the other collections."""
         return {"params": self.params, **self.variables}
 
 
@@ -115,11 +115,11 @@ class Metrics(Record):
       gradient_norm: float; global 2-norm of the estimated gradient, before any clipping.
       objective: float; value of the m-trajectory objective whose gradient was taken.
       finite: bool; whether all numbers are finite: the rewards, the objective, entropy, gradient
-        and its norm, and all that is carried on, the state of the optimizers and the streams' last
+        and its norm, and the whole next state, the optimizers' states and the streams' last
         observations included; and whether every mask allowed an action. If not, the update is not
-        made: parameters, optimizer, statistics and critic are what they were, streams with a bad
-        number begin another episode, and the next update has other trajectories.
-      extra: what only some objectives and critics report, float each, by name: see their own
+        made: parameters, optimizer, statistics and critic do not change, streams with a number
+        that is not finite begin another episode, and the next update has other trajectories.
+      extra: metrics of some objectives, ascents and critics, float each, by name: see their own
         docstrings.
     """
 
@@ -135,7 +135,7 @@ class Metrics(Record):
 
 
 class TrainResult(NamedTuple):
-    """What `train` returns: the final state, and metrics with a leading [num_updates] axis."""
+    """The result of `train`: the final state, and metrics with a leading [num_updates] axis."""
 
     state: TrainState
     metrics: Metrics

@@ -16,7 +16,7 @@ from jax.scipy.special import betaln, digamma
 from jaxtyping import Float, Int, Key, UInt32
 
 from pgjax.core.components import record, static
-from pgjax.core.trees import each
+from pgjax.core.trees import map_children
 from pgjax.core.types import Array, PyTree
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
@@ -459,27 +459,31 @@ class Joint(Distribution):
 
     def sample(self, noise: PyTree) -> PyTree:
         """Each part's sample."""
-        return each(lambda part, noise: part.sample(noise), self.parts, noise)
+        return map_children(lambda part, noise: part.sample(noise), self.parts, noise)
 
     def mode(self) -> PyTree:
         """Each part's mode."""
-        return each(lambda part: part.mode(), self.parts)
+        return map_children(lambda part: part.mode(), self.parts)
 
     def log_prob(self, action: PyTree) -> Float[Array, ""]:
         """Σ_i log p_i(a_i), nats."""
-        return _total(each(lambda part, action: part.log_prob(action), self.parts, action))
+        return _total(map_children(lambda part, action: part.log_prob(action), self.parts, action))
 
     def entropy(self) -> Float[Array, ""]:
         """Σ_i H[p_i], nats."""
-        return _total(each(lambda part: part.entropy(), self.parts))
+        return _total(map_children(lambda part: part.entropy(), self.parts))
 
     def divergence(self, other: "Joint") -> Float[Array, ""]:
         """Σ_i KL(p_i ‖ q_i), nats."""
-        return _total(each(lambda one, other: one.divergence(other), self.parts, other.parts))
+        return _total(
+            map_children(lambda one, other: one.divergence(other), self.parts, other.parts)
+        )
 
     def environment_action(self, action: PyTree) -> PyTree:
         """What the environment gets of each part."""
-        return each(lambda part, action: part.environment_action(action), self.parts, action)
+        return map_children(
+            lambda part, action: part.environment_action(action), self.parts, action
+        )
 
 
 def _total(parts: Any) -> Array:

@@ -19,7 +19,7 @@ import numpy as np
 from pgjax.ascents.gradient_step import GradientStep
 from pgjax.ascents.optimizers import SGD
 from pgjax.core import distribution, moved
-from pgjax.core.keys import keys_again, numbers
+from pgjax.core.keys import unwrap_keys, wrap_keys
 from pgjax.core.types import TrainState
 from pgjax.critics.critic import Critic
 from pgjax.environments import interface
@@ -450,7 +450,7 @@ def _checkpointer() -> Any:
 
 def to_arrays(state: TrainState) -> dict[str, jax.Array]:
     """The leaves of a state by their paths; keys as plain integers."""
-    leaves = jax.tree_util.tree_leaves_with_path(numbers(state))
+    leaves = jax.tree_util.tree_leaves_with_path(unwrap_keys(state))
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
@@ -458,7 +458,7 @@ def from_arrays(arrays: dict[str, Any], like: TrainState) -> TrainState:
     """The inverse of `to_arrays`, for a state of the structure of `like`."""
     paths, structure = jax.tree_util.tree_flatten_with_path(like)
     leaves = [jax.numpy.asarray(arrays[jax.tree_util.keystr(path)]) for path, _ in paths]
-    return keys_again(jax.tree.unflatten(structure, leaves), like)
+    return wrap_keys(jax.tree.unflatten(structure, leaves), like)
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -232,7 +232,7 @@ def _reopened(
 ) -> folders.Writer | None:
     """The writer, after it has written what changed since the checkpoint with these notes; None
     in all processes but the first."""
-    processes.agreed(0)  # all have read before the first writes
+    processes.broadcast(0)  # all have read before the first writes
     if not processes.is_first():
         return None
     writer.go_on(notes, discard_metrics)
@@ -329,7 +329,7 @@ def _run(
             requests, error = _requests(settings.on_block, progress)
             due = bool(requests) or time.monotonic() - saved >= settings.checkpoint_seconds
             requests |= _SAVE if due and writer is not None else 0
-            requests = processes.agreed(requests)
+            requests = processes.broadcast(requests)
             if requests & _SAVE:
                 _save_despite(error, writer, progress, config)
                 saved = time.monotonic()

@@ -90,7 +90,7 @@ def after_blocks(
         done = progress.num_updates - start.num_updates
         seconds = progress.run_seconds - start.run_seconds
         size = blocks.block_size(num_updates - progress.num_updates, done, seconds)
-        size = processes.agreed(0 if done and signals.caught else size)
+        size = processes.broadcast(0 if done and signals.caught else size)
         if size == 0:
             return
         progress = _after_block(progress, advance, size)

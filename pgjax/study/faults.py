@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pgjax.core.keys import numbers
+from pgjax.core.keys import unwrap_keys
 from pgjax.core.types import PyTree
 from pgjax.environments import spaces
 from pgjax.environments.elements import TOLERANCE, Fault, is_real, shape
@@ -95,7 +95,7 @@ def leaves(part: str, tree: PyTree) -> list[tuple[str, Any]]:
 
 def _numbers(leaf: Any) -> np.ndarray:
     """A leaf in NumPy; of a key, its data."""
-    return np.asarray(numbers(leaf))
+    return np.asarray(unwrap_keys(leaf))
 
 
 def _close(one: Any, other: Any, tolerance: float) -> np.ndarray:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 
 from pgjax.core.components import record
-from pgjax.core.trees import each
+from pgjax.core.trees import map_children
 from pgjax.core.types import Array, PyTree
 from pgjax.environments import spaces
 from pgjax.policies.action_heads.head import Head, covers, make, register
@@ -55,26 +55,26 @@ class JointHead(Head):
 
     def module(self) -> nn.Module:
         """float[features] -> a tuple or dict of the parts' parameters."""
-        modules = each(lambda part: part.module(), self.parts)
+        modules = map_children(lambda part: part.module(), self.parts)
         return Parts(FrozenDict(modules) if isinstance(modules, dict) else modules)
 
     def distribution(self, parameters: PyTree, mask: PyTree = None) -> Joint:
         def one(part, parameters, mask):
             return part.distribution(parameters, mask)
 
-        return Joint(each(one, self.parts, parameters, self._masks(mask)))
+        return Joint(map_children(one, self.parts, parameters, self._masks(mask)))
 
     def noise(self, key: Array, shape: tuple[int, ...]) -> PyTree:
         """Each part's noise."""
-        return each(lambda part, key: part.noise(key, shape), self.parts, self._keys(key))
+        return map_children(lambda part, key: part.noise(key, shape), self.parts, self._keys(key))
 
     def random_action(self, key: Array) -> PyTree:
         """Each part's random action."""
-        return each(lambda part, key: part.random_action(key), self.parts, self._keys(key))
+        return map_children(lambda part, key: part.random_action(key), self.parts, self._keys(key))
 
     def encode(self, action: PyTree) -> Array:
         """The parts' encodings, one after another: float[k]."""
-        encoded = each(lambda part, action: part.encode(action), self.parts, action)
+        encoded = map_children(lambda part, action: part.encode(action), self.parts, action)
         return jnp.concatenate(jax.tree.leaves(encoded))
 
     def check_mask(self, part: str, mask_space: Any) -> None:
@@ -98,19 +98,21 @@ class JointHead(Head):
                 parts[name].check_mask(f"{part}[{name!r}]", mask)
 
     def excludes_all(self, mask: PyTree) -> Array:
-        excluded = each(lambda part, mask: part.excludes_all(mask), self.parts, self._masks(mask))
+        excluded = map_children(
+            lambda part, mask: part.excludes_all(mask), self.parts, self._masks(mask)
+        )
         return functools.reduce(jnp.logical_or, jax.tree.leaves(excluded))
 
     def _masks(self, mask: PyTree) -> Any:
         """A part's mask or None, for each."""
         if mask is None:
-            return each(lambda part: None, self.parts)
+            return map_children(lambda part: None, self.parts)
         full = {name: mask.get(name) for name in self.parts} if isinstance(mask, dict) else mask
-        return each(lambda child: child if jax.tree.leaves(child) else None, full)
+        return map_children(lambda child: child if jax.tree.leaves(child) else None, full)
 
     def _keys(self, key: Array) -> Any:
         keys = iter(jax.random.split(key, len(self.parts)))
-        return each(lambda part: next(keys), self.parts)
+        return map_children(lambda part: next(keys), self.parts)
 
     @property
     def _kind(self) -> str:
