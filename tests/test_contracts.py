@@ -293,6 +293,37 @@ def test_an_environment_of_ones_own_is_trained_and_evaluated(sampler):
     assert pgjax.sample_trajectories(jax.random.key(2), state, config).truncated.shape[0] >= 16
 
 
+class Numbered(Corridor):
+    """Episodes of two steps; shows how many there were before. Only `restart` knows that."""
+
+    observation_space = spaces.Box(0.0, 100.0, (1,))
+
+    def reset(self, key):
+        return jnp.zeros(1), (jnp.int32(0), jnp.int32(0))
+
+    def step(self, key, env_state, action):
+        number, time = env_state[0], env_state[1] + 1
+        return Step(number[None] + 0.0, (number, time), jnp.float32(0), time >= 2, jnp.bool_(False))
+
+    def restart(self, key, obs, env_state, running):
+        number = env_state[0] + jnp.where(running, 0, 1)
+        return number[None] + 0.0, (number, jnp.where(running, env_state[1], 0))
+
+
+@pytest.mark.parametrize("time_aware", [False, True])
+def test_what_follows_an_episode_is_the_environments_own_to_say(time_aware):
+    config = pgjax.Config(
+        Numbered(), time_aware=time_aware, estimator=pgjax.GAE(), sampler=pgjax.Segments(2, 7)
+    )
+    state = pgjax.init(jax.random.key(0), config)
+    obs = pgjax.sample_trajectories(jax.random.key(1), state, config).obs
+    number = obs["obs"] if time_aware else obs
+    np.testing.assert_array_equal(number[:, :, 0].T, [[0, 0, 0, 1, 1, 1, 2]] * 2)
+    if time_aware:
+        steps = np.array([0, 1, 2, 0, 1, 2, 0], np.float32)
+        np.testing.assert_array_equal(obs["time"].T, [steps / 20] * 2)
+
+
 def test_an_environment_of_ones_own_is_checked_run_and_swept(tmp_path):
     pgjax.check_environment(Corridor())
     config = pgjax.Config(Corridor(), num_updates=1, network=pgjax.MLP((4,)))

@@ -111,6 +111,18 @@ class Environment(abc.ABC):
         """What the action led to, also at the end of an episode: an automatic reset, where there
         is one, shows only in `env_state`."""
 
+    def restart(
+        self, key: Array, obs: PyTree, env_state: PyTree, running: Array
+    ) -> tuple[PyTree, PyTree]:
+        """Observation and state as they are while the episode runs, else those of the next one.
+
+        Args:
+          key: of the reset.
+          running: bool[]; whether the episode goes on.
+        """
+        start = self.reset(key)
+        return jax.tree.map(lambda x, y: jnp.where(running, x, y), (obs, env_state), start)
+
 
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True)
@@ -209,6 +221,11 @@ class _Own(Environment):
     def step(self, key: Array, env_state: PyTree, action: PyTree) -> Step:
         return _as_step(*_checked_step(self.env, self.env.step(key, env_state, action)))
 
+    def restart(
+        self, key: Array, obs: PyTree, env_state: PyTree, running: Array
+    ) -> tuple[PyTree, PyTree]:
+        return jax.tree.map(_strong, self.env.restart(key, obs, env_state, running))
+
     def tree_flatten(self):
         return (), (self.env, version(self.env))
 
@@ -306,6 +323,16 @@ class _Timed(Environment):
         found = self.inner.step(key, env_state, action)
         after = (found.env_state, time + 1)
         return found._replace(obs=self._timed(found.obs, time + 1), env_state=after)
+
+    def restart(
+        self, key: Array, obs: PyTree, env_state: PyTree, running: Array
+    ) -> tuple[PyTree, PyTree]:
+        env_state, time = env_state
+        entries = {name: obs[name] for name in self._entries}
+        inner = entries if self._has_entries else entries["obs"]
+        inner, env_state = self.inner.restart(key, inner, env_state, running)
+        time = jnp.where(running, time, 0)
+        return self._timed(inner, time), (env_state, time)
 
     def _timed(self, obs: PyTree, time: Array) -> dict[str, PyTree]:
         entries = {"obs": obs}

@@ -57,7 +57,8 @@ class Actor:
     def begin(self, keys: Array, active: Array) -> tuple[Array, Carry]:
         """n episodes at their start, and the keys, [n], for what follows."""
         start_keys, keys = split_each(keys, 2)
-        return keys, Carry(*self._start(start_keys), active)
+        obs, env_state = jax.vmap(self.environment.reset)(start_keys)
+        return keys, Carry(obs, self._initial_memory(len(start_keys)), env_state, active)
 
     def step(
         self, carry: Carry, keys: Array, noise: PyTree, last: bool | Array = False
@@ -101,17 +102,16 @@ class Actor:
         """Those that were not running, bool[n], at the start of their next episode."""
 
         def restart(carry):
-            now = carry.obs, carry.memory, carry.env_state
-            obs, memory, env_state = choose(running, now, self._start(keys))
+            restart_each = jax.vmap(self.environment.restart)
+            obs, env_state = restart_each(keys, carry.obs, carry.env_state, running)
+            memory = choose(running, carry.memory, self._initial_memory(running.shape[0]))
             return Carry(obs, memory, env_state, carry.running | ~running)
 
         return jax.lax.cond(any_in_batch(~running), restart, lambda carry: carry, carry)
 
-    def _start(self, keys: Array) -> tuple[PyTree, PyTree, PyTree]:
-        obs, env_state = jax.vmap(self.environment.reset)(keys)
-        number, memory = keys.shape[0], self.policy.initial_memory()
-        memory = jax.tree.map(lambda x: jnp.broadcast_to(x, (number, *x.shape)), memory)
-        return obs, memory, env_state
+    def _initial_memory(self, number: int) -> PyTree:
+        memory = self.policy.initial_memory()
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (number, *x.shape)), memory)
 
 
 class RolloutLimits(NamedTuple):
