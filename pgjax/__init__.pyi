@@ -24,8 +24,8 @@ from pgjax.critics.base import Oracle as Oracle
 from pgjax.critics.critic import Critic as Critic
 from pgjax.critics.shared import SharedCritic as SharedCritic
 from pgjax.critics.two_hot import TwoHotCritic as TwoHotCritic
+from pgjax.environments.environment import Environment as Environment
 from pgjax.environments.finite_mdp import FiniteMDP as FiniteMDP
-from pgjax.environments.interface import Environment as Environment
 from pgjax.environments.suites.brax import from_brax as from_brax
 from pgjax.environments.suites.craftax import from_craftax as from_craftax
 from pgjax.environments.suites.navix import from_navix as from_navix

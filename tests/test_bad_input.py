@@ -81,7 +81,7 @@ CASES = [
     (
         lambda: pgjax.Config(env=object()),
         TypeError,
-        "gymnax id or an environment object.*which has no default_params, reset",
+        "an id or an environment object.*which has no default_params, reset",
     ),
     (lambda: pgjax.Config(env=Counter), TypeError, "environment object"),
     (lambda: pgjax.Config(env=FiveValues()), TypeError, "FiveValues.step returns 5 values.*six"),

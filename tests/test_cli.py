@@ -17,7 +17,7 @@ import pytest
 import pgjax
 from pgjax.cli import commands, diagnosis, flag_names, flags, parsers, printing, startup
 from pgjax.cli.main import main
-from pgjax.environments import interface
+from pgjax.environments import ids, interface
 from pgjax.pictures import curves
 from pgjax.runs import host_loop
 from pgjax.training import presets
@@ -171,10 +171,10 @@ def make():
 def test_a_custom_environment_is_imported_only_when_it_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(pgjax.environments.interface, "_IMPORTED", {})
+    monkeypatch.setattr(ids, "IMPORTED", {})
     (tmp_path / "own_module.py").write_text(OWN)
     assert run(capsys, "train", "own_module:make", *SMALL, "--name", "a")[::2] == (0, "")
-    monkeypatch.setattr(pgjax.environments.interface, "_IMPORTED", {})
+    monkeypatch.setattr(ids, "IMPORTED", {})
     (tmp_path / "imported").unlink()
     few = ["--eval-episodes", "2"]
     for command in (["evaluate", *few], ["render"], ["resume", "--num-updates", "4", *few]):

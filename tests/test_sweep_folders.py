@@ -15,7 +15,7 @@ import pytest
 import pgjax
 from pgjax.cli.main import main
 from pgjax.core import keys
-from pgjax.environments import interface
+from pgjax.environments import ids, interface
 from pgjax.runs import (
     blocks,
     checkpoints,
@@ -303,7 +303,7 @@ def test_a_sweep_of_ones_own_environment_is_resumed_by_its_name(
     tmp_path, capsys, monkeypatch, named
 ):
     path, grid = tmp_path / "sweep", {"optimizer.learning_rate": [1e-2, 1e-1]}
-    monkeypatch.setattr(pgjax.environments.interface, "_IMPORTED", {})
+    monkeypatch.setattr(ids, "IMPORTED", {})
     interface.import_environment(NAME)
     env = NAME if named else interface.make(NAME)
     config = CONFIG.replace(env=env, num_updates=2)
@@ -311,7 +311,7 @@ def test_a_sweep_of_ones_own_environment_is_resumed_by_its_name(
         dying(patched, 2, die)
         with pytest.raises(Killed):
             pgjax.sweep(KEY, config, grid, 2, directory=path, checkpoint_seconds=0.0)
-    monkeypatch.setattr(pgjax.environments.interface, "_IMPORTED", {})
+    monkeypatch.setattr(ids, "IMPORTED", {})
     assert main(["resume", str(path)]) == 2
     assert (f"--env {NAME}" if named else "(--env) for an environ") in capsys.readouterr().err
     assert main(["resume", str(path), "--env", "environments_for_tests:Endless"]) == 2

@@ -9,7 +9,8 @@ from flax import struct
 
 from pgjax.core.components import check_int
 from pgjax.core.types import Array
-from pgjax.environments.interface import EnvParams, EnvState, GymnaxEnvironment, spaces
+from pgjax.environments import spaces
+from pgjax.environments.gymnax_objects import EnvParams, EnvState, GymnaxEnvironment
 
 
 @struct.dataclass

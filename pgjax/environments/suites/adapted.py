@@ -13,7 +13,7 @@ from flax import struct
 
 from pgjax.core.types import Array, PyTree
 from pgjax.environments import spaces
-from pgjax.environments.interface import EnvParams, EnvState, GymnaxEnvironment
+from pgjax.environments.gymnax_objects import EnvParams, EnvState, GymnaxEnvironment
 
 
 @struct.dataclass

@@ -1,0 +1,167 @@
+"""The contract of an environment: `Environment`, and the `Step` that answers an action."""
+
+import abc
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from pgjax.core.keys import is_key
+from pgjax.core.types import Array, PyTree
+from pgjax.environments import spaces, versions
+
+
+class Step(NamedTuple):
+    """What follows an action: s_{t+1} as it truly is, r_t, and how the episode ended, if it did."""
+
+    obs: PyTree
+    env_state: PyTree
+    reward: Array
+    terminated: Array
+    truncated: Array
+
+
+class Environment(abc.ABC):
+    """A problem with its parameters bound: a pytree whose leaves are parameters."""
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """The name in messages."""
+
+    @property
+    @abc.abstractmethod
+    def limit(self) -> int | None:
+        """The environment's own time limit in steps, or None."""
+
+    @property
+    @abc.abstractmethod
+    def observation_space(self) -> Any:
+        """A gymnax space; its bounds may be traced."""
+
+    @property
+    @abc.abstractmethod
+    def action_space(self) -> Any:
+        """A gymnax space; its bounds may be traced."""
+
+    @property
+    @abc.abstractmethod
+    def bounds(self) -> Any:
+        """Low and high of a Box of actions, NumPy arrays of its shape, with the environment's
+        default parameters; infinite where a dimension has no bound. None for other actions; of a
+        Dict or Tuple, a dict or tuple of such."""
+
+    @property
+    def params(self) -> PyTree:
+        """The parameters as the environment is given them; None: it has none."""
+        return None
+
+    @abc.abstractmethod
+    def reset(self, key: Array) -> tuple[PyTree, PyTree]:
+        """An episode's first observation, and the environment's state."""
+
+    @abc.abstractmethod
+    def step(self, key: Array, env_state: PyTree, action: PyTree) -> Step:
+        """What the action led to, also at the end of an episode: an automatic reset, where there
+        is one, shows only in `env_state`."""
+
+    def restart(
+        self, key: Array, obs: PyTree, env_state: PyTree, running: Array
+    ) -> tuple[PyTree, PyTree]:
+        """Observation and state as they are while the episode runs, else those of the next one.
+
+        Args:
+          key: of the reset.
+          running: bool[]; whether the episode goes on.
+        """
+        start = self.reset(key)
+        return jax.tree.map(lambda x, y: jnp.where(running, x, y), (obs, env_state), start)
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclasses.dataclass(frozen=True)
+class Own(Environment):
+    """An `Environment` of the user's own, which need not be a pytree: part of the program."""
+
+    env: Environment
+
+    @property
+    def name(self) -> str:
+        return name_of(self.env)
+
+    @property
+    def limit(self) -> int | None:
+        return self.env.limit
+
+    @property
+    def observation_space(self) -> Any:
+        return spaces.read("observation_space", self.env.observation_space)
+
+    @property
+    def action_space(self) -> Any:
+        return spaces.read("action_space", self.env.action_space)
+
+    @property
+    def bounds(self) -> Any:
+        return self.env.bounds
+
+    def reset(self, key: Array) -> tuple[PyTree, PyTree]:
+        return jax.tree.map(strong, self.env.reset(key))
+
+    def step(self, key: Array, env_state: PyTree, action: PyTree) -> Step:
+        return as_step(*_checked_step(self.env, self.env.step(key, env_state, action)))
+
+    def restart(
+        self, key: Array, obs: PyTree, env_state: PyTree, running: Array
+    ) -> tuple[PyTree, PyTree]:
+        return jax.tree.map(strong, self.env.restart(key, obs, env_state, running))
+
+    def tree_flatten(self):
+        return (), (self.env, versions.of_object(self.env))
+
+    @classmethod
+    def tree_unflatten(cls, static, children):
+        return cls(static[0])
+
+
+def check_own(env: Any, env_params: PyTree) -> None:
+    """Raises TypeError if an `Environment` of the user's own is given parameters."""
+    if isinstance(env, Environment) and env_params is not None:
+        raise TypeError(
+            f"env_params must be None, as {name_of(env)} is a pgjax.Environment, which has its "
+            f"parameters in it, got {env_params!r}"
+        )
+
+
+def _checked_step(env: Environment, result: Any) -> Step:
+    if not isinstance(result, tuple) or len(result) != len(Step._fields):
+        given = f"{len(result)} values" if isinstance(result, tuple) else repr(result)
+        raise TypeError(
+            f"{type(env).__name__}.step must return pgjax's environment Step, of five values: "
+            f"{', '.join(Step._fields)}, got {given}"
+        )
+    return Step(*result)
+
+
+def name_of(env: Any) -> str:
+    """An environment's name in messages: its own, or its class's."""
+    return str(getattr(env, "name", type(env).__name__))
+
+
+def as_step(obs: PyTree, env_state: PyTree, reward: Any, terminated: Any, truncated: Any) -> Step:
+    """A `Step` of arrays with explicit dtypes."""
+    return Step(
+        obs=jax.tree.map(strong, obs),
+        env_state=jax.tree.map(strong, env_state),
+        reward=jnp.asarray(reward, float),
+        terminated=jnp.asarray(terminated, bool),
+        truncated=jnp.asarray(truncated, bool),
+    )
+
+
+def strong(x: Any) -> Array:
+    """An array of an explicit dtype: a weakly typed loop carry would change type after a step."""
+    if is_key(x):
+        return x
+    return jax.lax.convert_element_type(x, jnp.result_type(x))

@@ -1,0 +1,97 @@
+"""What an id stands for: gymnax's, another suite's, or a name that the user has imported."""
+
+from typing import Any
+
+from pgjax.core.names import unknown
+from pgjax.environments import gymnax_objects, own_modules, versions
+from pgjax.environments.environment import Environment
+from pgjax.environments.suites import table
+
+# The users' own by their names `module:factory`, which were imported in this process.
+IMPORTED: dict[str, Any] = {}
+
+
+def canonical(env_id: str) -> str:
+    """The id without gymnax's name in front: `gymnax/CartPole-v1` is `CartPole-v1`."""
+    return env_id if env_id in gymnax_objects.registered() else env_id.removeprefix("gymnax/")
+
+
+def is_own_name(name: str) -> bool:
+    """Whether a name is `module:factory`, the user's own code, rather than an id."""
+    return ":" in name and not table.is_suite_id(name)
+
+
+def make(env_id: str) -> Any:
+    """The environment of an id, or of the name of an imported one; one object for each.
+
+    Args:
+      env_id: gymnax's (`CartPole-v1`, `gymnax/CartPole-v1`), another suite's
+        (`brax/ant?backend=spring&limit=500`), or `module:factory`.
+
+    Raises:
+      ValueError: an unknown id (the message names the nearest), or one that cannot be made.
+      ImportError: the suite is not installed; the message has the command that installs it.
+    """
+    env_id = canonical(env_id)
+    if env_id in gymnax_objects.registered() and ":" not in env_id:
+        return gymnax_objects.make(env_id)
+    if table.is_suite_id(env_id):
+        return table.make(env_id)
+    if ":" not in env_id:
+        raise ValueError(_no_id(env_id))
+    if env_id not in IMPORTED:
+        raise ValueError(
+            f"environment {env_id!r} is somebody's own code, imported only if you name it: "
+            f"--env {env_id}, or in Python pgjax.load(path, env={env_id!r})"
+        )
+    return IMPORTED[env_id]
+
+
+def _no_id(env_id: str) -> str:
+    """What to say of a text that is no id."""
+    if hint := own_modules.hint(env_id):
+        return f"environment {env_id!r} is no id{hint}"
+    if env_id in table.SUITES:
+        return f"{env_id!r} is a suite: write {env_id}/NAME; `pgjax envs {env_id}` lists the names"
+    name, mark, _ = env_id.partition("?")
+    if mark and name in gymnax_objects.registered():
+        return f"{name} has no options: its parameters are in env_params, got {env_id!r}"
+    suite, slash, _ = env_id.partition("/")
+    if slash:
+        return unknown(f"suite {suite!r} of {env_id!r}", suite, ("gymnax", *table.SUITES))
+    return unknown(f"environment {env_id!r}", env_id, gymnax_objects.registered(), "`pgjax envs`")
+
+
+def version(env: str | Any) -> tuple:
+    """What tells an environment from itself after a method of it was replaced, or an id's meaning.
+
+    Compiled programs are kept by it: an environment object equals itself whatever changes in it.
+    """
+    if not isinstance(env, str):
+        return versions.of_object(env)
+    if table.is_suite_id(env):
+        return (table.SUITES[env.partition("/")[0]],)
+    env_id = canonical(env)
+    meaning = IMPORTED.get(env_id, gymnax_objects.factory(env_id))
+    return (versions.Identity(meaning), *versions.of_object(meaning))
+
+
+def resolve(env: str | Any) -> Any:
+    """The environment object that an id stands for, or the object itself.
+
+    Raises:
+      ValueError: as for `make`.
+      TypeError: an object that is neither an `Environment` nor like gymnax's.
+    """
+    if isinstance(env, str):
+        return make(env)
+    if isinstance(env, Environment):
+        return env
+    names = versions.INTERFACE
+    missing = [name for name in names if isinstance(env, type) or not hasattr(env, name)]
+    if missing:
+        raise TypeError(
+            f"env must be an id or an environment object, got {env!r}, "
+            f"which has no {', '.join(missing)}"
+        )
+    return env
