@@ -15,7 +15,15 @@ import optax
 import pytest
 
 import pgjax
-from pgjax.cli import commands, diagnosis, flag_names, flags, parsers, printing, startup
+from pgjax.cli import (
+    diagnosis,
+    flag_names,
+    flags,
+    parsers,
+    printing,
+    startup,
+    training_commands,
+)
 from pgjax.cli.main import main
 from pgjax.environments import ids, interface
 from pgjax.pictures import curves
@@ -567,7 +575,7 @@ def test_ctrl_c_that_python_drops_comes_again():
 
 def test_names_of_runs_of_one_second_differ(monkeypatch):
     options = types.SimpleNamespace(name=None, seed=0)
-    names = {commands._new_directory("runs", "a/b", options) for _ in range(100)}
+    names = {training_commands._new_directory("runs", "a/b", options) for _ in range(100)}
     assert len(names) == 100
     assert {name.parent.name for name in names} == {"runs"}
 

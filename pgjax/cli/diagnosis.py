@@ -1,4 +1,4 @@
-"""What this machine gives pgjax, and what holds it back."""
+"""The versions, devices and speed of this machine, and causes of slowness."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ from pgjax.training.config import Config, checked
 
 
 def device_line(number: int | None = None) -> str:
-    """The devices that JAX will use, `number` of them or all, in words."""
+    """The devices that JAX uses, as text: `number` of them, or all."""
     devices = jax.devices()
     used = f"{number} of {len(devices)}" if number else f"{len(devices)}"
     if devices[0].platform == "cpu":
@@ -25,7 +25,7 @@ def device_line(number: int | None = None) -> str:
 
 
 def report() -> Iterator[str]:
-    """Lines: versions, devices, then each thing that is slow here and why."""
+    """Lines of text: versions, devices, the speed of a small run, then each cause of slowness."""
     yield f"python {platform.python_version()} on {platform.system()} {platform.machine()}"
     yield from (f"{name} {version}" for name, version in distribution.versions().items())
     yield f"devices: {device_line()}"
@@ -41,6 +41,7 @@ def report() -> Iterator[str]:
 
 
 def _problems() -> Iterator[str]:
+    """Causes of slowness on this machine, each with its cure where it has one."""
     if jax_option("jax_disable_jit"):
         yield "JAX_DISABLE_JIT is on: nothing is compiled; unset it"
     if jax_option("jax_debug_nans"):
@@ -66,7 +67,7 @@ def _has_nvidia() -> bool:
 
 
 def _small_run() -> tuple[float, float]:
-    """Seconds to compile, and steps per second of running, of a small training."""
+    """Seconds to compile a small training, and its steps per second."""
     config = checked(Config("CartPole-v1", sampler=Episodes(64, horizon=100)))
     state = training.init(jax.random.key(0), config)
     until = training.StopRule(jax.numpy.int32(16), jax.numpy.inf, False)

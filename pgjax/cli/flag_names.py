@@ -1,7 +1,7 @@
-"""The names of a config's flags, read from the package's source, so that a wrong one needs no JAX.
+"""The names of a config's flags, read from the package's source without importing JAX.
 
-`flags` makes the parser from the components themselves, and importing those takes JAX's seconds; a
-typing error is answered before that. `tests/test_cli.py` holds both to the same names.
+`flags` makes the parser from the components themselves, whose import takes JAX's seconds; a
+misspelt flag is refused before that. `tests/test_cli.py` checks that both have the same names.
 """
 
 import ast
@@ -13,15 +13,15 @@ from pgjax.core.names import unknown
 
 _ENV = ("--env", "--env-id", "--env-name")
 _ENV_PARAMS = "--env-params."
-_OWN = ("--algorithm", "--total-steps")  # of `flags`, that are no paths
+_OWN = ("--algorithm", "--total-steps")  # the flags that are no paths of a config
 
 
 def check(command: str, arguments: Sequence[str], options: list[str]) -> None:
     """Raises ValueError if an argument is a flag that the command does not have.
 
     Args:
-      command: for the message.
-      arguments: of the command.
+      command: its name, for the message.
+      arguments: the command's.
       options: all flags that it has.
     """
     for argument in arguments:
@@ -33,17 +33,17 @@ def check(command: str, arguments: Sequence[str], options: list[str]) -> None:
 
 
 def _unknown(command: str, flag: str, options: list[str]) -> str:
-    what = f"option {flag!r}"
+    """The message about an unknown flag, with the nearest right thing."""
+    option = f"option {flag!r}"
     if flag in _ENV and command in parsers.CONFIGURED:
-        return f"unknown {what}; write the environment without it: pgjax {command} CartPole-v1"
+        return f"unknown {option}; write the environment without it: pgjax {command} CartPole-v1"
     if flag == "--seeds" and "--num-seeds" in options:
-        return f"unknown {what}; write --num-seeds N, how many, and --seed S to draw them from"
+        return f"unknown {option}; write --num-seeds N, how many, and --seed S to draw them from"
     if flag in ("--seeds", "--num-seeds") and "--seed" in options:
-        return f"unknown {what}; write --seed N, one number; `pgjax sweep` has --num-seeds N"
-    others = (name for name in startup.COMMANDS if flag in _flags(name))
-    other = next(others, "")
-    has = f", which `pgjax {other}` has" if other else ""
-    return unknown(what + has, flag, options, f"`pgjax {command} --help`")
+        return f"unknown {option}; write --seed N, one number; `pgjax sweep` has --num-seeds N"
+    owner = next((name for name in startup.COMMANDS if flag in _flags(name)), "")
+    hint = f", which `pgjax {owner}` has" if owner else ""
+    return unknown(option + hint, flag, options, f"`pgjax {command} --help`")
 
 
 def _flags(command: str) -> list[str]:
@@ -51,7 +51,7 @@ def _flags(command: str) -> list[str]:
 
 
 def config_flags() -> list[str]:
-    """Every flag that sets a part of a config, `--no-` forms included; none without the source."""
+    """Every flag that sets a part of a config, `--no-` forms included; empty without the source."""
     try:
         tree = ast.parse((PACKAGE / "runs" / "config_json.py").read_text())
     except OSError:
@@ -69,6 +69,7 @@ def config_flags() -> list[str]:
 
 
 def _assigned(tree: ast.Module, name: str) -> ast.expr:
+    """The expression that a module assigns to a name."""
     for node in tree.body:
         if isinstance(node, ast.AnnAssign):
             targets = [node.target]
@@ -85,17 +86,18 @@ def _assigned(tree: ast.Module, name: str) -> ast.expr:
 
 def _classes(names: set[str]) -> dict[str, ast.ClassDef]:
     """The definitions of classes and, in the same files, of their bases."""
-    found = {}
+    definitions = {}
     for file in PACKAGE.rglob("*.py"):
         text = file.read_text()
         if any(f"class {name}" in text for name in names):
             body = ast.parse(text).body
-            found |= {node.name: node for node in body if isinstance(node, ast.ClassDef)}
-    return found
+            definitions |= {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+    return definitions
 
 
 def _fields(name: str, classes: dict[str, ast.ClassDef]) -> Iterator[tuple[str, bool]]:
-    """Each field that a flag can set, those of bases first, and whether it is true or false."""
+    """The fields of a class that a flag can set, those of its bases first, and whether each is a
+    bool."""
     if name not in classes:
         return
     for base in classes[name].bases:

@@ -1,4 +1,4 @@
-"""The command line: `pgjax COMMAND`, of those in `startup.COMMANDS`."""
+"""The command line: `pgjax COMMAND`; `startup.COMMANDS` lists the commands."""
 
 import contextlib
 import os
@@ -27,17 +27,17 @@ def entry() -> NoReturn:
     if code in _INTERRUPTED:
         sys.stdout.flush()
         sys.stderr.flush()
-        # An orderly exit would end Python below the threads of what was interrupted.
+        # An orderly exit would end Python while threads of the interrupted work still run.
         os._exit(code)
     with contextlib.suppress(ValueError):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is nothing left to interrupt
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to interrupt
     sys.exit(code)
 
 
 @contextlib.contextmanager
 def _insistent_interrupts() -> Iterator[None]:
-    """Lets Ctrl-C come again where it had no effect: Python drops what is raised in callbacks that
-    JAX has from the garbage collector."""
+    """Repeats Ctrl-C after two seconds without effect: Python drops exceptions that are raised in
+    JAX's callbacks from the garbage collector."""
     if not hasattr(signal, "setitimer") or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield
         return
@@ -80,10 +80,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _check_words(command: str, *arguments: str) -> None:
-    """Answers a wrong command or flag at once: JAX takes seconds to import.
+    """Refuses a wrong command or flag before JAX is imported, which takes seconds.
 
     Raises:
-      ValueError: naming it, and the nearest one that exists.
+      ValueError: an unknown command or flag; the message names the nearest that exists.
     """
     if command not in startup.COMMANDS:
         raise ValueError(unknown(f"command {command!r}", command, startup.COMMANDS))
@@ -100,12 +100,12 @@ def _run(command: str, *arguments: str) -> int:
 
     try:
         startup.prepare(command, list(arguments))
-        # Only now: gymnax starts JAX's devices when imported, and they must be settled by then.
+        # Imported here: gymnax starts JAX's devices, which `prepare` must have configured before.
         from pgjax.cli import commands
 
         return getattr(commands, command)(list(arguments))
     except BrokenPipeError:
-        # The reader, `head` for instance, has seen enough; nothing must be flushed to it at exit.
+        # The reader, `head` for instance, has closed the pipe; Python must not flush to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (TimeoutError, ConnectionError) as error:
@@ -127,7 +127,7 @@ def _run(command: str, *arguments: str) -> int:
 def _fail(message: str, code: int) -> int:
     from pgjax.core import processes
 
-    # What a file or an object says of itself must not steer the terminal.
+    # Control characters from a file or an object must not reach the terminal.
     print(f"pgjax: {schema.printable(message)}", file=sys.stderr, flush=True)
     processes.leave(code)
     return code

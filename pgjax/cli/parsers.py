@@ -9,7 +9,7 @@ from pgjax.cli.startup import Parser, integer
 
 
 def train() -> Parser:
-    """The parser of `pgjax train`, without the config\'s flags."""
+    """The parser of `pgjax train`, without the config's flags."""
     parser = startup.parser_for("train")
     _add_env(parser)
     _add_folder(parser, "runs")
@@ -108,7 +108,7 @@ def plot() -> Parser:
 
 
 def sweep() -> Parser:
-    """The parser of `pgjax sweep`, without the config\'s flags."""
+    """The parser of `pgjax sweep`, without the config's flags."""
     parser = startup.parser_for("sweep")
     _add_env(parser)
     parser.add_argument(
@@ -145,7 +145,7 @@ CONFIGURED = ("train", "sweep")  # the commands that take a config's flags
 
 
 def of_command(name: str) -> Parser:
-    """A command's parser, but for a config's flags."""
+    """A command's parser, without a config's flags."""
     make = {
         "train": train,
         "resume": resume,
@@ -163,8 +163,8 @@ def everything() -> argparse.ArgumentParser:
     from pgjax.cli import flags
     from pgjax.environments import interface
 
-    found = argparse.ArgumentParser(prog="pgjax")
-    commands = found.add_subparsers()
+    combined = argparse.ArgumentParser(prog="pgjax")
+    commands = combined.add_subparsers()
     for name, text in startup.COMMANDS.items():
         parser = of_command(name)
         if name in CONFIGURED:
@@ -175,7 +175,7 @@ def everything() -> argparse.ArgumentParser:
             if action.dest == "env":
                 action.choices = interface.ids()
         commands.add_parser(name, parents=[parser], add_help=False, help=text)
-    return found
+    return combined
 
 
 def _add_env(parser: Parser) -> None:
@@ -196,12 +196,12 @@ def _add_run(parser: Parser, text: str) -> None:
     )
 
 
-def _add_folder(parser: Parser, kind: str) -> None:
+def _add_folder(parser: Parser, parent: str) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
-        "--directory", type=Path, help=f"the folder to make (default: {kind}/ENV-seed-time)"
+        "--directory", type=Path, help=f"the folder to make (default: {parent}/ENV-seed-time)"
     )
-    group.add_argument("--name", help=f"the folder is {kind}/NAME")
+    group.add_argument("--name", help=f"the folder is {parent}/NAME")
 
 
 def _add_target(parser: Parser, default: float | None = math.inf, text: str = "") -> None:

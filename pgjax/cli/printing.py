@@ -1,4 +1,4 @@
-"""What commands print: progress while a run goes on, and rows of results after it."""
+"""The output of commands: progress during a run, and rows of results after it."""
 
 import csv
 import io
@@ -18,18 +18,20 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     SpinnerColumn,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as ProgressBar
 
 from pgjax.core.names import shortened
 from pgjax.core.types import TrainState
 from pgjax.pictures import plots
 from pgjax.pictures.curves import differences, interquartile_mean, interval
-from pgjax.runs import checkpoints, config_json, host_loop, schema
-from pgjax.runs.sweeps import Sweep
+from pgjax.runs import checkpoints, config_json, schema
+from pgjax.runs.host_loop import Run
+from pgjax.runs.progress import Progress
+from pgjax.runs.sweep_result import Sweep
 from pgjax.study import evaluation
 from pgjax.training.config import Config
 
@@ -37,12 +39,12 @@ _LINES_WITHOUT_TERMINAL = 10
 _PATIENCE_SECONDS = 30.0
 _WIDTH = 80
 _NAME_WIDTH = 23
-# Far from the small numbers that `jax.random.split` of the same seed's key is made of.
+# Far from the small numbers by which `jax.random.split` makes keys.
 _EVALUATION = 0x5EED
 
 
-def run_rows(result: host_loop.Run, config: Config) -> dict[str, str]:
-    """Names and values: how far a run came, and how fast."""
+def run_rows(result: Run, config: Config) -> dict[str, str]:
+    """Names and values: the updates and steps that a run made, and its speed."""
     steps, seconds = int(result.metrics.env_steps[-1]), result.run_seconds
     rows = {}
     if result.solved:
@@ -61,46 +63,47 @@ def evaluation_rows(
 ) -> dict[str, str]:
     """Names and values: returns with sampled actions, and with the policy's mode."""
     key, rows = evaluation_key(seed), {}
-    for kind, deterministic in (("stochastic", False), ("deterministic", True)):
+    for actions, deterministic in (("stochastic", False), ("deterministic", True)):
         result = evaluation.evaluate(key, state, config, num_episodes, deterministic)
         low, high = map(float, result.interval)
-        rows[f"return, {kind}"] = (
+        rows[f"return, {actions}"] = (
             f"{float(result.mean):.2f}  (95 % interval {low:.2f} to {high:.2f})"
         )
     return rows | {"episodes evaluated": f"{num_episodes} each"}
 
 
 def evaluation_key(seed: int) -> jax.Array:
-    """A key for evaluations of the run with this seed, unlike all that it was trained with."""
+    """A key for evaluations of the run with this seed; training uses no key derived from it."""
     return jax.random.fold_in(jax.random.key(seed), _EVALUATION)
 
 
-def sweep_table(found: Sweep) -> tuple[list[str], list[list[Any]]]:
-    """Header and rows: of each setting, best first, the final returns over seeds."""
-    returns, labels = found.final_returns(), value_labels(found)
+def sweep_table(sweep: Sweep) -> tuple[list[str], list[list[Any]]]:
+    """Header and rows: each setting's final returns over seeds, the best setting first."""
+    returns, labels = sweep.final_returns(), value_labels(sweep)
+    statistics = ("mean", "IQM", "low", "high", "worst seed")
     rows = []
-    for index in np.ndindex(*found.shape[:-1]):
+    for index in np.ndindex(*sweep.shape[:-1]):
         seeds = returns[index]
         low, high = interval(seeds) if len(seeds) > 1 else (seeds[0], seeds[0])
         values = [texts[i] for texts, i in zip(labels.values(), index, strict=True)]
         numbers = (seeds.mean(), interquartile_mean(seeds), low, high, seeds.min())
         rows.append([*values, *(float(f"{x:.5g}") for x in numbers)])
-    place = -5
-    rows.sort(key=lambda row: -np.nan_to_num(row[place], nan=-np.inf))
-    return [*found.grid, "mean", "IQM", "low", "high", "worst seed"], rows
+    mean = len(sweep.grid)  # the column
+    rows.sort(key=lambda row: -np.nan_to_num(row[mean], nan=-np.inf))
+    return [*sweep.grid, *statistics], rows
 
 
-def write_sweep(directory: Path, found: Sweep, header: list[str], rows: list[list[Any]]) -> None:
+def write_sweep(directory: Path, sweep: Sweep, header: list[str], rows: list[list[Any]]) -> None:
     """Makes or replaces summary.csv, returns.csv and heat_map.png in a sweep's folder."""
-    returns, labels = found.final_returns(), value_labels(found)
+    returns, labels = sweep.final_returns(), value_labels(sweep)
     _write_csv(directory / "summary.csv", header, rows)
     settings = list(itertools.product(*labels.values()))
     seeds = [
         [*setting, seed, float(value)]
-        for setting, values in zip(settings, returns.reshape(-1, found.num_seeds), strict=True)
+        for setting, values in zip(settings, returns.reshape(-1, sweep.num_seeds), strict=True)
         for seed, value in enumerate(values)
     ]
-    _write_csv(directory / "returns.csv", [*found.grid, "seed", "return"], seeds)
+    _write_csv(directory / "returns.csv", [*sweep.grid, "seed", "return"], seeds)
     (first, ticks), *others = labels.items()
     columns = itertools.product(*(values for _, values in others))
     plots.heat_map(
@@ -108,7 +111,7 @@ def write_sweep(directory: Path, found: Sweep, header: list[str], rows: list[lis
         (first, ", ".join(path for path, _ in others)),
         (ticks, [", ".join(column) for column in columns]),
         directory / "heat_map.png",
-        f"{found.config.env}: mean return, {found.num_seeds} seeds",
+        f"{sweep.config.env}: mean return, {sweep.num_seeds} seeds",
     )
 
 
@@ -118,22 +121,23 @@ def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
     checkpoints.write_text(path, text.getvalue())
 
 
-def value_labels(found: Sweep) -> dict[str, list[str]]:
-    """The values of each setting as text; what differs between those that have one name."""
+def value_labels(sweep: Sweep) -> dict[str, list[str]]:
+    """The values of each path of the grid as text; those of one name by their differences."""
     labels = {}
-    for path, values in found.grid.items():
+    for path, values in sweep.grid.items():
         names = list(map(_plain, values))
         labels[path] = list(names)
         for name in {name for name in names if names.count(name) > 1}:
-            alike = [i for i, other in enumerate(names) if other == name]
-            configs = [found.config.replace(**{path: values[i]}) for i in alike]
+            indices = [i for i, other in enumerate(names) if other == name]
+            configs = [sweep.config.replace(**{path: values[i]}) for i in indices]
             texts = differences(list(map(config_json.to_dict, configs)))
-            for i, text in zip(alike, texts, strict=True):
-                labels[path][i] = text or name  # none: a value that is given twice
+            for i, text in zip(indices, texts, strict=True):
+                labels[path][i] = text or name  # no difference: a value that is given twice
     return labels
 
 
 def _plain(value: Any) -> str:
+    """A number or text, or the name of a component's type."""
     if isinstance(value, tuple):
         return " ".join(map(str, value))
     if isinstance(value, (float, np.floating)) or (isinstance(value, jax.Array) and not value.ndim):
@@ -142,7 +146,7 @@ def _plain(value: Any) -> str:
 
 
 def print_table(header: list[str], rows: list[list[Any]]) -> None:
-    """Columns of equal width; paths lose their first parts where the line would be too long."""
+    """Prints columns of equal width; paths are shortened where the line would be too long."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     if sum(max(map(len, column)) + 2 for column in zip(*cells, strict=True)) > _WIDTH:
         cells[0] = list(shortened(cells[0]).values())
@@ -153,7 +157,7 @@ def print_table(header: list[str], rows: list[list[Any]]) -> None:
 
 
 def print_rows(rows: dict[str, str]) -> None:
-    """Names in one column, values in another; a name that is too long has a line of its own."""
+    """Prints names in one column, values in another; a long name has a line of its own."""
     for name, text in schema.printable(rows).items():
         if len(name) > _NAME_WIDTH - 2:
             for line in textwrap.wrap(name, _WIDTH - 2):
@@ -163,13 +167,14 @@ def print_rows(rows: dict[str, str]) -> None:
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Callable[[host_loop.Progress], object]]:
-    """What to call after each block: a live bar on a terminal, a few plain lines elsewhere."""
+def progress(total: int) -> Iterator[Callable[[Progress], object]]:
+    """Yields a function of each block's `Progress`: a live bar on a terminal, a few plain lines
+    elsewhere."""
     console = Console()
     if not console.is_terminal:
-        with _patience() as seen:
+        with _waiting_lines() as note_block:
             show = _plain_lines(total)
-            yield lambda block: (seen(block), show(block))
+            yield lambda block: (note_block(block), show(block))
         return
     columns = (
         SpinnerColumn(),
@@ -178,7 +183,7 @@ def progress(total: int) -> Iterator[Callable[[host_loop.Progress], object]]:
         TextColumn("return {task.fields[value]:>9}  {task.fields[speed]:>7} steps/s"),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=console) as bar:
+    with ProgressBar(*columns, console=console) as bar:
         task = bar.add_task("", total=total, value="compiling", speed="")
         yield lambda block: bar.update(
             task, completed=block.num_updates, value=_last_return(block), speed=_speed(block)
@@ -186,34 +191,39 @@ def progress(total: int) -> Iterator[Callable[[host_loop.Progress], object]]:
 
 
 @contextmanager
-def _patience() -> Iterator[Callable[[host_loop.Progress], None]]:
-    """Says in a line, each time that no block has ended for a while, that the run goes on."""
-    ended, news, started = threading.Event(), queue.Queue(), time.monotonic()
+def _waiting_lines() -> Iterator[Callable[[Progress], None]]:
+    """Prints a line whenever no block has ended for a while; yields the function to call with each
+    block."""
+    ended, updates, started = threading.Event(), queue.Queue(), time.monotonic()
 
     def watch():
-        doing = "compiling, or in the first update"
+        activity = "compiling, or in the first update"
         while not ended.is_set():
             try:
-                doing = f"update {news.get(timeout=_PATIENCE_SECONDS) + 1} takes long"
+                activity = f"update {updates.get(timeout=_PATIENCE_SECONDS) + 1} takes long"
             except queue.Empty:
-                print(f"  {doing}: {time.monotonic() - started:.0f} s since the start", flush=True)
+                seconds = time.monotonic() - started
+                print(f"  {activity}: {seconds:.0f} s since the start", flush=True)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        yield lambda block: news.put(block.num_updates)
+        yield lambda block: updates.put(block.num_updates)
     finally:
         ended.set()
-        news.put(0)
+        updates.put(0)
         watcher.join()
 
 
-def _plain_lines(total: int) -> Callable[[host_loop.Progress], None]:
-    every, due = max(1, total // _LINES_WITHOUT_TERMINAL), [0]
+def _plain_lines(total: int) -> Callable[[Progress], None]:
+    """A function that prints about ten lines over the run, one after each so many updates."""
+    interval = max(1, total // _LINES_WITHOUT_TERMINAL)
+    next_line = 0
 
-    def show(block: host_loop.Progress) -> None:
-        if block.num_updates >= due[0] or block.num_updates == total:
-            due[0] = block.num_updates + every
+    def show(block: Progress) -> None:
+        nonlocal next_line
+        if block.num_updates >= next_line or block.num_updates == total:
+            next_line = block.num_updates + interval
             print(
                 f"  update {block.num_updates}/{total}  return {_last_return(block)}  "
                 f"{_speed(block)} steps/s",
@@ -223,10 +233,10 @@ def _plain_lines(total: int) -> Callable[[host_loop.Progress], None]:
     return show
 
 
-def _last_return(block: host_loop.Progress) -> str:
+def _last_return(block: Progress) -> str:
     return f"{block.metrics.episode_return[-1]:.2f}"
 
 
-def _speed(block: host_loop.Progress) -> str:
+def _speed(block: Progress) -> str:
     speed = block.env_steps / block.run_seconds
     return f"{speed / 1e6:.2f} M" if speed >= 1e6 else f"{speed / 1e3:.0f} k"

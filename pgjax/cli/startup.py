@@ -1,4 +1,4 @@
-"""What a command settles before anything uses JAX's devices: cores, processes, the cache.
+"""Settings that come before any use of JAX's devices: cores, processes, the compilation cache.
 
 JAX is imported by the functions that need it, so that a wrong command or flag does not wait for it.
 """
@@ -31,8 +31,8 @@ COMMANDS = {
     "completion": "print a script that completes commands and options in a shell",
 }
 _ON_DEVICES = ("train", "resume", "sweep")
-# Of one process; and a month.
-_MOST_DEVICES, _MOST_SECONDS = 4096, 31 * 24 * 3600
+_MOST_DEVICES = 4096  # of one process
+_MOST_SECONDS = 31 * 24 * 3600  # a month
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,13 +43,13 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(message)
 
     def parse(self, arguments: list[str]) -> argparse.Namespace:
-        """`parse_args`, but an unknown option's message names the nearest known one."""
-        options, rest = self.parse_known_args(arguments)
-        if rest and rest[0].startswith("-"):
-            flag = rest[0].partition("=")[0]
+        """`parse_args`, but the message about an unknown option names the nearest known one."""
+        options, unparsed = self.parse_known_args(arguments)
+        if unparsed and unparsed[0].startswith("-"):
+            flag = unparsed[0].partition("=")[0]
             self.error(unknown(f"option {flag!r}", flag, flags_of(self), f"`{self.prog} --help`"))
-        if rest:
-            self.error(f"unexpected argument {rest[0]!r}; --help lists all options")
+        if unparsed:
+            self.error(f"unexpected argument {unparsed[0]!r}; --help lists all options")
         return options
 
 
@@ -73,7 +73,7 @@ def integer(text: str) -> int:
         return int(number)
 
 
-integer.__name__ = "int"  # as argparse names it in its messages
+integer.__name__ = "int"  # for argparse's messages
 
 
 def parser_for(command: str) -> Parser:
@@ -82,7 +82,7 @@ def parser_for(command: str) -> Parser:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """`--devices`, the options of several processes, and the cache's."""
+    """Adds `--devices`, the options of several processes, and the cache's."""
     parser.add_argument(
         "--devices",
         type=integer,
@@ -106,7 +106,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_cache_option(parser: argparse.ArgumentParser) -> None:
-    """`--no-compilation-cache`."""
+    """Adds `--compilation-cache` and `--no-compilation-cache`."""
     parser.add_argument(
         "--compilation-cache",
         action=argparse.BooleanOptionalAction,
@@ -117,12 +117,16 @@ def add_cache_option(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare(command: str, arguments: list[str]) -> None:
-    """Acts on the options of a command that has them; before anything uses JAX's devices.
+    """Carries out the options of `add_options`, before anything uses JAX's devices.
+
+    Args:
+      command: a key of `COMMANDS`.
+      arguments: all of the command's; others than these options are ignored.
 
     Raises:
-      ValueError: options that do not make sense.
-      TimeoutError, ConnectionError: a process that did not appear or counts differently, a port in
-        use.
+      ValueError: options out of range, or that need others.
+      TimeoutError, ConnectionError: a process that does not appear or is given another number of
+        processes, a port in use.
     """
     from pgjax.core import parallel, processes
     from pgjax.core.components import check_int
@@ -136,19 +140,20 @@ def prepare(command: str, arguments: list[str]) -> None:
     if options.devices is not None:
         check_int("--devices", options.devices, 1, _MOST_DEVICES)
     check_int("--timeout", options.timeout, 1, _MOST_SECONDS)
-    several = (options.coordinator, options.num_processes, options.process_id)
+    process_options = (options.coordinator, options.num_processes, options.process_id)
     if options.distributed:
-        # The processes on one machine share its cores: one device each, unless told.
+        # The processes on one machine share its cores: one device each by default.
         parallel.use_cores(options.devices or 1)
-        processes.start(*several, timeout=options.timeout)
-    elif any(value is not None for value in several):
+        processes.start(*process_options, timeout=options.timeout)
+    elif any(value is not None for value in process_options):
         raise ValueError("--coordinator, --num-processes and --process-id need --distributed")
     else:
         parallel.use_cores(options.devices)
 
 
 def mesh(options: argparse.Namespace, sampler: typing.Any) -> Mesh:
-    """The devices asked for; all of all processes; or those that the trajectories divide over.
+    """The mesh of the devices that `--devices` gives; with `--distributed`, of all devices of all
+    processes; else of as many as the trajectories divide over.
 
     Raises:
       ValueError: more devices than exist, trajectories that do not divide evenly.
@@ -160,23 +165,23 @@ def mesh(options: argparse.Namespace, sampler: typing.Any) -> Mesh:
         number = None
     elif number is None:
         number = parallel.fitting(sampler.width)
-    found = parallel.make_mesh(number)
+    devices = parallel.make_mesh(number)
     flag = f"--sampler.{sampler.width_field.replace('_', '-')}"
-    parallel.check_mesh(found, flag, sampler.width)
-    return found
+    parallel.check_mesh(devices, flag, sampler.width)
+    return devices
 
 
-def _use_cache(wanted: bool) -> None:
-    """JAX's persistent compilation cache, unless already set by JAX's own means."""
+def _use_cache(enabled: bool) -> None:
+    """Sets JAX's persistent compilation cache, unless the user has set it by JAX's own means."""
     import jax
 
     from pgjax.core.components import jax_option
 
     folder = cache_folder()
     if folder is not None and folder.parent == Path(tempfile.gettempdir()):
-        # Matplotlib's default folder cannot be made either, and it would say so at each start.
+        # Matplotlib's default folder cannot be made either; without this it warns at each start.
         os.environ.setdefault("MPLCONFIGDIR", str(folder))
-    if not wanted:
+    if not enabled:
         jax.config.update("jax_enable_compilation_cache", False)
     elif jax_option("jax_compilation_cache_dir") is None and folder is not None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -186,7 +191,8 @@ def _use_cache(wanted: bool) -> None:
 
 def cache_folder() -> Path | None:
     """A folder for compiled programs, safe to delete: the user's own or, where that cannot be
-    written, as in a container without a home, one among temporary files; None: neither can."""
+    written, as in a container without a home, one among temporary files; None: neither can be
+    written."""
     return next(filter(_can_be_written, _cache_folders()), None)
 
 
@@ -198,13 +204,13 @@ def _cache_folders() -> Iterator[Path]:
 
 
 def _can_be_written(folder: Path) -> bool:
-    """Whether a folder is there, made now if need be, for this user to write."""
+    """Whether this user can write in a folder; makes it if it does not exist."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
         return False
     if folder.parent == Path(tempfile.gettempdir()):
-        # Programs are run as they lie there, and anybody could have put them there.
+        # Any user can make this folder, and JAX runs the programs in it: it must be the user's own.
         status = folder.lstat()
         private = stat.S_IFDIR | stat.S_IRWXU
         if (status.st_uid, status.st_mode) != (os.getuid(), private):
