@@ -29,12 +29,13 @@ class Curve(NamedTuple):
 
     Attributes:
       environment: its name.
-      label: what of the config is other than in the environment's other curves.
-      x: float[points]; from where all seeds have a return to where the first of them ends.
+      label: the differences of its config from those of the environment's other curves.
+      x: float[points]; from the first x at which all seeds have a return to the first at which a
+        seed ends.
       middle: float[points]; interquartile mean over seeds of the mean episode return.
-      low, high: float[points]; its 95 % bootstrap interval; None of one seed.
+      low, high: float[points]; the 95 % bootstrap interval of `middle`; None for a single seed.
       seeds: x and return of each seed.
-      repeated: folders of runs that have the config and the seed of another, which alone counts.
+      repeated: folders of runs left out, since another run has the same config and seed.
     """
 
     environment: str
@@ -48,7 +49,7 @@ class Curve(NamedTuple):
 
 
 def curves(records: Sequence[Record], axis: str = "env_steps") -> list[Curve]:
-    """One curve for each config among the records, those of an environment after each other.
+    """One curve for each config among the records, ordered by environment.
 
     Args:
       records: from `folders.read_all`.
@@ -59,7 +60,7 @@ def curves(records: Sequence[Record], axis: str = "env_steps") -> list[Curve]:
     """
     if axis not in AXES:
         raise ValueError(unknown(f"axis {axis!r}", axis, AXES))
-    found = []
+    result = []
     for environment in dict.fromkeys(map(environment_of, records)):
         groups: dict[str, list[Record]] = {}
         for record in records:
@@ -67,24 +68,25 @@ def curves(records: Sequence[Record], axis: str = "env_steps") -> list[Curve]:
                 groups.setdefault(json.dumps(record.config, sort_keys=True), []).append(record)
         labels = differences([group[0].config for group in groups.values()])
         for label, group in zip(labels, groups.values(), strict=True):
-            found.append(_curve(environment, label, group, axis))
-    return found
+            result.append(_curve(environment, label, group, axis))
+    return result
 
 
 def environment_of(record: Record) -> str:
-    """The id or, of an environment object, the description in a record's config."""
+    """The environment in a record's config: an id, or the description of an object."""
     env = record.config["env"]
     return env if isinstance(env, str) else str(env.get("custom", env))
 
 
 def algorithm_of(record: Record) -> str:
-    """What a record's config is known as: "PPO", …; or the names of objective and ascent."""
-    estimator, objective, ascent = (
-        part.get("type", part.get("custom")) for part in (record.config[name] for name in _DECISIVE)
-    )
+    """The usual name of a record's config, "PPO" for instance; else those of objective and
+    ascent."""
+    components = [record.config[name] for name in _DECISIVE]
+    names = [component.get("type", component.get("custom")) for component in components]
+    estimator, objective, ascent = names
     if (objective, ascent) == ("ScoreFunction", "GradientStep"):
-        known = registry.COMPONENTS["estimator"].get(estimator, Estimator)
-        return "actor-critic" if known.bootstraps else "REINFORCE"
+        cls = registry.COMPONENTS["estimator"].get(estimator, Estimator)
+        return "actor-critic" if cls.bootstraps else "REINFORCE"
     step = "" if ascent == "GradientStep" else f" by {ascent}"
     return _ALGORITHMS.get((objective, ascent), f"{objective}{step}")
 
@@ -99,10 +101,10 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
     >>> float(interquartile_mean(np.array([0.0, 1.0, 3.0, 100.0])))
     2.0
     """
-    ordered, n = np.sort(values, axis=-1), values.shape[-1]
-    places = np.arange(n)
-    weights = np.clip(np.minimum(places + 1, 0.75 * n) - np.maximum(places, 0.25 * n), 0.0, 1.0)
-    return ordered @ weights / weights.sum()
+    n = values.shape[-1]
+    rank = np.arange(n)
+    weights = np.clip(np.minimum(rank + 1, 0.75 * n) - np.maximum(rank, 0.25 * n), 0.0, 1.0)
+    return np.sort(values, axis=-1) @ weights / weights.sum()
 
 
 def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -118,32 +120,35 @@ def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def thinned(
-    x: np.ndarray, returns: np.ndarray, number: np.ndarray
+    x: np.ndarray, returns: np.ndarray, num_episodes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The curve in at most 200 points: x at the end of equal parts, mean returns in them.
+    """A curve in at most 200 points: x at the end of equal parts, and the mean return in each.
 
     Args:
       x: float[updates].
       returns: float[updates]; mean return of the episodes that ended, NaN where none did.
-      number: how many ended.
+      num_episodes: float[updates]; how many ended.
+
+    Returns:
+      x and return, float[points]; a part in which no episode ended has no point.
     """
     starts = np.arange(0, len(x), -(-len(x) // _POINTS))
-    total = np.add.reduceat(np.where(number > 0, returns, 0.0) * number, starts)
-    episodes = np.add.reduceat(number, starts)
+    total = np.add.reduceat(np.where(num_episodes > 0, returns, 0.0) * num_episodes, starts)
+    episodes = np.add.reduceat(num_episodes, starts)
     ends = np.append(starts[1:], len(x)) - 1
-    some = episodes > 0
-    return x[ends][some], total[some] / episodes[some]
+    nonempty = episodes > 0
+    return x[ends][nonempty], total[nonempty] / episodes[nonempty]
 
 
 def _distinct(group: list[Record]) -> tuple[list[Record], list[Path]]:
-    """The records with different seeds, the longest of each, and the folders of the others."""
-    best: dict[tuple, Record] = {}
+    """The longest record of each seed, and the folders of the others."""
+    longest: dict[tuple, Record] = {}
     for record in sorted(group, key=lambda record: -len(record.metrics["update"])):
-        # The seeds of a sweep are numbers of its own.
-        best.setdefault((record.sweep, record.seed), record)
-    kept = [record for record in group if any(record is other for other in best.values())]
-    repeated = [record.path for record in group if all(record is not other for other in kept)]
-    return kept, list(dict.fromkeys(repeated))
+        # Seed 0 of one sweep is another than seed 0 of another sweep.
+        longest.setdefault((record.sweep, record.seed), record)
+    kept = {id(record) for record in longest.values()}
+    repeated = [record.path for record in group if id(record) not in kept]
+    return [record for record in group if id(record) in kept], list(dict.fromkeys(repeated))
 
 
 def _curve(environment: str, label: str, group: list[Record], axis: str) -> Curve:
@@ -159,7 +164,7 @@ def _curve(environment: str, label: str, group: list[Record], axis: str) -> Curv
     if len(seeds) == 1:
         return Curve(environment, label, *seeds[0], None, None, seeds, repeated)
     first, last = max(x[0] for x, _ in seeds), min(x[-1] for x, _ in seeds)
-    if first >= last:  # one was over before another began: its last return goes on
+    if first >= last:  # one seed ends before another begins: its last return is extended
         last = max(x[-1] for x, _ in seeds)
     x = np.linspace(first, last, _POINTS)
     values = np.stack([np.interp(x, *seed) for seed in seeds], axis=-1)
@@ -168,11 +173,15 @@ def _curve(environment: str, label: str, group: list[Record], axis: str) -> Curv
 
 
 def differences(configs: list[dict[str, Any]]) -> list[str]:
-    """What differs between configs, in words; no two alike."""
+    """Texts that tell configs apart: their differing fields with values; no two texts are equal.
+
+    Args:
+      configs: as JSON types.
+    """
     flat = [dict(_leaves(config)) for config in configs]
     paths = list(dict.fromkeys(path for leaves in flat for path in leaves))
     differing = [p for p in paths if len({json.dumps(leaves.get(p)) for leaves in flat}) > 1]
-    # The type of a component says more than its fields, which differ with it.
+    # A component's type first: its fields differ with it.
     differing.sort(key=lambda path: not path.endswith(".type"))
     words = shortened(path.removesuffix(".type") for path in differing)
     for number in range(_SHOWN_DIFFERENCES, len(differing) + 1):

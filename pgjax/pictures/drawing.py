@@ -1,8 +1,8 @@
-"""Pictures of environment states: what `pgjax render` shows of each environment.
+"""Pictures of environment states, from which `pgjax render` makes its GIFs.
 
 A drawing is a function of an environment object, one state of it and its observation, both with
-NumPy leaves, and the parameters. An environment object of the user's own may have a method of that
-kind instead, `frame(state, params) -> uint8[height, width, 3]`.
+NumPy leaves, and the parameters. An environment object of the user's own may instead have a method
+`frame(state, params) -> uint8[height, width, 3]`.
 """
 
 import math
@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from pgjax.core.types import PyTree
 
 SIZE = 240  # pixels of a drawing's width
-_SMOOTHING = 3  # drawn so many times larger, then shrunk
+_SMOOTHING = 3  # a drawing is made so many times larger, then shrunk
 _INK, _BLUE, _ORANGE, _GREEN, _GREY = "#333333", "#1f77b4", "#d95f02", "#1b9e77", "#bbbbbb"
 _CHANNELS = ("#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#e6ab02", "#a6761d")
 _TILES = ("#f3f3f3", "#dfeaf4", "#5b7388", "#1b9e77")  # start, ice, hole, goal
@@ -35,26 +35,26 @@ class Canvas:
         self._draw = ImageDraw.Draw(self._image)
 
     def line(self, points: Any, width: float, color: str = _INK) -> None:
-        """Through all points, with round ends."""
+        """Draws a line through all points, with round ends."""
         pixels = [self._pixel(point) for point in points]
         self._draw.line(pixels, color, round(width * self._scale), joint="curve")
         for point in (points[0], points[-1]):
             self.disc(point, width / 2, color)
 
     def disc(self, centre: Any, radius: float, color: str = _INK) -> None:
-        """Filled."""
+        """Draws a filled disc."""
         x, y = self._pixel(centre)
         r = radius * self._scale
         self._draw.ellipse((x - r, y - r, x + r, y + r), color)
 
     def box(self, centre: Any, width: float, height: float, color: str = _INK) -> None:
-        """Filled."""
+        """Draws a filled rectangle."""
         x, y = centre
         low = self._pixel((x - width / 2, y + height / 2))
         self._draw.rectangle((low, self._pixel((x + width / 2, y - height / 2))), color)
 
     def image(self) -> Image.Image:
-        """What was drawn."""
+        """The drawing in its final size."""
         width, height = self._image.size
         size = (width // _SMOOTHING, height // _SMOOTHING)
         return self._image.resize(size, Image.Resampling.LANCZOS)
@@ -65,7 +65,8 @@ class Canvas:
 
 
 def drawing_of(env: Any) -> Drawing | None:
-    """How to draw the states of an environment object or of what a wrapper wraps; None: unknown."""
+    """The drawing of an environment object's states, or of the environment that it wraps; None:
+    unknown."""
     if hasattr(type(env), "frame"):
         return lambda env, state, obs, params: Image.fromarray(np.asarray(env.frame(state, params)))
     inner = getattr(env, "__dict__", {}).get("_env")
@@ -77,21 +78,21 @@ def drawing_of(env: Any) -> Drawing | None:
 
 def _drawing_inside(inner: Any, draw: Drawing) -> Drawing:
     """The drawing of a wrapped environment, given the wrapper's state and observation."""
-    like, state = jax.eval_shape(inner.reset, jax.random.key(0), inner.default_params)
-    kind = type(state)
+    like, inner_state = jax.eval_shape(inner.reset, jax.random.key(0), inner.default_params)
+    cls = type(inner_state)
 
-    def drawn(env, state, obs, params) -> Image.Image:
-        nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kind))
-        states = [node for node in nodes if isinstance(node, kind)]
+    def draw_inner(env, state, obs, params) -> Image.Image:
+        nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, cls))
+        states = [node for node in nodes if isinstance(node, cls)]
         if not states:
-            raise ValueError(f"the state of {type(env).__name__} holds no {kind.__name__} to draw")
+            raise ValueError(f"the state of {type(env).__name__} holds no {cls.__name__} to draw")
         return draw(inner, states[0], _reshaped(obs, like), params)
 
-    return drawn
+    return draw_inner
 
 
 def _reshaped(obs: PyTree, like: PyTree) -> PyTree:
-    """An observation that a wrapper has flattened, as it was; another as it is."""
+    """An observation in the shape of `like`, if a wrapper has flattened it; others unchanged."""
     size = getattr(like, "size", None)
     return np.reshape(obs, like.shape) if size == getattr(obs, "size", -1) else obs
 
@@ -118,10 +119,10 @@ def _pendulum(env, state, obs, params) -> Image.Image:
 
 
 def _acrobot(env, state, obs, params) -> Image.Image:
-    canvas, first = Canvas(-2.3, 2.3, -2.3, 2.3), state.joint_angle1
-    second = first + state.joint_angle2
-    elbow = np.array([np.sin(first), -np.cos(first)])
-    tip = elbow + np.array([np.sin(second), -np.cos(second)])
+    canvas, upper = Canvas(-2.3, 2.3, -2.3, 2.3), state.joint_angle1
+    lower = upper + state.joint_angle2
+    elbow = np.array([np.sin(upper), -np.cos(upper)])
+    tip = elbow + np.array([np.sin(lower), -np.cos(lower)])
     canvas.line([(-2.3, 1.0), (2.3, 1.0)], 0.03, _GREEN)
     canvas.line([(0.0, 0.0), elbow], 0.16, _BLUE)
     canvas.line([elbow, tip], 0.16, _ORANGE)
@@ -151,8 +152,8 @@ def _point_robot(env, state, obs, params) -> Image.Image:
 
 
 def _reacher(env, state, obs, params) -> Image.Image:
-    count = len(state.angles)
-    canvas, points = Canvas(-count - 0.2, count + 0.2, -count - 0.2, count + 0.2), [np.zeros(2)]
+    reach = len(state.angles) + 0.2
+    canvas, points = Canvas(-reach, reach, -reach, reach), [np.zeros(2)]
     for angle in np.cumsum(state.angles):
         points.append(points[-1] + np.array([np.cos(angle), np.sin(angle)]))
     canvas.line(points, 0.12, _BLUE)
@@ -180,7 +181,7 @@ def _catch(env, state, obs, params) -> Image.Image:
         (int(state.ball_y), int(state.ball_x)),
         (int(state.paddle_y), int(state.paddle_x)),
     )
-    # Where they meet, the paddle has caught the ball.
+    # The ball covers the paddle that has caught it.
     return _marked(np.full((*np.shape(obs), 3), 20), {paddle: _BLUE, ball: _ORANGE})
 
 
@@ -197,8 +198,8 @@ def _frozen_lake(env, state, obs, params) -> Image.Image:
 
 def _marked(cells: np.ndarray, marks: dict[tuple, str]) -> Image.Image:
     cells = cells.astype(np.uint8)
-    for place, color in marks.items():
-        cells[tuple(map(int, place))] = _rgb(color)
+    for position, color in marks.items():
+        cells[tuple(map(int, position))] = _rgb(color)
     return _enlarged(cells)
 
 

@@ -1,4 +1,4 @@
-"""Pictures. Matplotlib is imported when the first one is drawn."""
+"""Learning curves and heat maps. Matplotlib is imported when the first is drawn."""
 
 import math
 import os
@@ -12,14 +12,14 @@ import numpy as np
 from pgjax.pictures.curves import AXES, Curve, algorithm_of, curves, environment_of
 from pgjax.pictures.records import Record
 
-# Told apart with any colour vision; the first is the package's.
+# Distinct with any colour vision; the first is the package's.
 COLORS = ("#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#666666")
-# Of the curves beyond as many as there are colours.
+# Each style is used with all colours before the next one.
 _STYLES = ("-", "--", ":", "-.")
 FORMATS = (".png", ".svg")
 _MARKED_POINTS = 40
 _LEGEND_WIDTH = 48  # characters
-_WIDEST_TICK = 10  # characters of a heat map's column that stand beside the next one's
+_WIDEST_TICK = 10  # characters of a heat map's column label; longer ones are rotated
 
 
 def check_format(path: Path) -> None:
@@ -33,15 +33,16 @@ def check_format(path: Path) -> None:
 def learning_curves(
     records: Sequence[Record], path: str | os.PathLike, axis: str = "env_steps", title: str = ""
 ) -> list[Curve]:
-    """Mean episode return of runs, those of one config as one curve, as a PNG or SVG.
+    """Draws the mean episode return of runs, one curve for each config, as a PNG or SVG.
 
-    Each environment has a panel: returns of several have no scale in common.
+    Each environment has a panel: returns of two environments have no scale in common.
 
     Args:
       records: from `folders.read_all`.
       path: ends in .png or .svg.
-      axis: what to draw against: "env_steps", "seconds" or "update".
-      title: of the picture; by default, the environment and, if it is one, the algorithm.
+      axis: the horizontal axis: "env_steps", "seconds" or "update".
+      title: a line above all panels. Each panel names its environment and, if all of its runs have
+        the same, the algorithm.
 
     Returns:
       The curves that were drawn.
@@ -50,34 +51,35 @@ def learning_curves(
       ValueError: another format; as for `curves`.
     """
     check_format(Path(path))
-    found = curves(records, axis)
-    panels = list(dict.fromkeys(curve.environment for curve in found))
-    labels = list(dict.fromkeys(curve.label for curve in found))
-    columns = math.ceil(math.sqrt(len(panels)))
-    rows = math.ceil(len(panels) / columns)
-    size = (6.4, 4.0) if len(panels) == 1 else (4.6 * columns, 3.3 * rows)
-    figure, grid = _figure(size, rows, columns)
-    for axes, environment in zip(grid, panels, strict=False):
-        inside = [curve for curve in found if curve.environment == environment]
-        for curve in inside:
+    drawn = curves(records, axis)
+    environments = list(dict.fromkeys(curve.environment for curve in drawn))
+    labels = list(dict.fromkeys(curve.label for curve in drawn))
+    columns = math.ceil(math.sqrt(len(environments)))
+    rows = math.ceil(len(environments) / columns)
+    size = (6.4, 4.0) if len(environments) == 1 else (4.6 * columns, 3.3 * rows)
+    figure, panels = _figure(size, rows, columns)
+    for axes, environment in zip(panels, environments, strict=False):
+        in_panel = [curve for curve in drawn if curve.environment == environment]
+        for curve in in_panel:
             _draw(axes, curve, labels.index(curve.label))
         _format_x(axes, axis)
         axes.set(xlabel=AXES[axis], ylabel="mean episode return")
         axes.set_title(_panel_title(records, environment), fontsize=10)
-        if len(inside) > 1:
+        if len(in_panel) > 1:
             axes.legend(frameon=False, fontsize=8)
-    for axes in grid[len(panels) :]:
+    for axes in panels[len(environments) :]:
         axes.set_axis_off()
-    several = any(len(curve.seeds) > 1 for curve in found)
-    said = [title] * bool(title) + ["interquartile mean over seeds, 95 % interval"] * several
-    figure.suptitle(": ".join(said), fontsize=10)
+    has_interval = any(len(curve.seeds) > 1 for curve in drawn)
+    explanation = "interquartile mean over seeds, 95 % interval" if has_interval else ""
+    figure.suptitle(": ".join(filter(None, (title, explanation))), fontsize=10)
     figure.savefig(path)
-    return found
+    return drawn
 
 
 def _panel_title(records: Sequence[Record], environment: str) -> str:
-    inside = [record for record in records if environment_of(record) == environment]
-    algorithms = {algorithm_of(record) for record in inside}
+    """The environment and, if all of its runs have the same, the algorithm."""
+    in_panel = [record for record in records if environment_of(record) == environment]
+    algorithms = {algorithm_of(record) for record in in_panel}
     return ", ".join((environment, *algorithms)) if len(algorithms) == 1 else environment
 
 
@@ -89,28 +91,29 @@ def heat_map(
     title: str,
     quantity: str = "mean return",
 ) -> None:
-    """A grid of numbers, each written in its cell, with a bar of their colours.
+    """Draws a grid of numbers, each written in its cell, with a bar of their colours.
 
     Args:
       values: float[rows, columns].
-      names, ticks: of the rows, then of the columns.
+      names: labels of the vertical and of the horizontal axis.
+      ticks: labels of the rows, and of the columns.
       path: ends in .png or .svg.
-      title: of the picture.
-      quantity: what the numbers are, for the bar.
+      title: a line above the grid.
+      quantity: the bar's label.
     """
     check_format(path)
     size = (3.0 + 0.9 * values.shape[1], 1.6 + 0.5 * values.shape[0])
     figure, (axes,) = _figure((max(size[0], 5.5), max(size[1], 2.6)))
     image = axes.imshow(values, cmap="viridis", aspect="auto")
     figure.colorbar(image, label=quantity).outline.set_visible(False)
-    for place, value in np.ndenumerate(values):
+    for (row, column), value in np.ndenumerate(values):
         dark = image.norm(value) < 0.6 if np.isfinite(value) else False
         color = "white" if dark else "black"
-        axes.text(*place[::-1], f"{value:.4g}", ha="center", va="center", color=color, fontsize=9)
-    axes.set_yticks(range(values.shape[0]), [str(tick) for tick in ticks[0]])
-    below = [str(tick) for tick in ticks[1]]
-    axes.set_xticks(range(values.shape[1]), below)
-    if max(map(len, below)) > _WIDEST_TICK:
+        axes.text(column, row, f"{value:.4g}", ha="center", va="center", color=color, fontsize=9)
+    row_labels, column_labels = ([str(tick) for tick in labels] for labels in ticks)
+    axes.set_yticks(range(values.shape[0]), row_labels)
+    axes.set_xticks(range(values.shape[1]), column_labels)
+    if max(map(len, column_labels)) > _WIDEST_TICK:
         axes.tick_params(axis="x", labelrotation=30)
         for label in axes.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
@@ -122,31 +125,32 @@ def heat_map(
 
 
 def _format_x(axes: Any, axis: str) -> None:
-    """Thousands as k; but seconds in seconds, as "50m" of them would read as minutes."""
+    """Writes thousands as k, but seconds as plain numbers: "50m" would read as minutes."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     if axis != "seconds":
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        whole = {"integer": True, "min_n_ticks": 1}  # also where all is one update
-        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], **whole))
+        integers = {"integer": True, "min_n_ticks": 1}  # also where the run has a single update
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], **integers))
 
 
 def _draw(axes: Any, curve: Curve, number: int) -> None:
+    """Draws a curve, its seeds and their interval in the colour and style of this number."""
     color, style = COLORS[number % len(COLORS)], _STYLES[number // len(COLORS) % len(_STYLES)]
     if len(curve.seeds) > 1:
         axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
         for x, returns in curve.seeds:
             axes.plot(x, returns, color=color, alpha=0.25, linewidth=0.6)
-    few = len(curve.seeds) == 1 and len(curve.x) < _MARKED_POINTS
+    marked = len(curve.seeds) == 1 and len(curve.x) < _MARKED_POINTS
     seeds = f" ({len(curve.seeds)} seeds)" if len(curve.seeds) > 1 else ""
     label = textwrap.fill((curve.label + seeds).strip() or "all", _LEGEND_WIDTH)
-    marker = {"marker": "o" if few else None, "markersize": 3.5}
+    marker = {"marker": "o" if marked else None, "markersize": 3.5}
     line = {"color": color, "linestyle": style, "linewidth": 1.8}
     axes.plot(curve.x, curve.middle, label=label, **line, **marker)
 
 
 def _figure(size: tuple[float, float], rows: int = 1, columns: int = 1) -> tuple[Any, np.ndarray]:
-    """A figure and its axes, row by row."""
+    """A figure and the axes of its panels, row by row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

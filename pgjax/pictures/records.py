@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A run without its parameters: what its folder, or its sweep's folder, says.
+    """A run without its parameters, read from its folder or its sweep's.
 
     Attributes:
       path: the folder.
@@ -19,7 +19,7 @@ class Record:
       stop_at_return: reward units; infinite: none.
       metrics: columns of metrics.csv, float64 each: "update", "seconds" of running, and the
         metrics by name.
-      dropped: lines of metrics.csv that were not whole.
+      dropped: the number of incomplete lines in metrics.csv.
     """
 
     path: Path

@@ -21,7 +21,7 @@ from pgjax.training.config import Config, bind, check_key, checked
 from pgjax.training.training import ACTING, check_state
 
 _LEAST_MILLISECONDS = 20  # shorter frames are shown at 100 ms by most viewers
-_PAUSE_MILLISECONDS = 1500  # on the last frame, before it begins again
+_PAUSE_MILLISECONDS = 1500  # on the last frame, before the first is shown again
 _MOST_FRAMES = 300
 _HEADER = 16
 MAX_EPISODES = 256
@@ -34,11 +34,11 @@ _SECONDS_PER_STEP = {
     "MountainCar-v0": 0.03,
     "MountainCarContinuous-v0": 0.03,
 }
-_OTHERS = 0.1
+_OTHER_SECONDS_PER_STEP = 0.1
 
 
-class Episode(NamedTuple):
-    """n episodes side by side, before each of T steps.
+class Episodes(NamedTuple):
+    """n episodes side by side: the states before each of T steps.
 
     Attributes:
       obs, env_state: pytrees of [T, n, …].
@@ -65,18 +65,18 @@ def render(
 
     Args:
       key: one `jax.random.key`.
-      state: what to show.
+      state: the policy's, from `init`, `update` or `train`.
       config: environment, network and horizon.
       path: ends in .gif.
       num_episodes: n, from 1 to 256.
       deterministic: take each distribution's mode instead of a sample.
-      max_steps: of an episode that are shown, ≥ 1.
+      max_steps: steps of an episode that are shown, ≥ 1.
 
     Returns:
-      float[n]; the return of each episode, as far as it is shown.
+      float[n]; the return of each episode over the steps shown.
 
     Raises:
-      ValueError: nobody knows how to draw the environment; another format.
+      ValueError: no drawing is known for the environment; another format.
 
     >>> import jax, pgjax, tempfile
     >>> config = pgjax.Config(env="Catch-bsuite")
@@ -99,20 +99,20 @@ def render(
     check_state(state, config, ACTING)
     bound = bind(config, state.num_updates)
     horizon = min(max_steps, bound.horizon())
-    found = _play(key, state, bound, num_episodes, horizon, jnp.bool_(deterministic))
-    found = _untimed(found, config)
-    found = jax.tree.map(lambda x: x if is_key(x) else np.asarray(x), found)
+    episodes = _play(key, state, bound, num_episodes, horizon, jnp.bool_(deterministic))
+    episodes = _untimed(episodes, config)
+    episodes = jax.tree.map(lambda x: x if is_key(x) else np.asarray(x), episodes)
     params = env.default_params if config.env_params is None else config.env_params
     name = str(getattr(env, "name", ""))
-    _write(path, _frames(found, name, functools.partial(draw, env), params), name, found)
-    return found.returns[-1]
+    _write(path, _frames(episodes, name, functools.partial(draw, env), params), name, episodes)
+    return episodes.returns[-1]
 
 
 def drawing_for(config: Config) -> tuple[Any, drawing.Drawing]:
-    """The environment object of a config, and how to draw its states.
+    """The environment object of a config, and the drawing of its states.
 
     Raises:
-      ValueError: nobody knows.
+      ValueError: no drawing is known.
     """
     env = interface.make(config.env) if isinstance(config.env, str) else config.env
     draw = drawing.drawing_of(env)
@@ -127,45 +127,53 @@ def drawing_for(config: Config) -> tuple[Any, drawing.Drawing]:
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
 def _play(
-    key: Array, state: TrainState, bound: Bound, number: int, horizon: int, deterministic: Array
-) -> Episode:
+    key: Array,
+    state: TrainState,
+    bound: Bound,
+    num_episodes: int,
+    horizon: int,
+    deterministic: Array,
+) -> Episodes:
     actor = bound.actor(state.policy_variables, deterministic)
-    keys, start = actor.begin(jax.random.split(key, number), jnp.ones(number, bool))
+    keys, start = actor.begin(jax.random.split(key, num_episodes), jnp.ones(num_episodes, bool))
 
     def step(carry, time):
-        now, returns = carry
+        before, returns = carry
         step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, time)
         noise_keys, step_keys = jax.vmap(jax.random.split, out_axes=1)(step_keys)
         noise = jax.vmap(lambda key: actor.policy.noise(key, ()))(noise_keys)
-        after, taken = actor.step(now, step_keys, noise)
-        returns = returns + taken.reward
-        return (after, returns), Episode(now.obs, now.env_state, now.running, returns)
+        after, steps = actor.step(before, step_keys, noise)
+        returns = returns + steps.reward
+        return (after, returns), Episodes(before.obs, before.env_state, before.running, returns)
 
     times = jnp.arange(horizon, dtype=jnp.int32)
-    return jax.lax.scan(step, (start, jnp.zeros(number)), times)[1]
+    return jax.lax.scan(step, (start, jnp.zeros(num_episodes)), times)[1]
 
 
-def _untimed(found: Episode, config: Config) -> Episode:
-    """Without what `time_aware` adds to observations and states."""
+def _untimed(episodes: Episodes, config: Config) -> Episodes:
+    """The episodes without the time that `time_aware` adds to observations and states."""
     if not config.time_aware:
-        return found
-    obs = found.obs["obs"] if set(found.obs) == {"obs", "time"} else found.obs
-    return found._replace(obs=obs, env_state=found.env_state[0])
+        return episodes
+    obs = episodes.obs
+    obs = obs["obs"] if set(obs) == {"obs", "time"} else obs
+    return episodes._replace(obs=obs, env_state=episodes.env_state[0])
 
 
-def _frames(found: Episode, name: str, draw: Any, params: Any) -> list[Image.Image]:
-    length = int(found.running.any(axis=1).sum())
-    seconds = _SECONDS_PER_STEP.get(name, _OTHERS)
-    every = max(1, -(-length // _MOST_FRAMES), round(_LEAST_MILLISECONDS / 1000 / seconds))
-    lasts = found.running.sum(axis=0) - 1
+def _frames(episodes: Episodes, name: str, draw: Any, params: Any) -> list[Image.Image]:
+    """The frames of the GIF: each shows the episodes at one time, those over at their last step."""
+    length = int(episodes.running.any(axis=1).sum())
+    seconds = _SECONDS_PER_STEP.get(name, _OTHER_SECONDS_PER_STEP)
+    stride = max(1, -(-length // _MOST_FRAMES), round(_LEAST_MILLISECONDS / 1000 / seconds))
+    last_steps = episodes.running.sum(axis=0) - 1
 
     def panel(time: int, index: int) -> Image.Image:
-        at = min(time, int(lasts[index]))
-        state, obs = jax.tree.map(lambda x: x[at, index], (found.env_state, found.obs))
-        return _panel(draw(state, obs, params), at, float(found.returns[at, index]), at < time)
+        step = min(time, int(last_steps[index]))
+        state, obs = jax.tree.map(lambda x: x[step, index], (episodes.env_state, episodes.obs))
+        total = float(episodes.returns[step, index])
+        return _panel(draw(state, obs, params), step, total, over=step < time)
 
-    times = [*range(0, length - 1, every), length - 1]
-    grids = [_grid([panel(time, index) for index in range(len(lasts))]) for time in times]
+    times = [*range(0, length - 1, stride), length - 1]
+    grids = [_grid([panel(time, index) for index in range(len(last_steps))]) for time in times]
     return [grid.quantize(_COLORS) for grid in grids]
 
 
@@ -182,6 +190,7 @@ def _panel(image: Image.Image, step: int, total: float, over: bool) -> Image.Ima
 
 
 def _grid(panels: list[Image.Image]) -> Image.Image:
+    """The panels in a picture, as near to a square as possible."""
     columns = math.ceil(math.sqrt(len(panels)))
     rows = math.ceil(len(panels) / columns)
     width, height = panels[0].width + _GAP, panels[0].height + _GAP
@@ -192,9 +201,9 @@ def _grid(panels: list[Image.Image]) -> Image.Image:
     return grid
 
 
-def _write(path: Any, frames: list[Image.Image], name: str, found: Episode) -> None:
-    length = int(found.running.any(axis=1).sum())
-    step = 1000 * _SECONDS_PER_STEP.get(name, _OTHERS)
+def _write(path: Any, frames: list[Image.Image], name: str, episodes: Episodes) -> None:
+    length = int(episodes.running.any(axis=1).sum())
+    step = 1000 * _SECONDS_PER_STEP.get(name, _OTHER_SECONDS_PER_STEP)
     milliseconds = max(_LEAST_MILLISECONDS, round(step * length / len(frames) / 10) * 10)
     durations = [milliseconds] * (len(frames) - 1) + [_PAUSE_MILLISECONDS]
     frames[0].save(

@@ -1,4 +1,4 @@
-"""How good a policy is: returns of independent episodes."""
+"""Evaluation of a policy: returns of independent episodes."""
 
 import functools
 
@@ -27,7 +27,7 @@ def evaluate(
 
     Args:
       key: one `jax.random.key`; the training key in `state` is neither used nor changed.
-      state: what to evaluate; its statistics stand still.
+      state: the policy's; its observation statistics are not updated.
       config: environment, network and horizon.
       num_episodes: n ≥ 1.
       deterministic: take each distribution's mode instead of a sample.
@@ -36,7 +36,7 @@ def evaluate(
       Returns, lengths, their mean and the 95 % bootstrap percentile interval of the mean.
 
     Raises:
-      ValueError, TypeError: before compilation, for anything that cannot be.
+      ValueError, TypeError: before compilation, for an argument that cannot be.
 
     >>> import jax, pgjax
     >>> config = pgjax.Config(env="Catch-bsuite")
@@ -57,28 +57,35 @@ def _evaluate(key, state, config, num_episodes, deterministic) -> Evaluation:
     bound = bind(config, state.num_updates)
     actor = bound.actor(state.policy_variables, deterministic)
 
-    def add(sums, first_step, taken):
+    def add(sums, first_step, steps):
         returns, lengths = sums
-        return returns + jnp.sum(taken.reward, 0), lengths + jnp.sum(taken.valid, 0, jnp.int32)
+        return returns + jnp.sum(steps.reward, 0), lengths + jnp.sum(steps.valid, 0, jnp.int32)
 
     keys = jax.random.split(episode_key, num_episodes)
     keys, start = actor.begin(keys, jnp.ones(num_episodes, bool))
-    nothing = (jnp.zeros(num_episodes), jnp.zeros(num_episodes, jnp.int32))
+    zeros = (jnp.zeros(num_episodes), jnp.zeros(num_episodes, jnp.int32))
     limits = rollout.episode_limits(bound.horizon())
-    _, (returns, lengths) = rollout.unroll(actor, keys, start, limits, nothing, add)
+    _, (returns, lengths) = rollout.unroll(actor, keys, start, limits, zeros, add)
     interval = bootstrap_interval(bootstrap_key, returns)
     return Evaluation(returns, lengths, jnp.mean(returns), interval)
 
 
 def bootstrap_interval(key: Key[Array, ""], values: Float[Array, " n"]) -> Float[Array, "2"]:
-    """95 % percentile interval of the mean of float[n], from 2000 resamples: float[2].
+    """95 % percentile interval of the mean, from 2000 resamples.
+
+    Args:
+      key: one `jax.random.key`.
+      values: float[n].
+
+    Returns:
+      float[2]; low, high.
 
     Source: Efron & Tibshirani (1993), section 13.3.
     """
-    number = values.shape[0]
+    n = values.shape[0]
 
     def resampled_mean(key):
-        return jnp.mean(values[jax.random.randint(key, (number,), 0, number)])
+        return jnp.mean(values[jax.random.randint(key, (n,), 0, n)])
 
     means = jax.lax.map(resampled_mean, jax.random.split(key, _NUM_RESAMPLES))
     return jnp.percentile(means, jnp.asarray(_PERCENTILES))

@@ -1,4 +1,4 @@
-"""Statistics of many gradient estimates: how noisy an estimator is, and where it points."""
+"""Statistics of many gradient estimates: an estimator's noise and direction."""
 
 import functools
 import math
@@ -54,15 +54,22 @@ def gradient_statistics(
     config = checked(config)
     check_state(state, config, ESTIMATING)
     if reference is not None:
-        structures = jax.tree.structure(reference), jax.tree.structure(state.params)
-        if structures[0] != structures[1]:
-            raise ValueError(
-                f"reference must be like state.params, {structures[1]}, got {structures[0]}"
-            )
+        given, expected = jax.tree.structure(reference), jax.tree.structure(state.params)
+        if given != expected:
+            raise ValueError(f"reference must be like state.params, {expected}, got {given}")
     return _statistics(key, state, config, int(num_samples), reference)
 
 
 class _Moments(NamedTuple):
+    """Moments of some estimates.
+
+    Attributes:
+      number: how many estimates.
+      mean: like the params.
+      squares: like the params; sum of the squared deviations from `mean`.
+      cosines: sum of the cosines with the reference.
+    """
+
     number: Float[Array, ""]
     mean: PyTree
     squares: PyTree
@@ -73,9 +80,9 @@ class _Moments(NamedTuple):
 def _statistics(key, state, config, num_samples, reference) -> GradientStatistics:
     bound = bind(config, state.num_updates)
     if reference is None:
-        # The same samples twice, so that their directions are compared with their own mean.
-        twin = jax.random.clone(key)
-        reference = _moments(twin, state, bound, num_samples, state.params).mean
+        # The same samples as below: their directions are compared with their own mean.
+        same_key = jax.random.clone(key)
+        reference = _moments(same_key, state, bound, num_samples, state.params).mean
     moments = _moments(key, state, bound, num_samples, reference)
     variance = jax.tree.map(lambda squares: squares / (num_samples - 1), moments.squares)
     total = jnp.asarray(sum(jnp.sum(leaf) for leaf in jax.tree.leaves(variance)))
@@ -90,7 +97,7 @@ def _statistics(key, state, config, num_samples, reference) -> GradientStatistic
 
 
 def _moments(key, state, bound, num_samples, reference) -> _Moments:
-    """Moments by batches of `vmap`ped estimates, which bounds memory whatever n is."""
+    """Moments of n estimates, taken in batches by `vmap`, so that memory does not grow with n."""
     size = min(_batch_size(state, bound), num_samples)
     num_batches = math.ceil(num_samples / size)
     keys = jax.random.split(key, num_batches * size).reshape(num_batches, size)
@@ -132,7 +139,7 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
 
 
 def cosine(a: PyTree, b: PyTree) -> Float[Array, ""]:
-    """cos of the angle between two gradients, float[]; 0 if either is zero."""
+    """Cosine of the angle between two gradients, float[]; 0 if either is zero."""
     return dot(unit(a), unit(b))
 
 

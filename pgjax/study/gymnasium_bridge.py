@@ -1,4 +1,4 @@
-"""Policies trained here, played in Gymnasium: the same problem in another project's code."""
+"""Evaluation in Gymnasium of policies trained with pgjax: the same problem in independent code."""
 
 import gymnasium
 import jax
@@ -28,10 +28,13 @@ def evaluate_in_gymnasium(
 
     Args:
       key: one `jax.random.key`, of the actions and of the environments' seeds.
-      state: what to evaluate; its statistics stand still.
-      config: what it was trained with; episodes end at its horizon, if not before.
+      state: the policy's; its observation statistics are not updated.
+      config: the one that the policy was trained with; episodes end at its horizon at the latest.
       env_id: as for `gymnasium.make`; None: that of `config.env`.
-      num_episodes, deterministic: as for `evaluate`, whose result this is like.
+      num_episodes, deterministic: as for `evaluate`.
+
+    Returns:
+      As for `evaluate`.
 
     Raises:
       ValueError, TypeError: as for `evaluate`, and an unknown id (the message names the nearest)
@@ -84,7 +87,7 @@ def _play(key, state, config, envs: list, deterministic: bool) -> tuple[Array, A
 
 @jax.jit
 def _act(key: Array, actor: Actor, obs: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
-    """What the environments are given, [n, …], and what the policy remembers then."""
+    """The environments' actions and the policy's next memory, both [n, …]."""
 
     def act(obs, memory, noise):
         distribution, memory = actor.policy.apply(actor.variables, obs, memory)
@@ -115,9 +118,13 @@ def _make(env_id: str | None, config: Config) -> gymnasium.Env:
 
 
 def _check_spaces(env: gymnasium.Env, config: Config) -> None:
-    ours = interface.bind(config.env, config.env_params)
+    """Raises ValueError unless the spaces are those of the config's environment."""
+    trained_in = interface.bind(config.env, config.env_params)
     env_id = env.spec.id if env.spec else repr(env)
     for name in ("observation_space", "action_space"):
-        wanted, given, part = getattr(ours, name), getattr(env, name), f"{name} of {env_id}"
-        if not spaces.alike(wanted, spaces.read(part, given), name == "action_space"):
-            raise ValueError(f"{part} must be that of {ours.name}, {wanted!r}, got {given!r}")
+        label = f"{name} of {env_id}"
+        expected, given = getattr(trained_in, name), getattr(env, name)
+        if not spaces.alike(expected, spaces.read(label, given), name == "action_space"):
+            raise ValueError(
+                f"{label} must be that of {trained_in.name}, {expected!r}, got {given!r}"
+            )

@@ -1,4 +1,4 @@
-"""How much memory training takes, before it takes it."""
+"""Estimates of the memory that training and evaluation take, without compiling them."""
 
 import math
 import os
@@ -15,24 +15,25 @@ from pgjax.training.bound import Bound
 from pgjax.training.config import Config, bind, checked
 
 # Arrays [T, m] beside the stored trajectories while weights are computed: the weights, the returns,
-# the baselines, and what their sums need.
+# the baselines, and a buffer for their sums.
 _WORKING_ARRAYS = 4
-# Of the state, which holds the parameters three times: before and after, and in between the
-# gradient, its sum over chunks, and Optax's updates.
+# The state before an update, the state after it, and in between the gradient, its sum over chunks,
+# and Optax's updates. The state holds the parameters three times.
 _STATE_COPIES = 3
-# Of an episode that is played: before, during and after a step; its sums and resampled indices.
-_EPISODE_COPIES, _EPISODE_BYTES = 3, 64
-# The share of what a chunk's backward pass needs of its forward pass that XLA does not fuse away.
+_EPISODE_COPIES = 3  # an episode's memory and environment state before, during and after a step
+_EPISODE_BYTES = 64  # an episode's sums and resampled indices
+# The share of the arrays that a chunk's forward pass keeps for its backward pass which XLA does not
+# fuse away.
 _RESIDUALS_KEPT = 0.85
 _SHARE_OF_AVAILABLE = 0.5
 
 
 class MemoryEstimate(NamedTuple):
-    """Bytes that seeds trained at once take together.
+    """Bytes that the seeds trained side by side take together.
 
     Attributes:
       trajectories: the stored trajectories of one update.
-      working: the weights and what else is as large as the rewards, and a chunk's backward pass.
+      working: the weights and other arrays as large as the rewards, and a chunk's backward pass.
       state: parameters, optimizer state and the gradient, with copies.
       metrics: all updates' metrics.
       total: the sum.
@@ -50,7 +51,7 @@ class MemoryEstimate(NamedTuple):
 
 
 def memory_estimate(config: Config, num_seeds: int = 1) -> MemoryEstimate:
-    """Bytes that `num_seeds` seeds of `train` take, side by side; nothing is compiled.
+    """Estimates the bytes that `num_seeds` seeds of `train` take side by side; compiles nothing.
 
     Args:
       config: what to train.
@@ -75,7 +76,7 @@ def memory_estimate(config: Config, num_seeds: int = 1) -> MemoryEstimate:
         2 * config.num_updates * _bytes(metrics),
     )
     total = MemoryEstimate(*(num_seeds * part for part in parts))
-    # Of several seeds, the one whose gradient is being taken is copied out of the batch.
+    # Where there are several seeds, the trajectories of one are copied out for its gradient.
     copied = parts[0] if num_seeds > 1 else 0
     residuals = _RESIDUALS_KEPT * _bytes(jax.eval_shape(_residuals, state, trajectories, bound))
     # On a CPU seeds take their gradients one after another.
@@ -84,20 +85,21 @@ def memory_estimate(config: Config, num_seeds: int = 1) -> MemoryEstimate:
 
 
 def _residuals(state: TrainState, trajectories: Trajectories, bound: Bound) -> PyTree:
-    """What the gradient of the first chunk keeps between its two passes."""
+    """The arrays that the gradient of the first chunk keeps between its two passes."""
     surrogate = updates.task(state, trajectories, bound).surrogate
     chunk = chunks.first(*surrogate.batch())
     return jax.vjp(lambda params: surrogate.terms.sums(params, chunk), state.params)[1]
 
 
 def seeds_that_fit(config: Config, limit: int | None = None) -> int:
-    """How many seeds to train at once.
+    """The number of seeds that fit into memory side by side, at least 1.
 
     Args:
-      limit: bytes; None: half of what is available.
+      config: what to train.
+      limit: bytes; None: half of the available memory.
 
     Raises:
-      ValueError: not even one fits; the message says what it needs and what would fit.
+      ValueError: one seed does not fit; the message says how much it needs and what would fit.
     """
     available = available_bytes()
     limit = int(_SHARE_OF_AVAILABLE * available) if limit is None else limit
@@ -119,36 +121,39 @@ def seeds_that_fit(config: Config, limit: int | None = None) -> int:
     )
 
 
-def check_episodes(what: str, config: Config, number: int) -> None:
+def check_episodes(name: str, config: Config, num_episodes: int) -> None:
     """Raises ValueError unless so many episodes can be played side by side, as `evaluate` does.
 
     Args:
-      what: the number's name in the message.
-      config: checked.
+      name: the number's, in the message.
+      config: from `checked`.
+      num_episodes: ≥ 1.
     """
-    check_int(what, number, 1)
-    carried = jax.eval_shape(_one_episode, jax.random.key(0), config)
-    each = _EPISODE_COPIES * _bytes(carried) + _EPISODE_BYTES
-    available = available_bytes()
-    if number * each > available:
+    check_int(name, num_episodes, 1)
+    carry = jax.eval_shape(_episode_carry, jax.random.key(0), config)
+    per_episode = _EPISODE_COPIES * _bytes(carry) + _EPISODE_BYTES
+    needed, available = num_episodes * per_episode, available_bytes()
+    if needed > available:
+        fitting = int(_SHARE_OF_AVAILABLE * available / per_episode)
         raise ValueError(
-            f"{what} {number:,} need about {_readable(number * each)}, available "
-            f"{_readable(available)}; {int(_SHARE_OF_AVAILABLE * available / each):,} would fit"
+            f"{name} {num_episodes:,} need about {_readable(needed)}, available "
+            f"{_readable(available)}; {fitting:,} would fit"
         )
 
 
-def _one_episode(key: Array, config: Config) -> PyTree:
+def _episode_carry(key: Array, config: Config) -> PyTree:
+    """The observation and environment state of an episode, and the policy's memory."""
     bound = bind(config, 0)
     return bound.environment.reset(key), bound.policy.initial_memory()
 
 
 def available_bytes() -> int:
-    """Memory that could be used now: the accelerators' together, or the host's; `sys.maxsize` where
-    the system does not say, as Windows does not."""
+    """Bytes of free memory: of all accelerators together, or of the host; `sys.maxsize` where the
+    system does not tell, as Windows does not."""
     if jax.default_backend() != "cpu":
         stats = [device.memory_stats() or {} for device in jax.local_devices()]
-        if all("bytes_limit" in found for found in stats):
-            return sum(found["bytes_limit"] - found["bytes_in_use"] for found in stats)
+        if all("bytes_limit" in device for device in stats):
+            return sum(device["bytes_limit"] - device["bytes_in_use"] for device in stats)
     try:
         with open("/proc/meminfo") as file:
             fields = dict(line.split(":", 1) for line in file)

@@ -19,7 +19,7 @@ from pgjax.training.training import ACTING, check_state
 def expected_return(
     probabilities: Float[ArrayLike, "S A"], mdp: FiniteMDP | MDPParams, discount: Scalar = 1.0
 ) -> Float[Array, ""]:
-    """The utility that estimates are compared with, exactly.
+    """The exact utility of a policy, with which estimates are compared.
 
         U = E[R(τ)] = Σ_s p(s_0 = s) Σ_a π(a | s) Q_0(s, a)
 
@@ -39,7 +39,7 @@ def expected_return(
     >>> print(expected_return(jnp.array([[0.25, 0.75]]), bandit))
     0.75
 
-    Source: Sutton & Barto (2018), eqs. 3.14 and 4.4, with the horizon counted out.
+    Source: Sutton & Barto (2018), eqs. 3.14 and 4.4, for a finite horizon.
     """
     first = action_values(probabilities, mdp, discount)[0]
     return _params(mdp).initial @ jnp.sum(probabilities * first, axis=1)
@@ -48,7 +48,7 @@ def expected_return(
 def action_values(
     probabilities: Float[ArrayLike, "S A"], mdp: FiniteMDP | MDPParams, discount: Scalar = 1.0
 ) -> Float[Array, "H S A"]:
-    """Q of a policy at each time: what `RewardToGo` samples.
+    """Q of a policy at each time, of which `RewardToGo` is a sample.
 
         Q_t(s, a) = R(s, a) + γ Σ_s' p(s' | s, a) V_{t+1}(s')
         V_t(s) = Σ_a π(a | s) Q_t(s, a) for s not terminal, 0 for s terminal;    V_H = 0
@@ -64,21 +64,22 @@ def action_values(
     Raises:
       ValueError: probabilities of another shape than [S, A].
 
-    Source: Sutton & Barto (2018), eq. 4.4, with the horizon counted out.
+    Source: Sutton & Barto (2018), eq. 4.4, for a finite horizon.
     """
     params = _params(mdp)
     if jnp.shape(probabilities) != params.reward.shape:
         expected, given = list(params.reward.shape), list(jnp.shape(probabilities))
         raise ValueError(f"probabilities must have shape [S, A] = {expected}, got {given}")
 
-    def backward(following, _):
-        now = params.reward + discount * (params.transition @ following)
-        values = jnp.where(params.terminal, 0.0, jnp.sum(probabilities * now, axis=1))
-        return values, now
+    def backward(next_values, _):
+        q = params.reward + discount * (params.transition @ next_values)
+        values = jnp.where(params.terminal, 0.0, jnp.sum(probabilities * q, axis=1))
+        return values, q
 
-    after = jnp.zeros_like(params.initial)
-    _, values = jax.lax.scan(backward, after, length=int(params.max_steps_in_episode), reverse=True)
-    return values
+    horizon = int(params.max_steps_in_episode)
+    last_values = jnp.zeros_like(params.initial)  # V_H
+    _, q_values = jax.lax.scan(backward, last_values, length=horizon, reverse=True)
+    return q_values
 
 
 def action_probabilities(state: TrainState, config: Config) -> Float[Array, "S A"]:
@@ -91,9 +92,9 @@ def action_probabilities(state: TrainState, config: Config) -> Float[Array, "S A
 
 
 def policy_gradient(state: TrainState, config: Config) -> PyTree:
-    """∇_θ U(θ) exactly, U the utility discounted by `config.estimator.discount`.
+    """The exact gradient ∇_θ U(θ) of the utility discounted by `config.estimator.discount`.
 
-    What `pgjax.policy_gradient` estimates: without bias, where the estimator says so.
+    `pgjax.policy_gradient` estimates it: without bias, where the estimator says so.
 
     Args:
       state: its params are θ.
