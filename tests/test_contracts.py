@@ -106,7 +106,7 @@ SHAPES = [
     ),
     (
         {"objective": wrong(pgjax.Objective, contribution=lambda self, s: s.log_prob.sum())},
-        r"objective Mine.contribution must give one number for each of the steps .*, got \(\)",
+        r"objective Mine.contribution must give one float for each of the steps .*, got \(\)",
     ),
     (
         {
@@ -115,7 +115,7 @@ SHAPES = [
                 pgjax.Oracle, evaluate=lambda self, state, tau: pgjax.Values(tau.reward)
             ),
         },
-        r"critic Mine must give .* \[T \+ 1, m\] = \(\d+, 64\), got \(\d+, 64\)",
+        r"critic Mine.evaluate must give .* \[T \+ 1, m\] = \(\d+, 64\), got \(\d+, 64\)",
     ),
 ]
 
@@ -146,13 +146,19 @@ GIVEN = [
     (objective_of(weights=lambda self, w, v: w.sum()), r"Mine.weights must .* got \(\)"),
     (objective_of(weights=lambda self, w, v: w * 1j), "Mine.weights must .* of complex64"),
     (objective_of(contribution=lambda self, s: s.log_prob * 1j), "contribution .* of complex64"),
-    (objective_of(carried=lambda self, c, r: jnp.int32(1)), r"Mine.carried must give .*got \(\)"),
+    (
+        objective_of(carried=lambda self, c, r: jnp.int32(1)),
+        r"Mine.carried must keep .* start\(\): .* became int32\[\]",
+    ),
     (
         ascent_of(lambda place, found: place),
         "Mine.climb must give a Place and a Gradient, got Place",
     ),
     (ascent_of(lambda place, found: (place, found.direction)), "climb .* got tuple of Place, dict"),
-    (ascent_of(lambda place, found: (shorter(place), found)), "climb must give a Place with param"),
+    (
+        ascent_of(lambda place, found: (shorter(place), found)),
+        "climb must keep .* those at the start, in its Place",
+    ),
 ]
 
 
@@ -201,7 +207,7 @@ VALUES = [
             "estimator": pgjax.GAE(),
             "objective": objective_of(report=lambda self, s: {"value_loss": s.entropy}),
         },
-        "objective Mine.report has the name 'value_loss'",
+        "critic Critic and objective Mine or GradientStep both report 'value_loss'",
     ),
     (
         {"estimator": wrong(pgjax.Estimator, critic="state", weights=lambda self, tau, values: 0)},

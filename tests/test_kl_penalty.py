@@ -36,7 +36,7 @@ def test_the_expectation_over_actions_is_what_they_are_worth_less_the_divergence
         jax.grad(expected)(logits), jax.grad(exact)(logits), rtol=1e-5, atol=1e-6
     )
     report = objective.report(steps(logits))
-    assert OLD @ report["kl"] == pytest.approx(OLD @ np.log(OLD / NEW), rel=1e-5)
+    assert OLD @ report["kl_penalty"] == pytest.approx(OLD @ np.log(OLD / NEW), rel=1e-5)
     np.testing.assert_allclose(report["kl_coefficient"], [0.7] * 3, rtol=1e-6)
 
 
@@ -63,7 +63,7 @@ def test_a_step_at_the_old_parameters_is_that_of_the_score_function(ascent):
     plain = config.replace(objective=pgjax.ScoreFunction(), ascent=pgjax.GradientStep())
     state = state.replace(objective=())
     equal(found.params, pgjax.update(state, plain)[0].params, rtol=1e-4, atol=1e-6)
-    assert float(metrics.extra["kl"]) == pytest.approx(0.0, abs=1e-6)
+    assert float(metrics.extra["kl_penalty"]) == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pgjax.ascents.optimizers import Loss
 from pgjax.core import chunks
 from pgjax.core.chunks import Chunk, per_row, per_step, summed
 from pgjax.core.components import record
-from pgjax.core.contracts import is_real, require
+from pgjax.core.contracts import is_float_of, is_real_of, require, require_free_names
 from pgjax.core.trees import dot
 from pgjax.core.types import Array, PyTree, Trajectories
 from pgjax.critics.base import BoundCritic
@@ -91,13 +91,13 @@ class Terms:
             time=time,
         )
         extra = _reported("objective", self.objective, step)
-        extra |= _reported("ascent", self.ascent, step)
+        extra = self.with_report(extra, _reported("ascent", self.ascent, step))
         if every:
             total = self._over_actions(step, log_probs, weight, valid)
         else:
             total = self._total(step, valid)
         if self.critic.joint:
-            loss = per_step(lambda *step: self.critic.loss(self.critic_state, *step), chunk.valid)
+            loss = per_step(self._critic_loss, chunk.valid)
             total -= _sum(loss(outputs.value, lesson), chunk.valid)
         return total, (_sum(entropy, valid), {name: _sum(x, valid) for name, x in extra.items()})
 
@@ -113,6 +113,26 @@ class Terms:
             time=step.time[..., None],
         )
         return self._total(steps, valid[..., None])
+
+    def _critic_loss(self, output: PyTree, lesson: PyTree) -> Array:
+        """One step's, float[]."""
+        loss = self.critic.loss(self.critic_state, output, lesson)
+        right = is_float_of(loss, ())
+        require(right, "critic", self.critic, "loss", "one step's loss, float[]", loss)
+        return loss
+
+    def with_report(self, extra: dict[str, Array], report: dict[str, Array]) -> dict[str, Array]:
+        """What the objective reports, with what the ascent does.
+
+        Raises:
+          ValueError: both have one name.
+        """
+        for name in sorted(extra.keys() & report.keys()):
+            raise ValueError(
+                f"objective {type(self.objective).__name__} and ascent "
+                f"{type(self.ascent).__name__} both report {name!r}: give one of them another name"
+            )
+        return {**extra, **report}
 
     def _total(self, steps: Step, valid: Array) -> Array:
         """Sum of contributions."""
@@ -166,17 +186,14 @@ class Surrogate:
             values = values._replace(log_prob=now)
         needed = estimator.critic is not None or estimator.follows_policy
         found = estimator.weights(tau, *((values,) if needed else ()))
-        shape = jnp.shape(found)
-        if shape[:2] != tau.valid.shape or len(shape) != 2 + estimator.all_actions:
-            expected = "[T, m, A]" if estimator.all_actions else "[T, m]"
-            raise ValueError(
-                f"estimator {type(estimator).__name__}.weights must give {expected} with T, m = "
-                f"{tau.valid.shape}, got {shape}"
-            )
+        axes, shape = "T, m", tau.valid.shape
+        if estimator.all_actions:
+            axes, shape = "T, m, A", (*shape, self.terms.policy.head.num_actions or 0)
+        contract = f"[{axes}] with {axes} = {shape}"
+        require(is_real_of(found, shape), "estimator", estimator, "weights", contract, found)
         objective = self.terms.objective
-        taken = objective.weights(found, tau.valid)
-        right = jnp.shape(taken) == shape and is_real(taken)
-        require(right, "objective", objective, "weights", f"real numbers of shape {shape}", taken)
+        taken, contract = objective.weights(found, tau.valid), f"real numbers of shape {shape}"
+        require(is_real_of(taken, shape), "objective", objective, "weights", contract, taken)
         return taken
 
     def gradient(self, params: PyTree, batch: Batch, share: float = 1.0) -> Gradient:
@@ -184,7 +201,7 @@ class Surrogate:
         gradient, (objective, entropy, extra) = self._summed(_gradient_sums, params, batch)
         # A minibatch of windows may have no valid step.
         number = jnp.maximum(jnp.sum(batch.valid), 1)
-        factor = 1.0 / self.sampler.divisor(batch.valid, share)
+        factor = 1.0 / self._divisor(batch.valid, share)
         return Gradient(
             direction=jax.tree.map(lambda x: x * factor, gradient),
             objective=objective * factor,
@@ -200,7 +217,7 @@ class Surrogate:
         """
         tau = self.trajectories
         rewards = jnp.where(tau.valid, tau.reward, 0.0)
-        value = -jnp.sum(rewards) / self.sampler.divisor(tau.valid)
+        value = -jnp.sum(rewards) / self._divisor(tau.valid)
 
         # Sums over chunks are loops without a reverse mode; the objective's gradient is at hand.
         @jax.custom_jvp
@@ -219,7 +236,7 @@ class Surrogate:
     def per_step(self, batch: Batch) -> Array:
         """What makes a mean over valid steps of the objective: float[]."""
         number = jnp.maximum(jnp.sum(batch.valid), 1)
-        return self.sampler.divisor(batch.valid) / number
+        return self._divisor(batch.valid) / number
 
     def fisher_product(self, params: PyTree, v: PyTree, batch: Batch) -> PyTree:
         """F v, F the mean over valid steps of ∇² KL(π_old(· | s) ‖ π_θ(· | s)) at θ = θ_old."""
@@ -232,6 +249,13 @@ class Surrogate:
         sums = self._summed(_step_taken, (params, old_params), batch)
         number = jnp.maximum(jnp.sum(batch.valid), 1)
         return jax.tree.map(lambda x: x / number, sums)
+
+    def _divisor(self, valid: Array, share: float = 1.0) -> float | Array:
+        """The sampler's."""
+        divisor = self.sampler.divisor(valid, share)
+        right = is_real_of(divisor, ()) and not (isinstance(divisor, (int, float)) and divisor <= 0)
+        require(right, "sampler", self.sampler, "divisor", "a positive number", divisor)
+        return divisor
 
     def _summed(self, function: Any, where: PyTree, batch: Batch) -> Any:
         ragged = self.sampler.whole_episodes
@@ -303,8 +327,8 @@ def _step_taken(context: tuple[PyTree, Terms], chunk: Chunk) -> tuple[Array, Arr
 
 def _check_contribution(objective: Objective, found: Any, step: Step) -> None:
     shape = step.log_prob.shape
-    contract = f"one number for each of the steps {shape}"
-    right = jnp.shape(found) == shape and is_real(found)
+    contract = f"one float for each of the steps {shape}"
+    right = is_float_of(found, shape)
     require(right, "objective", objective, "contribution", contract, found)
 
 
@@ -313,9 +337,10 @@ def _reported(part: str, reporter: Reporter, step: Step) -> dict[str, Array]:
     found, shape = reporter.report(step), step.log_prob.shape
     require(isinstance(found, dict), part, reporter, "report", "a dict of arrays by name", found)
     for name, x in found.items():
-        right = isinstance(name, str) and jnp.shape(x) == shape and is_real(x)
+        right = isinstance(name, str) and is_real_of(x, shape)
         contract = f"one number for each of the steps {shape}"
         require(right, part, reporter, f"report, {name!r}", contract, x)
+    require_free_names(part, reporter, "report", found)
     return found
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from pgjax.core.components import Component, component, option
+from pgjax.core.contracts import changes, is_array, is_real_of, said
 from pgjax.core.identities import described
 from pgjax.core.trees import norm
 from pgjax.core.types import Array, PyTree
@@ -107,6 +108,7 @@ class Optimizer(Component):
         descent = jax.tree.map(jnp.negative, gradient)
         extra = _accepted(step.update, loss._asdict())
         updates, opt_state = step.update(descent, opt_state, params, **extra)
+        _check_updates(updates, params)
         return optax.apply_updates(params, updates), opt_state
 
     def check_step(self, params: PyTree) -> None:
@@ -117,7 +119,11 @@ class Optimizer(Component):
             opt_state = step.init(params)
             if any(isinstance(node, _Lookahead) for node in _states(opt_state)):
                 raise TypeError("lookahead has two sets of parameters, fast and slow; here is one")
-            return self.ascend(params, opt_state, params, _quadratic(params))[0]
+            _check_arrays(opt_state)
+            moved, after = self.ascend(params, opt_state, params, _quadratic(params))
+            for path, old, new in changes(opt_state, after):
+                raise TypeError(f"its state changes from init to update: {path}{old} became {new}")
+            return moved
 
         try:
             moved = jax.eval_shape(try_step, params)
@@ -161,6 +167,24 @@ def _quadratic(params: PyTree) -> Loss:
         return jnp.asarray(0.5 * sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(params)))
 
     return Loss(value_fn(params), params, value_fn)
+
+
+def _check_arrays(opt_state: PyTree) -> None:
+    """Raises TypeError unless a state's leaves are arrays."""
+    for leaf in jax.tree.leaves(opt_state):
+        if not is_array(leaf):
+            raise TypeError(f"its state must be a pytree of arrays, got {said(leaf)}")
+
+
+def _check_updates(updates: PyTree, params: PyTree) -> None:
+    """Raises TypeError unless updates are real numbers in the parameters' shapes."""
+    pairs = jax.tree.leaves(updates), jax.tree.leaves(params)
+    for update, param in zip(*pairs, strict=False):
+        if not is_real_of(update, param.shape):
+            raise TypeError(
+                f"its updates must be real numbers of the parameters' shapes, {param.shape}, "
+                f"got {said(update)}"
+            )
 
 
 def _accepted(update: Callable, extra: dict[str, Any]) -> dict[str, Any]:

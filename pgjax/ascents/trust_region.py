@@ -33,8 +33,7 @@ class TrustRegion(Ascent):
     is TRPO; with `max_kl=None`, s is the optimizer's step for x itself and β = 1: the natural
     gradient.
 
-    Reports `kl`, that of the step taken, in nats, and `step_size`, β, in place of what the
-    objective reports.
+    Reports `kl`, that of the step taken, in nats, and `step_size`, β.
 
     Attributes:
       max_kl: δ > 0, nats; or None.
@@ -76,7 +75,8 @@ class TrustRegion(Ascent):
             lambda size: surrogate.step_taken(moved(size), params, batch)
         )
         report = {"kl": divergence, "step_size": size}
-        return Place(moved(size), opt_state), found._replace(extra={**found.extra, **report})
+        extra = surrogate.terms.with_report(found.extra, report)
+        return Place(moved(size), opt_state), found._replace(extra=extra)
 
     def _natural(self, gradient: PyTree, fisher: Callable[[PyTree], PyTree]) -> PyTree:
         """x, as long as the trust region allows."""

@@ -75,6 +75,16 @@ def _check_complete(cls: type) -> None:
         raise TypeError(
             f"{cls.__name__} is no {contract.__name__} yet: it needs {name}{signature}: {sentence}"
         )
+    for contract in cls.__mro__:
+        for name in vars(contract).get("__annotations__", {}):
+            says = described(contract).get(name, "")
+            if typing.get_origin(typing.get_type_hints(contract)[name]) is ClassVar and not hasattr(
+                cls, name
+            ):
+                raise TypeError(
+                    f"{cls.__name__} is no {contract.__name__} yet: it needs the class attribute "
+                    f"{name}: {says}"
+                )
 
 
 def knows_fields(cls: Class) -> Class:

@@ -10,6 +10,7 @@ import optax
 
 from pgjax.core.chunks import Chunk, check_minibatches, minibatches, per_step, summed
 from pgjax.core.components import check_hashable, record, static
+from pgjax.core.contracts import is_float_of, is_real_of, require
 from pgjax.core.types import Array, PyTree, Scalar, Trajectories
 from pgjax.critics import units
 from pgjax.critics.base import BaseCritic, BoundCritic, Setting
@@ -73,7 +74,10 @@ class NetworkCritic(BaseCritic, abc.ABC):
         network = policys if self.network is None else self.network
         number, of_actions = setting.policy.head.num_actions, setting.estimator.critic == "actions"
         values = () if number is None or not of_actions else (number,)
-        return Fitted(self, setting, ValueModule(network, values + self.output_shape))
+        shape = self.output_shape
+        right = isinstance(shape, tuple) and all(isinstance(n, int) and n >= 1 for n in shape)
+        require(right, "critic", self, "output_shape", "a tuple of positive integers", shape)
+        return Fitted(self, setting, ValueModule(network, values + shape))
 
     def check_network(self, path: str) -> None:
         """Raises TypeError or ValueError unless its network can be one."""
@@ -110,7 +114,11 @@ class Fitted(Learned):
             raise ValueError(
                 f"critic.network must have parameters only, got the collections {[*variables]}"
             )
-        return units.unknown(params, self.critic.optimizer().init(params))
+        optimizer = self.critic.optimizer()
+        right = isinstance(optimizer, optax.GradientTransformation)
+        contract = "an optax.GradientTransformation"
+        require(right, "critic", self.critic, "optimizer", contract, optimizer)
+        return units.unknown(params, optimizer.init(params))
 
     @property
     def trace(self) -> Scalar:
@@ -143,7 +151,7 @@ class Fitted(Learned):
         def value(action):
             inputs = self._inputs(variables, obs, memory, action)
             output = networks.applied(self.module, {"params": state.params}, inputs)
-            return state.in_rewards(self.critic.value(output))
+            return state.in_rewards(self._value(output))
 
         if self.setting.estimator.critic == "states":
             return Values(value(action))
@@ -164,6 +172,20 @@ class Fitted(Learned):
         more = jax.tree.leaves((seen, memory))
         return CriticInputs(seen, memory, encoded) if more else encoded
 
+    def _value(self, output: Array) -> Array:
+        """Values in the network's units; raises ValueError unless the critic gives those."""
+        value = self.critic.value(output)
+        shape = output.shape[: output.ndim - len(self.critic.output_shape)]
+        contract = f"real numbers of shape {shape}"
+        require(is_real_of(value, shape), "critic", self.critic, "value", contract, value)
+        return value
+
+    def _loss(self, state: CriticState, output: Array, lesson: PyTree) -> Array:
+        """The step's loss; raises ValueError unless it is one float."""
+        loss, contract = self.critic.lesson_loss(state, output, lesson), "one step's loss, float[]"
+        require(is_float_of(loss, ()), "critic", self.critic, "lesson_loss", contract, loss)
+        return loss
+
     def _gradient(self, state: CriticState, data: PyTree, valid: Array) -> PyTree:
         """The gradient of the mean loss over a minibatch's valid steps."""
         ragged, mesh = self.setting.ragged, self.setting.mesh
@@ -183,7 +205,7 @@ class Fitted(Learned):
         def one(obs, memory, lesson):
             inputs = self._inputs(variables, obs, memory, lesson[0])
             output = networks.applied(self.module, {"params": params}, inputs)
-            return self.critic.lesson_loss(state, output, lesson)
+            return self._loss(state, output, lesson)
 
         losses = per_step(one, chunk.valid)(*chunk.data)
         return jnp.sum(jnp.where(chunk.valid, losses, 0.0))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from pgjax.core.keys import is_key
 from pgjax.core.types import Array, PyTree
-from pgjax.environments import spaces, versions
+from pgjax.environments import own_results, spaces, versions
 
 
 class Step(NamedTuple):
@@ -107,15 +107,21 @@ class Own(Environment):
         return self.env.bounds
 
     def reset(self, key: Array) -> tuple[PyTree, PyTree]:
-        return jax.tree.map(strong, self.env.reset(key))
+        start = self.env.reset(key)
+        own_results.check_start(self.env, "reset", start)
+        return jax.tree.map(strong, tuple(start))
 
     def step(self, key: Array, env_state: PyTree, action: PyTree) -> Step:
-        return as_step(*_checked_step(self.env, self.env.step(key, env_state, action)))
+        step = self.env.step(key, env_state, action)
+        own_results.check_step(self.env, step, Step._fields)
+        return as_step(*step)
 
     def restart(
         self, key: Array, obs: PyTree, env_state: PyTree, running: Array
     ) -> tuple[PyTree, PyTree]:
-        return jax.tree.map(strong, self.env.restart(key, obs, env_state, running))
+        start = self.env.restart(key, obs, env_state, running)
+        own_results.check_start(self.env, "restart", start)
+        return jax.tree.map(strong, tuple(start))
 
     def tree_flatten(self):
         return (), (self.env, versions.of_object(self.env))
@@ -126,22 +132,15 @@ class Own(Environment):
 
 
 def check_own(env: Any, env_params: PyTree) -> None:
-    """Raises TypeError if an `Environment` of the user's own is given parameters."""
+    """Raises TypeError or ValueError if an `Environment` of the user's own is given parameters, or
+    its facts cannot be."""
     if isinstance(env, Environment) and env_params is not None:
         raise TypeError(
             f"env_params must be None, as {name_of(env)} is a pgjax.Environment, which has its "
             f"parameters in it, got {env_params!r}"
         )
-
-
-def _checked_step(env: Environment, result: Any) -> Step:
-    if not isinstance(result, tuple) or len(result) != len(Step._fields):
-        given = f"{len(result)} values" if isinstance(result, tuple) else repr(result)
-        raise TypeError(
-            f"{type(env).__name__}.step must return pgjax's environment Step, of five values: "
-            f"{', '.join(Step._fields)}, got {given}"
-        )
-    return Step(*result)
+    if isinstance(env, Environment):
+        own_results.check_facts(env)
 
 
 def name_of(env: Any) -> str:

@@ -4,11 +4,11 @@
 what must be known about the problem before compilation.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 
+from pgjax.core.contracts import changes
 from pgjax.core.types import PyTree
 from pgjax.environments import elements, gymnax_objects, spaces
 from pgjax.environments.as_gymnax import AsGymnax
@@ -108,23 +108,10 @@ def check(environment: Environment) -> None:
             shape = getattr(step, name).shape
             raise ValueError(f"{environment.name}: {name} must be a scalar, got shape {shape}")
     for name, before, after in (("state", env_state, step.env_state), ("obs", obs, step.obs)):
-        for path, old, new in _changes(before, after):
+        for path, old, new in changes(before, after):
             raise TypeError(
                 f"{environment.name}: {name} changes from reset to step: {path}{old} -> {new}"
             )
     part = f"{environment.name}: the observation"
     for fault in elements.misfits(part, obs, environment.observation_space):
         raise ValueError(f"{fault.part}: expected {fault.expected}, got {fault.found}")
-
-
-def _changes(before: PyTree, after: PyTree) -> Iterator[tuple[str, Any, Any]]:
-    """Where structure, shapes or dtypes differ; by their own names, as objects may not compare."""
-    structures = jax.tree.structure(before), jax.tree.structure(after)
-    if structures[0] != structures[1]:
-        yield "", *structures
-        return
-    pairs = zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
-    for (path, old), new in pairs:
-        if (old.shape, old.dtype) != (new.shape, new.dtype):
-            old_kind, new_kind = (f"{x.dtype}{list(x.shape)}" for x in (old, new))
-            yield f"{jax.tree_util.keystr(path)} ", old_kind, new_kind

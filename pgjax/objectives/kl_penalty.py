@@ -22,10 +22,10 @@ class KLPenalty(Objective):
 
     With a target d, β is `coefficient` times a factor that begins with 1 and is kept from one
     update to the next: doubled after one whose `kl` is above 1.5 d, halved after one below d / 1.5;
-    between 2⁻²⁰ and 2²⁰.
+    between 2⁻²⁰ and 2²⁰. Of an ascent that reports no `kl` it is `kl_penalty`.
 
-    Reports `kl`, the mean of ρ − 1 − log ρ, in nats, as `Passes` does: over the steps made, before
-    each; and `kl_coefficient`, the β of the update.
+    Reports `kl_penalty`, the mean of ρ − 1 − log ρ, in nats, over the steps made, before each: with
+    `Passes`, the same as its `kl`; and `kl_coefficient`, the β of the update.
 
     Attributes:
       coefficient: β ≥ 0, weights' units per nat; of the first update, where there is a target.
@@ -52,7 +52,7 @@ class KLPenalty(Objective):
     def report(self, step: Step) -> dict[str, Array]:
         """Elementwise; see the class."""
         beta = jnp.broadcast_to(self.coefficient, step.log_prob.shape)
-        return {"kl": _divergence(step), "kl_coefficient": beta}
+        return {"kl_penalty": _divergence(step), "kl_coefficient": beta}
 
     def start(self) -> PyTree:
         """The factor, float[]."""
@@ -65,11 +65,12 @@ class KLPenalty(Objective):
         return self.replace(coefficient=self.coefficient * carried)
 
     def carried(self, carried: PyTree, report: dict[str, Array]) -> PyTree:
-        """The factor of the next update, float[], given the mean of `kl` in nats."""
+        """The factor of the next update, float[], given the divergence in nats."""
         if self.target is None:
             return carried
-        far = report["kl"] > _TOLERANCE * self.target
-        near = report["kl"] < self.target / _TOLERANCE
+        divergence = report["kl" if "kl" in report else "kl_penalty"]
+        far = divergence > _TOLERANCE * self.target
+        near = divergence < self.target / _TOLERANCE
         factor = jnp.where(far, 2.0 * carried, jnp.where(near, 0.5 * carried, carried))
         return jnp.clip(factor, 1.0 / _FARTHEST, _FARTHEST)
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax.errors import InvalidRngError, ModifyScopeVariableError
 
 from pgjax.core.components import check_int, knows_fields, unknown
+from pgjax.core.contracts import is_array, is_real, require, require_arrays, said
 from pgjax.core.types import Array, PyTree
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -319,12 +320,21 @@ def has_memory(network: nn.Module) -> bool:
 
 def without_memory(network: nn.Module) -> nn.Module:
     """A network of the same kind for what is remembered already: itself, if it has no memory."""
-    return network.without_memory() if isinstance(network, MemoryNetwork) else network
+    if not isinstance(network, MemoryNetwork):
+        return network
+    plain = network.without_memory()
+    right = isinstance(plain, nn.Module) and not has_memory(plain)
+    require(right, "network", network, "without_memory", "a Flax module without memory", plain)
+    return plain
 
 
 def initial_memory(network: nn.Module) -> PyTree:
     """The memory at an episode's start; () of a network without one."""
-    return network.initial_memory() if isinstance(network, MemoryNetwork) else ()
+    if not isinstance(network, MemoryNetwork):
+        return ()
+    memory = network.initial_memory()
+    require_arrays("network", network, "initial_memory", memory)
+    return jax.tree.map(jnp.asarray, memory)
 
 
 def window(network: nn.Module) -> int | None:
@@ -344,30 +354,38 @@ def check(network: Any, path: str = "network") -> None:
         )
     if isinstance(network, Network):
         network.check(path)
+    if isinstance(network, MemoryNetwork) and network.window is not None:
+        check_int(f"{path}.window", network.window, 1)
 
 
 def vector(path: str, network: nn.Module, features: Any) -> Array:
     """The features that a network gave, if they are one vector; raises ValueError otherwise."""
-    if not isinstance(features, jax.Array) or features.ndim != 1:
+    if not is_real(features) or jnp.ndim(features) != 1:
         raise ValueError(
             f"{path} must map one observation to a vector of features, float[n]; "
-            f"{type(network).__name__} gave {jax.tree.map(jnp.shape, features)}"
+            f"{type(network).__name__} gave {_kinds(features)}"
         )
-    return features
+    return jnp.asarray(features)
 
 
 def kept(path: str, network: nn.Module, before: PyTree, after: PyTree) -> PyTree:
     """The memory after an observation, if it is one like that before; raises ValueError if not."""
-    kinds = [
-        jax.tree.map(lambda x: f"{jnp.result_type(x)}{list(jnp.shape(x))}", memory)
-        for memory in (before, after)
-    ]
+    kinds = [_kinds(memory) for memory in (before, after)]
     if kinds[0] != kinds[1]:
         raise ValueError(
             f"{path} must keep the structure, shapes and dtypes of its initial_memory(); "
             f"{type(network).__name__} made {kinds[1]} of {kinds[0]}"
         )
     return after
+
+
+def _kinds(tree: PyTree) -> PyTree:
+    """Dtypes and shapes of a tree's leaves."""
+
+    def kind(leaf: Any) -> str:
+        return f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}" if is_array(leaf) else said(leaf)
+
+    return jax.tree.map(kind, tree)
 
 
 def check_without_memory(path: str, network: Any) -> None:

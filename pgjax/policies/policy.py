@@ -6,9 +6,11 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.errors import ScopeParamShapeError
 
 from pgjax.core import chunks
 from pgjax.core.components import record, static
+from pgjax.core.contracts import is_real, require, require_values
 from pgjax.core.types import Array, PyTree
 from pgjax.environments import spaces
 from pgjax.environments.interface import Environment
@@ -17,6 +19,7 @@ from pgjax.policies.distributions import Distribution
 from pgjax.policies.heads import Head
 
 _NORMALIZER = "normalizer"
+_REMEMBERED = ("features", "the memory after")
 
 
 class Outputs(NamedTuple):
@@ -48,7 +51,9 @@ class PolicyModule(nn.Module):
           ValueError: the network does not give one vector of floats, or a memory unlike the first.
         """
         if networks.has_memory(self.network):
-            features, after = self.network(obs, memory)
+            outputs = self.network(obs, memory)
+            require_values("network", self.network, "__call__", _REMEMBERED, outputs)
+            features, after = outputs
             memory = networks.kept("network", self.network, memory, after)
         else:
             features = self.network(obs)
@@ -58,9 +63,18 @@ class PolicyModule(nn.Module):
 
     def replay(self, obs: PyTree, memory: PyTree, starts: Array) -> tuple[PyTree, PyTree]:
         """Parameters and value's outputs of a window, [L, …]; see `MemoryNetwork.replay`."""
-        features, _ = self.network.replay(obs, memory, starts)
-        value = () if self.value is None else _for_rows(self.value, features)
-        return _for_rows(self.head, features), value
+        outputs = self.network.replay(obs, memory, starts)
+        require_values("network", self.network, "replay", _REMEMBERED, outputs)
+        features, rows = outputs[0], len(starts)
+        right = is_real(features) and jnp.ndim(features) == 2 and features.shape[0] == rows
+        contract = f"features float[L, n] of L = {rows} rows, as many as __call__ gives"
+        require(right, "network", self.network, "replay", contract, features)
+        try:
+            value = () if self.value is None else _for_rows(self.value, features)
+            return _for_rows(self.head, features), value
+        except ScopeParamShapeError:
+            require(False, "network", self.network, "replay", contract, features)
+            raise
 
 
 def _for_rows(module: nn.Module, features: Array) -> PyTree:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgjax.core.components import check_int, knows_fields
+from pgjax.core.contracts import is_array, is_float_of, require, require_values
 from pgjax.core.names import nearest
 from pgjax.core.types import Array, PyTree
 from pgjax.policies.networks import (
@@ -66,9 +67,18 @@ class LinearCell(nn.RNNCellBase, abc.ABC):
 
     def __call__(self, carry: Array, inputs: Array) -> tuple[Array, Array]:
         """One step: h_{t−1} and one input -> h_t, twice: the memory and the features."""
-        a, b = self.coefficients(inputs)
+        a, b = self.checked_coefficients(inputs)
         h = a * carry + b
         return h, h
+
+    def checked_coefficients(self, inputs: Array) -> tuple[Array, Array]:
+        """`coefficients`; raises ValueError unless they are two arrays float[features]."""
+        pair = self.coefficients(inputs)
+        require_values("cell", self, "coefficients", ("a", "b"), pair)
+        for name, x in zip("ab", pair, strict=True):
+            contract = f"{name} float[features] with features = {self.features}"
+            require(is_float_of(x, (self.features,)), "cell", self, "coefficients", contract, x)
+        return pair
 
     def replay(self, carry: Array, inputs: Array, starts: Array) -> tuple[Array, Array]:
         """Steps one after another, by an associative scan.
@@ -82,7 +92,9 @@ class LinearCell(nn.RNNCellBase, abc.ABC):
           The last h, float[features], and all of them, float[L, features].
         """
         cell, variables = self.unbind()
-        a, b = jax.vmap(lambda row: applied(cell, variables, row, method="coefficients"))(inputs)
+        a, b = jax.vmap(lambda row: applied(cell, variables, row, method="checked_coefficients"))(
+            inputs
+        )
         a = jnp.where(starts[:, None], 0.0, a)
         b = b.at[0].add(a[0] * carry)
         _, h = jax.lax.associative_scan(_one_after_another, (a, b))
@@ -153,8 +165,6 @@ class Recurrent(MemoryNetwork):
     def check(self, path: str) -> None:
         """Raises unless the sizes are positive and the cell is an RNN cell of vectors."""
         check_int(f"{path}.features", self.features, 1)
-        if self.window is not None:
-            check_int(f"{path}.window", self.window, 1)
         check_without_memory(f"{path}.network", self.network)
         check_cell(f"{path}.cell", self.cell, self.features)
 
@@ -174,7 +184,10 @@ class Recurrent(MemoryNetwork):
     def __call__(self, obs: PyTree, memory: PyTree) -> tuple[Array, PyTree]:
         """One observation and the memory before it -> y float[n], and the memory after it."""
         inputs = vector("network.network", self.network, self.network(obs))
-        after, features = self._cell()(memory, inputs)
+        cell = self._cell()
+        outputs = cell(memory, inputs)
+        require_values("cell", cell, "__call__", ("the memory after", "features"), outputs)
+        after, features = outputs
         return features, _in_dtypes_of(memory, after)
 
     def replay(self, obs: PyTree, memory: PyTree, starts: Array) -> tuple[Array, PyTree]:
@@ -204,6 +217,8 @@ def _made(cell: type[nn.Module] | nn.Module, features: int) -> nn.Module:
 
 def _in_dtypes_of(memory: PyTree, after: PyTree) -> PyTree:
     """A memory that a cell of another precision gave, in the dtypes that it had before."""
+    if jax.tree.structure(memory) != jax.tree.structure(after):
+        return after
     return jax.tree.map(lambda old, x: x.astype(old.dtype), memory, after)
 
 
@@ -241,6 +256,8 @@ def check_cell(path: str, cell: object, features: int) -> None:
         one, other = (
             jax.tree.leaves(made.initialize_carry(jax.random.key(seed), (1,))) for seed in (0, 1)
         )
+        if not all(map(is_array, one)):
+            raise TypeError(f"{path}: {_class_name(made)}.initialize_carry must give arrays")
         same = all(np.array_equal(x, y) for x, y in zip(one, other, strict=True))
     if not same:
         raise ValueError(

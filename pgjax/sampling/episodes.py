@@ -6,7 +6,7 @@ from pgjax.core.components import component, option
 from pgjax.core.types import Array, Trajectories
 from pgjax.environments.interface import Environment
 from pgjax.sampling.rollout import Actor, episode_limits, recorded_steps
-from pgjax.sampling.sampler import Sampler
+from pgjax.sampling.sampler import Sampler, horizon
 
 
 @component
@@ -65,7 +65,7 @@ class Episodes(Sampler):
         Returns:
           [T', n] trajectories, where T' is T rounded up to whole blocks of steps; `streams`.
         """
-        limits = episode_limits(self.resolve_horizon(actor.environment))
+        limits = episode_limits(horizon(self, actor.environment))
         keys, start = actor.begin(keys, active)
         trajectories, _ = recorded_steps(actor, keys, start, limits)
         return trajectories, streams

@@ -3,7 +3,7 @@
 import abc
 from typing import ClassVar
 
-from pgjax.core.components import Component
+from pgjax.core.components import Component, check_int
 from pgjax.core.types import Array, PyTree, Trajectories
 from pgjax.environments.interface import Environment
 from pgjax.sampling.rollout import Actor
@@ -65,3 +65,18 @@ class Sampler(Component, abc.ABC):
     def counts(self, trajectories: Trajectories, streams: PyTree) -> tuple[Array, Array]:
         """Summed returns of the episodes that ended; int32[3]: their number, their summed lengths,
         and all valid steps."""
+
+
+def horizon(sampler: Sampler, environment: Environment) -> int:
+    """The longest whole episode, in steps; raises unless the sampler gives a number of steps."""
+    steps = sampler.resolve_horizon(environment)
+    check_int(f"sampler {type(sampler).__name__}.resolve_horizon", steps, 1)
+    return steps
+
+
+def check_numbers(sampler: Sampler, environment: Environment) -> None:
+    """Raises TypeError or ValueError unless a sampler's T and steps are positive integers."""
+    name = f"sampler {type(sampler).__name__}"
+    check_int(f"{name}.num_rows", sampler.num_rows(environment), 1)
+    if sampler.num_steps is not None:
+        check_int(f"{name}.num_steps", sampler.num_steps, 1)

@@ -6,6 +6,7 @@ from jax.sharding import Mesh
 from pgjax.ascents.ascent import Ascent
 from pgjax.ascents.optimizers import Optimizer
 from pgjax.core.components import record, static
+from pgjax.core.contracts import require
 from pgjax.core.types import Array, PyTree
 from pgjax.critics.base import Absent, BaseCritic, BoundCritic, Setting
 from pgjax.environments.interface import Environment
@@ -13,7 +14,7 @@ from pgjax.estimators.estimator import Estimator
 from pgjax.objectives.objective import Objective
 from pgjax.policies.policy import Policy
 from pgjax.sampling.rollout import Actor
-from pgjax.sampling.sampler import Sampler
+from pgjax.sampling.sampler import Sampler, horizon
 
 
 @record
@@ -46,8 +47,14 @@ class Bound:
         if self.estimator.critic is None:
             return Absent()
         whole = self.sampler.whole_episodes
-        return self.critic.bound(Setting(self.policy, variables, self.estimator, whole, self.mesh))
+        setting = Setting(self.policy, variables, self.estimator, whole, self.mesh)
+        critic = self.critic.bound(setting)
+        require(isinstance(critic, BoundCritic), "critic", self.critic, "bound", _BOUND, critic)
+        return critic
 
     def horizon(self) -> int:
         """The longest whole episode, in steps."""
-        return self.sampler.resolve_horizon(self.environment)
+        return horizon(self.sampler, self.environment)
+
+
+_BOUND = "a critic in its setting, derived from pgjax.BoundCritic"

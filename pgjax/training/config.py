@@ -31,6 +31,7 @@ from pgjax.core.components import (
     option,
     parts,
 )
+from pgjax.core.contracts import is_real_of, require
 from pgjax.core.keys import is_key
 from pgjax.core.names import unknown
 from pgjax.core.types import Array, PyTree
@@ -46,7 +47,7 @@ from pgjax.policies import heads
 from pgjax.policies.networks import MLP
 from pgjax.policies.policy import build as build_policy
 from pgjax.sampling.episodes import Episodes
-from pgjax.sampling.sampler import Sampler
+from pgjax.sampling.sampler import Sampler, check_numbers, horizon
 from pgjax.training.bound import Bound
 
 
@@ -170,13 +171,15 @@ def bind(config: Config, update: Any, mesh: Mesh | None = None) -> Bound:
     config = schedules.resolve(config, update)
     environment = interface.bind(config.env, config.env_params)
     if config.time_aware:
-        limit = config.sampler.resolve_horizon(environment)
+        limit = horizon(config.sampler, environment)
         environment = interface.with_time(environment, limit)
     policy = build_policy(
         environment, config.network, config.distribution, config.normalize_observations
     )
     if config.estimator.critic is not None:
         value = config.critic.policy_module(config.estimator, policy.head)
+        right = value is None or isinstance(value, nn.Module)
+        require(right, "critic", config.critic, "policy_module", "a Flax module, or None", value)
         policy = policy.with_value(value)
     parts = {name: getattr(config, name) for name in _COMPONENTS}
     return Bound(environment=environment, policy=policy, mesh=mesh, **parts)
@@ -224,6 +227,7 @@ def _traced_variables(structure: Any, shapes: tuple) -> PyTree:
         bound = bind(config, 0)
         interface.check(bound.environment)
         sampler = bound.sampler
+        check_numbers(sampler, bound.environment)
         transitions = sampler.width * sampler.num_rows(bound.environment)
         if transitions >= 2**31:
             raise ValueError(
@@ -249,7 +253,8 @@ def _traced_variables(structure: Any, shapes: tuple) -> PyTree:
 def _check_weights(bound: Bound) -> None:
     """Raises unless the objective can do with the estimator's weights."""
     estimator, objective = bound.estimator, bound.objective
-    name = type(objective).__name__
+    name, discount = type(objective).__name__, estimator.discount
+    require(is_real_of(discount, ()), "estimator", estimator, "discount", "a number", discount)
     if estimator.all_actions and bound.policy.head.num_actions is None:
         raise TypeError(
             f"estimator.all_actions needs Discrete actions, not {bound.environment.action_space!r}"
@@ -289,6 +294,7 @@ def _check_fields(config: Config) -> None:
             f"estimator=GAE(gae_lambda=1.0), or sampler=Episodes() with {name}"
         )
     needed, m = config.estimator.min_trajectories, config.sampler.width
+    check_int(f"sampler {type(config.sampler).__name__}.width", m, 1)
     if m < needed:
         baseline = parts(config.estimator).get("baseline", "none") != "none"
         instead = "; estimator.baseline='none' works with one" if baseline else ""
@@ -305,6 +311,7 @@ def _check_estimator(estimator: Estimator) -> None:
     if critic not in (None, "states", "actions"):
         message = unknown(f"critic {critic!r}", critic, ("states", "actions"))
         raise ValueError(f"estimator {name}: {message}")
+    check_int(f"estimator {name}.min_trajectories", estimator.min_trajectories, 1)
     signature = inspect.signature(estimator.weights)
     given = ("trajectories",) if critic is None else ("trajectories", "values")
     try:

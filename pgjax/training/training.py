@@ -18,7 +18,7 @@ from pgjax.core.parallel import check_mesh
 from pgjax.core.trees import either
 from pgjax.core.types import Array, Metrics, PyTree, Scalar, TrainResult, TrainState, Trajectories
 from pgjax.sampling import rollout
-from pgjax.training import updates
+from pgjax.training import results, updates
 from pgjax.training.config import Config, bind, check_key, checked, initial_variables
 
 
@@ -233,6 +233,10 @@ def _init(key: Array, config: Config) -> TrainState:
     variables = bound.policy.init(params_key)
     params = variables["params"]
     stream_keys = jax.random.split(streams_key, bound.sampler.width)
+    critic = bound.critic_at(variables).start(critic_key)
+    carried = bound.objective.start()
+    streams = bound.sampler.start(stream_keys, bound.actor(variables))
+    results.check_start(bound, critic, carried, streams)
     return TrainState(
         params=params,
         variables={name: found for name, found in variables.items() if name != "params"},
@@ -240,9 +244,9 @@ def _init(key: Array, config: Config) -> TrainState:
         key=run_key,
         num_updates=jnp.int32(0),
         env_steps=jnp.uint32(0),
-        critic=bound.critic_at(variables).start(critic_key),
-        objective=bound.objective.start(),
-        streams=bound.sampler.start(stream_keys, bound.actor(variables)),
+        critic=critic,
+        objective=carried,
+        streams=streams,
     )
 
 

@@ -1,7 +1,6 @@
 """One update: m trajectories, their values, weights, the ascent, and what the critic learns."""
 
-import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +8,12 @@ import jax.numpy as jnp
 from pgjax.ascents.ascent import Place
 from pgjax.ascents.gradients import Gradient, Surrogate, Terms
 from pgjax.core.components import jax_option
-from pgjax.core.contracts import alike, require
+from pgjax.core.contracts import require_alike
 from pgjax.core.parallel import divided, on_shares
 from pgjax.core.trees import either, norm, still_finite
 from pgjax.core.types import TRAJECTORY_AXES, Array, Metrics, PyTree, TrainState, Trajectories
 from pgjax.critics.base import BoundCritic
-from pgjax.estimators.estimator import Values
+from pgjax.training import results
 from pgjax.training.bound import Bound
 
 
@@ -30,7 +29,9 @@ def sample(
     """
 
     def share(keys, active, streams, variables, bound):
-        return bound.sampler.sample(keys, active, streams, bound.actor(variables))
+        sample = bound.sampler.sample(keys, active, streams, bound.actor(variables))
+        results.check_sample(bound, sample, keys.shape[0], streams)
+        return sample
 
     m = bound.sampler.width
     shares = on_shares(share, bound.mesh, (0, 0, 0, None, None), (TRAJECTORY_AXES, 0))
@@ -58,49 +59,20 @@ def task(state: TrainState, trajectories: Trajectories, bound: Bound) -> Task:
     """The objective of trajectories, with the weights that estimator and critic give them."""
     critic = bound.critic_at(state.policy_variables)
     informed = critic.prepared(state.critic, trajectories)
+    results.check_state(bound, "prepared", informed, state.critic)
     values = critic.evaluate(informed, trajectories)
-    _check_values(bound, values, trajectories)
-    taught, lesson, report = critic.lesson(informed, trajectories, values)
+    results.check_values(bound, values, trajectories)
+    learning = critic.lesson(informed, trajectories, values)
+    results.check_lesson(bound, critic, learning, state, trajectories.valid)
+    taught, lesson, report = learning
     objective = bound.objective.carrying(state.objective)
+    results.check_carrying(bound.objective, objective)
     terms = Terms(bound.policy, state.variables, objective, bound.ascent, critic, taught)
     shared = lesson if critic.joint else ()
     surrogate = Surrogate(
         terms, bound.estimator, values, trajectories, shared, bound.sampler, bound.mesh
     )
     return Task(surrogate, critic, taught, lesson, report)
-
-
-def _check_values(bound: Bound, values: Values, trajectories: Trajectories) -> None:
-    needed, (rows, m) = bound.estimator.critic, trajectories.valid.shape
-    if needed is None:
-        return
-    require(isinstance(values, Values), "critic", bound.critic, "evaluate", "Values", values)
-    contract = "Values with the values of actions, as the estimator asks for them"
-    right = needed == "states" or values.action is not None
-    require(right, "critic", bound.critic, "evaluate", contract, values)
-    if jnp.shape(values.state) != (rows + 1, m):
-        raise ValueError(
-            f"critic {type(bound.critic).__name__} must give the values of the rows and of the one "
-            f"after the last, [T + 1, m] = ({rows + 1}, {m}), got {jnp.shape(values.state)}"
-        )
-
-
-def _check_climbed(bound: Bound, found: Any, start: Place) -> None:
-    ascent, pair = bound.ascent, isinstance(found, tuple) and len(found) == 2
-    right = pair and isinstance(found[0], Place) and isinstance(found[1], Gradient)
-    require(right, "ascent", ascent, "climb", "a Place and a Gradient", found)
-    contract = "a Place with parameters and optimizer state like those at the start"
-    require(alike(found[0], start), "ascent", ascent, "climb", contract, found[0])
-
-
-def _check_names(bound: Bound, extra: dict[str, Array], report: dict[str, Array]) -> None:
-    """Raises ValueError if one name would stand for two metrics."""
-    fields = {field.name for field in dataclasses.fields(Metrics)}
-    for name in sorted(extra.keys() & (fields | report.keys())):
-        raise ValueError(
-            f"objective {type(bound.objective).__name__}.report has the name {name!r}, which is "
-            "that of another metric: give it another name"
-        )
 
 
 def estimate(key: Array, state: TrainState, bound: Bound) -> tuple[PyTree, Metrics]:
@@ -123,20 +95,21 @@ def make(
     surrogate, critic, critic_state, lesson, report = task(state, trajectories, bound)
     start = Place(state.params, state.opt_state)
     climbed = bound.ascent.climb(policy_key, surrogate, bound.optimizer, start)
-    _check_climbed(bound, climbed, start)
+    results.check_climbed(bound, climbed, start)
     place, gradient = climbed
     critic_state = critic.fit(critic_key, critic_state, trajectories, lesson)
-    _check_names(bound, gradient.extra, report)
+    results.check_state(bound, "fit", critic_state, state.critic)
+    results.check_reports(bound, gradient.extra, report)
     gradient = gradient._replace(extra={**gradient.extra, **report})
     metrics = _metrics(trajectories, streams, gradient, state, bound)
     variables = bound.policy.update_statistics(
         state.variables, trajectories.obs, trajectories.valid
     )
     carried = bound.objective.carried(state.objective, gradient.extra)
-    contract = "what is carried in the structure, shapes and dtypes of start()"
-    right = alike(carried, state.objective)
-    require(right, "objective", bound.objective, "carried", contract, carried)
-    streams, good = bound.sampler.repaired(streams, state.streams)
+    require_alike("objective", bound.objective, "carried", carried, state.objective, "start()")
+    repaired = bound.sampler.repaired(streams, state.streams)
+    results.check_repaired(bound, repaired, state.streams)
+    streams, good = repaired
     good &= jnp.all(jnp.isfinite(trajectories.reward), axis=0)
     learned = place.params, variables, place.opt_state, critic_state, carried
     before = state.params, state.variables, state.opt_state, state.critic, state.objective
@@ -162,7 +135,9 @@ def _metrics(
     trajectories: Trajectories, streams: PyTree, found: Gradient, state: TrainState, bound: Bound
 ) -> Metrics:
     """The scalars that describe an update from these trajectories."""
-    returns, (number, lengths, taken) = bound.sampler.counts(trajectories, streams)
+    counts = bound.sampler.counts(trajectories, streams)
+    results.check_counts(bound, counts)
+    returns, (number, lengths, taken) = counts
     gradient_norm = norm(found.direction)
     stuck = bound.policy.stuck(trajectories.obs, trajectories.valid)
     described = jnp.stack([gradient_norm, found.entropy, found.objective])

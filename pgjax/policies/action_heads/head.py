@@ -1,14 +1,17 @@
 """What a policy must know of an action space, and which class knows it of which space."""
 
 import abc
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from pgjax.core.contracts import said
 from pgjax.core.types import Array, PyTree
 from pgjax.environments import spaces
+from pgjax.policies.action_heads import trial
 from pgjax.policies.distributions import Distribution
 
 # What each distribution that can be asked for needs.
@@ -95,6 +98,7 @@ def register(kind: type, distributions: tuple[str, ...] = ()) -> Callable[[_Make
     """
 
     def decorate(maker: _Maker) -> _Maker:
+        _check_maker(maker)
         _MAKERS[kind] = maker, distributions
         return maker
 
@@ -107,7 +111,23 @@ def make(part: str, space: Any, bounds: Any, distribution: str) -> Head:
     if distribution != "auto" and not covers(part, space, distribution):
         needed = _NEEDS[distribution]
         raise TypeError(f"{part}: distribution {distribution!r} needs {needed}, not {space!r}")
-    return maker(part, space, bounds, distribution)
+    head = maker(part, space, bounds, distribution)
+    if not isinstance(head, Head):
+        raise TypeError(f"{part}: {maker.__name__} must make a pgjax.Head, got {said(head)}")
+    if not type(head).__module__.startswith("pgjax."):
+        trial.check(head, space)
+    return head
+
+
+def _check_maker(maker: _Maker) -> None:
+    try:
+        inspect.signature(maker).bind("part", "space", "bounds", "distribution")
+    except TypeError:
+        taken = ", ".join(inspect.signature(maker).parameters)
+        raise TypeError(
+            "heads.register decorates a function of (part, space, bounds, distribution), and "
+            f"{maker.__name__} takes ({taken})"
+        ) from None
 
 
 def covers(part: str, space: Any, distribution: str) -> bool:
