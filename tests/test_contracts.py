@@ -148,7 +148,7 @@ GIVEN = [
     (objective_of(contribution=lambda self, s: s.log_prob * 1j), "contribution .* of complex64"),
     (
         objective_of(carried=lambda self, c, r: jnp.int32(1)),
-        r"Mine.carried must keep .* start\(\): .* became int32\[\]",
+        r"Mine.carried must keep .* start\(\): .* became PyTreeDef",
     ),
     (
         ascent_of(lambda place, found: place),
