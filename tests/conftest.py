@@ -37,8 +37,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 _SLOW = """
     all_environments benchmarks checking cli contributing crashes curves distributed
     docs_code evaluation folders fuzz gymnasium learning monte_carlo nan notebooks observations
-    package parallel presets readme recurrent rendering resume runs suites sweeps training
-    typed_keys
+    package parallel presets readme recurrent rendering resume runs suites suites_cli sweeps
+    training typed_keys
 """
 
 

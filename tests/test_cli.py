@@ -26,6 +26,7 @@ from pgjax.cli import (
 )
 from pgjax.cli.main import main
 from pgjax.environments import ids, interface
+from pgjax.environments.suites import table
 from pgjax.pictures import curves
 from pgjax.runs import host_loop
 from pgjax.training import presets
@@ -218,7 +219,7 @@ def test_envs_lists_every_environment(capsys):
     assert re.search(r"Pendulum-v1 +Box\(3\) float32 +Box\(1\) +200 +TanhNormal", out)
     assert re.search(r"FrozenLake-misc +Discrete\(16\) +Discrete\(4\) +100 +Categorical", out)
     assert re.search(r"MNISTBandit-bsuite +(cannot be made here|Box)", out)
-    assert len(out.splitlines()) == 27
+    assert len(out.splitlines()) == 29 + len(table.SUITES)
     assert max(map(len, out.splitlines())) <= 80
 
 

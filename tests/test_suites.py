@@ -6,18 +6,19 @@ import sys
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import struct
+from suites_for_tests import Levers, levers  # noqa: F401
 
 import pgjax
-from pgjax.environments import interface, spaces
+from pgjax.core import distribution
+from pgjax.environments import interface
 from pgjax.environments.suites import brax, suite, table
-from pgjax.environments.suites.adapted import Adapted
 from pgjax.study.checking import check_environment
 from pgjax.training.config import checked
 
@@ -121,53 +122,20 @@ def test_a_suite_has_the_name_of_its_line_and_an_extra(name):
     assert ours.options()
 
 
-class Levers(suite.Suite):
-    """Pays the number of the lever, as the option says; a fake."""
-
-    name, extra = "levers", "levers"
-
-    def names(self):
-        return ["two", "three", "offline", "broken"]
-
-    def make(
-        self,
-        name: str,
-        limit: int = 5,
-        pay: float = 1.0,
-        sign: Literal["plus", "minus"] = "plus",
-        blank: bool = False,
-        note: str | None = None,
-    ):
-        if name == "offline":
-            raise ConnectionError("no route to host")
-        if name == "broken":
-            raise KeyError("lever")
-        scale = -pay if sign == "minus" else pay
-
-        def step(key, state, action):
-            return jnp.zeros(1), state, scale * action, jnp.bool_(False)
-
-        return Adapted(
-            f"{name} {note}",
-            lambda key: (jnp.zeros(1), jnp.zeros(())),
-            step,
-            spaces.Box(0.0, 1.0, (1,)),
-            spaces.Discrete({"two": 2, "three": 3}[name]),
-            limit,
-        )
-
-
-@pytest.fixture
-def levers(monkeypatch):
-    monkeypatch.setitem(table.SUITES, "levers", f"{__name__}:Levers")
-    yield
-    table.make.cache_clear()
+@pytest.mark.parametrize("name", table.SUITES)
+def test_a_suite_is_installed_if_its_names_can_be_listed(name):
+    ours = table.suite(name)
+    if ours.installed():
+        assert len(set(ours.names())) == len(ours.names()) > 0
+    else:
+        with pytest.raises(distribution.MissingExtra):
+            ours.names()
 
 
 @pytest.mark.usefixtures("levers")
 def test_an_id_is_an_environment_with_its_options():
     env = interface.make("levers/three?limit=7&pay=2.5&sign=minus&note=12")
-    assert env.name == "three 12"
+    assert env.name == "levers/three 12"
     environment = interface.bind("levers/three?limit=7&pay=2.5&sign=minus&note=12")
     assert environment.limit == 7
     _, state = environment.reset(jax.random.key(0))
@@ -187,6 +155,8 @@ def test_one_object_for_each_meaning():
 
 
 WRONG_IDS = {
+    "Levers-two": "'Levers-two' is none of gymnax's; of levers it is levers/Levers-two",
+    "lever": "unknown environment 'lever'; did you mean 'levers'?",
     "levers/tow": "unknown levers environment 'tow'; did you mean 'two'?",
     "levers/two?limt=5": "unknown option 'limt' of levers/two; did you mean 'limit'?",
     "levers/two?limit=many": "option limit of levers/two must be an integer, got 'many'",
@@ -194,7 +164,7 @@ WRONG_IDS = {
     "levers/two?limit=0": "limit must be at least 1, got 0",
     "levers/two?pay=much": "option pay of levers/two must be a number, got 'much'",
     "levers/two?blank=maybe": "option blank of levers/two must be true or false, got 'maybe'",
-    "levers/two?sign=minos": "unknown option sign of levers/two 'minos'; did you mean 'minus'?",
+    "levers/two?sign=minos": "unknown 'minos' for option sign of levers/two; did you mean 'minus'?",
     "levers/two?limit": "options of 'levers/two.limit' are written NAME=VALUE&…, got 'limit'",
     "levers/two?limit=": "options of 'levers/two.limit=' are written NAME=VALUE&…, got 'limit='",
     "levers/two?limit=5&limit=6": "has the option 'limit' twice",

@@ -2,17 +2,15 @@
 
 import shtab
 
-from pgjax.cli import diagnosis, parsers, printing, startup
+from pgjax.cli import diagnosis, listing, parsers, printing, startup
 from pgjax.cli.training_commands import check_options
 from pgjax.cli.training_commands import resume as resume
 from pgjax.cli.training_commands import sweep as sweep
 from pgjax.cli.training_commands import train as train
 from pgjax.core.components import check_int, check_seed
-from pgjax.environments import interface
-from pgjax.environments.interface import Environment, spaces
+from pgjax.environments.suites import table
 from pgjax.pictures import plots, rendering
 from pgjax.pictures.curves import Curve
-from pgjax.policies import heads
 from pgjax.runs import checkpoints, folders, sweep_folders
 from pgjax.study import memory_estimate
 from pgjax.training.config import checked
@@ -86,18 +84,13 @@ def _curve_text(curve: Curve) -> str:
 
 
 def envs(arguments: list[str]) -> int:
-    """Lists every environment: spaces, time limit, the policy head it gets."""
-    startup.parser_for("envs").parse(arguments)
-    print(f"{'environment':26s}{'observation':22s}{'actions':13s}{'limit':>5s}  policy head")
-    for name in interface.ids():
-        try:
-            environment = interface.bind(name)
-        except ValueError:
-            print(f"{name:26s}cannot be made here: it loads data from the network")
-            continue
-        observation, limit = spaces.text(environment.observation_space), str(environment.limit)
-        actions, head = _actions(environment)
-        print(f"{name:26s}{observation:22s}{actions:13s}{limit:>5s}  {head}")
+    """Lists environments and suites, or describes one."""
+    name = parsers.envs().parse(arguments).name
+    if name is None or name in table.SUITES:
+        for line in listing.everything() if name is None else listing.suite_names(name):
+            print(line)
+    else:
+        listing.describe(name)
     return 0
 
 
@@ -114,12 +107,3 @@ def completion(arguments: list[str]) -> int:
     options = parsers.completion().parse(arguments)
     print(shtab.complete(parsers.everything(), options.shell))
     return 0
-
-
-def _actions(environment: Environment) -> tuple[str, str]:
-    """The action space as text, and the name of its distribution."""
-    try:
-        head = heads.of(environment)
-    except TypeError:
-        return spaces.text(environment.action_space), "none"
-    return str(head), head.family

@@ -133,6 +133,18 @@ def sweep() -> Parser:
     return parser
 
 
+def envs() -> Parser:
+    """The parser of `pgjax envs`."""
+    parser = startup.parser_for("envs")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        help="a suite, whose names to list, or an environment to describe (default: list all)",
+    )
+    return parser
+
+
 def completion() -> Parser:
     """The parser of `pgjax completion`."""
     parser = startup.parser_for("completion")
@@ -153,6 +165,7 @@ def of_command(name: str) -> Parser:
         "render": render,
         "plot": plot,
         "sweep": sweep,
+        "envs": envs,
         "completion": completion,
     }.get(name)
     return startup.parser_for(name) if make is None else make()
@@ -162,6 +175,7 @@ def everything() -> argparse.ArgumentParser:
     """One parser of all commands, for shells to complete."""
     from pgjax.cli import flags
     from pgjax.environments import interface
+    from pgjax.environments.suites import table
 
     combined = argparse.ArgumentParser(prog="pgjax")
     commands = combined.add_subparsers()
@@ -172,8 +186,8 @@ def everything() -> argparse.ArgumentParser:
         if name == "resume":
             flags.add_settings(parser)
         for action in parser._actions:
-            if action.dest == "env":
-                action.choices = interface.ids()
+            if action.dest == "env" or (name, action.dest) == ("envs", "name"):
+                action.choices = [*interface.ids(), *table.SUITES]
         commands.add_parser(name, parents=[parser], add_help=False, help=text)
     return combined
 
@@ -182,7 +196,8 @@ def _add_env(parser: Parser) -> None:
     parser.add_argument(
         "env",
         metavar="ENV",
-        help="a gymnax id (`pgjax envs` lists them), or MODULE:FACTORY of your own",
+        help="an id: gymnax's (`pgjax envs` lists them), SUITE/NAME of another suite "
+        "(`pgjax envs SUITE`), or MODULE:FACTORY of your own",
     )
 
 

@@ -26,7 +26,7 @@ COMMANDS = {
     "render": "draw episodes of a run's policy as a GIF",
     "plot": "draw the learning curves of runs, seeds of one config together",
     "sweep": "train every setting of a grid with the same seeds",
-    "envs": "list every environment: spaces, time limit, the policy head it gets",
+    "envs": "list environments and suites, the names of a suite, or what one environment is",
     "doctor": "versions, devices, what is slow here and why",
     "completion": "print a script that completes commands and options in a shell",
 }

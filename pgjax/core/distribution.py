@@ -36,7 +36,16 @@ def missing(feature: str, extra: str, error: ImportError) -> str:
     >>> missing("Events", "tensorboard", ImportError("No module named 'tensorboardX'"))
     "Events need the extra: pip install 'pgjax-rl[tensorboard]' (No module named 'tensorboardX')"
     """
-    return f"{feature} need the extra: pip install '{NAME}[{extra}]' ({error})"
+    return f"{feature} need the extra: {install(extra)} ({error})"
+
+
+def install(extra: str) -> str:
+    """The command that installs an extra.
+
+    >>> install("brax")
+    "pip install 'pgjax-rl[brax]'"
+    """
+    return f"pip install '{NAME}[{extra}]'"
 
 
 def conflict() -> str | None:

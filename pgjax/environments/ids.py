@@ -59,7 +59,11 @@ def _no_id(env_id: str) -> str:
     suite, slash, _ = env_id.partition("/")
     if slash:
         return unknown(f"suite {suite!r} of {env_id!r}", suite, ("gymnax", *table.SUITES))
-    return unknown(f"environment {env_id!r}", env_id, gymnax_objects.registered(), "`pgjax envs`")
+    for suite in table.SUITES:
+        if env_id.lower().startswith(suite):
+            return f"environment {env_id!r} is none of gymnax's; of {suite} it is {suite}/{env_id}"
+    known = (*gymnax_objects.registered(), *table.SUITES)
+    return unknown(f"environment {env_id!r}", env_id, known, "`pgjax envs`")
 
 
 def version(env: str | Any) -> tuple:

@@ -30,7 +30,7 @@ class Adapted(GymnaxEnvironment):
     """An environment of another project, by two functions that know nothing of time.
 
     Args:
-      name: for messages.
+      name: the id, for messages; not a name of gymnax's, whose states are drawn in another way.
       reset: key -> (obs, inner state).
       step: (key, inner state, action) -> (obs, inner state, reward, terminated); no automatic
         reset, no time limit.
@@ -53,7 +53,7 @@ class Adapted(GymnaxEnvironment):
 
     @property
     def name(self) -> str:
-        """The other project's name for it."""
+        """The name in messages."""
         return self._name
 
     @property

@@ -27,6 +27,7 @@ class Brax(Suite):
 
     def make(self, name: str, limit: int = 1000, backend: _Backend | None = None) -> Adapted:
         """As `from_brax`."""
+        env_id = f"{self.name}/{name}"
         chosen = {} if backend is None else {"backend": backend}
         env = imported("brax.envs", self.extra).get_environment(name, **chosen)
 
@@ -40,7 +41,7 @@ class Brax(Suite):
 
         obs = jax.eval_shape(reset, jax.random.key(0))[0]
         actions = spaces.Box(-1.0, 1.0, (env.action_size,))
-        return Adapted(name, reset, step, unbounded(obs), actions, limit)
+        return Adapted(env_id, reset, step, unbounded(obs), actions, limit)
 
 
 def from_brax(name: str, limit: int = 1000, backend: _Backend | None = None) -> Adapted:

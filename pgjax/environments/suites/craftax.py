@@ -31,6 +31,7 @@ class Craftax(Suite):
 
     def make(self, name: str, limit: int = 10_000) -> Adapted:
         """As `from_craftax`."""
+        env_id = f"{self.name}/{name}"
         craftax = imported("craftax.craftax_env", self.extra)
         env = craftax.make_craftax_env_from_name(name, auto_reset=False)
         # Its `done` would not tell death from the time limit.
@@ -45,7 +46,7 @@ class Craftax(Suite):
         space = env.observation_space(params)
         observed = spaces.Box(space.low, space.high, space.shape, space.dtype)
         actions = spaces.Discrete(env.action_space(params).n)
-        return Adapted(name, reset, step, observed, actions, limit)
+        return Adapted(env_id, reset, step, observed, actions, limit)
 
 
 def from_craftax(name: str, limit: int = 10_000) -> Adapted:

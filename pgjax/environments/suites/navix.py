@@ -24,6 +24,7 @@ class Navix(Suite):
 
     def make(self, name: str, limit: int = 100) -> Adapted:
         """As `from_navix`."""
+        env_id = f"{self.name}/{name}"
         env = imported("navix", self.extra).make(name, max_steps=limit)
 
         def reset(key: Array) -> tuple[PyTree, PyTree]:
@@ -40,7 +41,7 @@ class Navix(Suite):
         space = env.observation_space
         # The maximum that it declares is below what it shows: in 0.7.4, 8 for a player, who is 10.
         observed = spaces.Box(0, 255, space.shape, space.dtype)
-        return Adapted(name, reset, step, observed, spaces.Discrete(len(env.action_set)), limit)
+        return Adapted(env_id, reset, step, observed, spaces.Discrete(len(env.action_set)), limit)
 
 
 def from_navix(name: str, limit: int = 100) -> Adapted:

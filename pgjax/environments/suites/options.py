@@ -76,18 +76,22 @@ def complete(
     return values
 
 
-def _kinds(hint: Any) -> tuple[Any, ...]:
+def kinds(hint: Any) -> tuple[Any, ...]:
     """The members of a union; of another annotation, itself."""
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     return typing.get_args(hint) if union else (hint,)
 
 
+def _kind(hint: Any) -> Any:
+    """The member of an annotation that is not None."""
+    return next(kind for kind in kinds(hint) if kind is not type(None))
+
+
 def _read(label: str, hint: Any, text: str) -> Any:
     """The value that a text stands for; words are checked later."""
-    kinds = _kinds(hint)
-    if type(None) in kinds and text.lower() == "none":
+    if type(None) in kinds(hint) and text.lower() == "none":
         return None
-    kind = next(kind for kind in kinds if kind is not type(None))
+    kind = _kind(hint)
     readers = {int: int, float: float, bool: lambda word: _FLAGS[word.lower()]}
     try:
         return readers.get(kind, str)(text)
@@ -96,13 +100,12 @@ def _read(label: str, hint: Any, text: str) -> Any:
 
 
 def _check(label: str, hint: Any, value: Any) -> None:
-    kinds = _kinds(hint)
-    if value is None and type(None) in kinds:
+    if value is None and type(None) in kinds(hint):
         return
-    kind = next(kind for kind in kinds if kind is not type(None))
+    kind = _kind(hint)
     if typing.get_origin(kind) is typing.Literal:
         if value not in typing.get_args(kind):
-            raise ValueError(unknown(f"{label} {value!r}", value, typing.get_args(kind)))
+            raise ValueError(unknown(f"{value!r} for {label}", value, typing.get_args(kind)))
         return
     allowed = (int, float) if kind is float else kind
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):

@@ -2,7 +2,7 @@
 
 import abc
 import functools
-import importlib
+import importlib.util
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, ClassVar
@@ -37,10 +37,12 @@ class Suite(abc.ABC):
     Attributes:
       name: what stands before the slash.
       extra: the extra that installs the project, as in pgjax-rl[extra].
+      module: what is imported of it, where that is not `name`.
     """
 
     name: ClassVar[str]
     extra: ClassVar[str]
+    module: ClassVar[str] = ""
 
     @abc.abstractmethod
     def names(self) -> Sequence[str]:
@@ -55,6 +57,10 @@ class Suite(abc.ABC):
         called; `limit`, the time limit in steps, is at least 1. Whatever is raised inside of it
         becomes a ValueError of one line.
         """
+
+    def installed(self) -> bool:
+        """Whether the project is there; imports nothing."""
+        return importlib.util.find_spec(self.module or self.name) is not None
 
     def options(self) -> dict[str, Option]:
         """The options of `make`, with annotations and defaults."""
