@@ -1,18 +1,18 @@
-"""When an accelerator wins: trained environment steps per second on it and on the machine's CPU.
+"""Trained environment steps per second on an accelerator and on the machine's CPU.
 
   REINFORCE  whole episodes of CartPole (500 steps each) and Breakout, m side by side;
   seeds      so many of them under one `vmap`, m = 16 each;
   PPO        segments of 128 steps, four passes of four minibatches; on Breakout with the CNN, with
              two networks and with one for policy and value.
 
-As in throughput.py: a trained policy, a learning rate of 0 while the clock runs, only valid steps
-counting, compilation apart. The CPU's figures are from a second process, which uses all cores, one
-device each; seeds stay on one. Each program runs twice on the same input: "same bits" says whether
-all numbers agree. What is larger than a quarter of the memory, or than `--seconds` for a call, is
-left out.
+As in throughput.py: a trained policy, a learning rate of 0 during the measurement, only valid steps
+count, compilation is measured apart. The CPU's figures are from a second process, which uses all
+cores, one device each; seeds stay on one. Each program runs twice on the same input: "same bits"
+says whether all numbers agree. Left out are programs that need more than a quarter of the memory,
+or more than `--seconds` for a call.
 
     python benchmarks/accelerator.py
-    python benchmarks/accelerator.py --draw    # table and picture anew, from accelerator.json
+    python benchmarks/accelerator.py --draw    # table and picture from accelerator.json alone
 """
 
 import argparse
@@ -56,7 +56,8 @@ from throughput import train_block, trained
 import pgjax
 
 UPDATES = 2
-PLATFORMS = {"accelerator": {}, "cpu": {"JAX_PLATFORMS": "cpu"}}  # and what a process of each needs
+# Environment variables of a process on each.
+PLATFORMS = {"accelerator": {}, "cpu": {"JAX_PLATFORMS": "cpu"}}
 HEADER = (
     "environment",
     "algorithm",
@@ -73,8 +74,10 @@ HEADER = (
 def main() -> None:
     """Measures on both, prints a table, writes accelerator.json, .md and .png."""
     flags = parser(__doc__.splitlines()[0])
-    flags.add_argument("--seconds", type=float, default=20.0, help="longest call, on either")
-    flags.add_argument("--draw", action="store_true", help="from the results that are there")
+    flags.add_argument("--seconds", type=float, default=20.0, help="the longest call on either")
+    flags.add_argument(
+        "--draw", action="store_true", help="from accelerator.json, without measuring"
+    )
     flags.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     flags = flags.parse_args()
     if flags.worker is not None:
@@ -82,10 +85,10 @@ def main() -> None:
         return
     folder = results_folder(flags)
     if not flags.draw:
-        found = {name: measured_on(name, folder, flags) for name in PLATFORMS}
-        write(folder, "accelerator", {"quick": flags.quick, **found})
-    found = json.loads((folder / "accelerator.json").read_text())
-    pairs = list(zip(*(found[name]["points"] for name in PLATFORMS), strict=True))
+        platforms = {name: measured_on(name, folder, flags) for name in PLATFORMS}
+        write(folder, "accelerator", {"quick": flags.quick, **platforms})
+    results = json.loads((folder / "accelerator.json").read_text())
+    pairs = list(zip(*(results[name]["points"] for name in PLATFORMS), strict=True))
     table = markdown(HEADER, (row(*pair) for pair in pairs))
     (folder / "accelerator.md").write_text(table)
     picture(pairs, folder / "accelerator.png")
@@ -93,18 +96,18 @@ def main() -> None:
 
 
 def measured_on(platform: str, folder: Path, flags: argparse.Namespace) -> dict[str, Any]:
-    """Facts and points of a process of its own; they are kept should it not end."""
+    """Facts and points of a process of its own; should it fail, its file keeps what it measured."""
     file = folder / f"accelerator-{platform}.json"
     command = [sys.executable, __file__, "--worker", str(file), "--seconds", str(flags.seconds)]
     command += ["--quick"] * flags.quick
     subprocess.run(command, check=True, env=os.environ | PLATFORMS[platform])
-    found = json.loads(file.read_text())
+    result = json.loads(file.read_text())
     file.unlink()
-    return found
+    return result
 
 
 def measure_all(quick: bool, seconds: float, file: Path) -> None:
-    """Every case on this process's devices; the file is written anew after each."""
+    """Measures every case on this process's devices; writes the file after each."""
     points = []
     print(f"{jax.device_count()} × {jax.devices()[0].device_kind}", flush=True)
     for case in quick_cases() if quick else cases():
@@ -114,7 +117,7 @@ def measure_all(quick: bool, seconds: float, file: Path) -> None:
 
 
 def cases() -> Iterator[dict[str, Any]]:
-    """Algorithm, environment, how many side by side, config and how many seeds."""
+    """The lines of the table, see `case`."""
     for env, sizes in (("CartPole-v1", (64, 1024, 16384)), ("Breakout-MinAtar", (64, 1024, 4096))):
         for m in sizes:
             yield case("REINFORCE", pgjax.Config(env), {"sampler.num_trajectories": m}, m)
@@ -134,7 +137,7 @@ def cases() -> Iterator[dict[str, Any]]:
 
 
 def quick_cases() -> Iterator[dict[str, Any]]:
-    """A small one."""
+    """One small case."""
     small = {"sampler.num_trajectories": 4}
     yield case("2 seeds", pgjax.Config("CartPole-v1"), small, 8, 2)
 
@@ -142,14 +145,22 @@ def quick_cases() -> Iterator[dict[str, Any]]:
 def case(
     name: str, config: pgjax.Config, changes: dict[str, Any], width: int, num_seeds: int = 1
 ) -> dict[str, Any]:
-    """One line of the table."""
+    """One line of the table.
+
+    Args:
+      name: the algorithm's, in the table.
+      config: its config.
+      changes: to the config.
+      width: trajectories or environments side by side, of all seeds together.
+      num_seeds: under one `vmap`.
+    """
     rate = {"optimizer.learning_rate": 0.0}
     config = config.replace(**changes, **rate, num_updates=UPDATES)
     return {"name": name, "width": width, "config": config, "num_seeds": num_seeds}
 
 
 def measured(case: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Speed of the case's program, and whether it gives the same bits twice."""
+    """Measures the speed of a case's program, and whether it gives the same bits twice."""
     config, num_seeds = case["config"], case["num_seeds"]
     point = {"env": config.env, "name": case["name"], "width": case["width"]}
     needed = pgjax.memory_estimate(config, num_seeds).total
@@ -174,7 +185,8 @@ def measured(case: dict[str, Any], seconds: float) -> dict[str, Any]:
 
 
 def start(config: pgjax.Config) -> pgjax.TrainState:
-    """A state whose policy has learned something where episodes are whole, else a fresh one."""
+    """A state with a trained policy for whole episodes, whose length depends on it; else a fresh
+    state."""
     state = pgjax.init(jax.random.key(1), config)
     if not isinstance(config.sampler, pgjax.Episodes):
         return state
@@ -194,18 +206,18 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.perf_counter() - begin
 
 
-def same_bits(one: pgjax.TrainResult, other: pgjax.TrainResult) -> bool:
+def same_bits(first: pgjax.TrainResult, second: pgjax.TrainResult) -> bool:
     """Whether two results agree in every bit of parameters and metrics."""
     pairs = zip(
-        jax.tree.leaves((one.state.params, one.metrics)),
-        jax.tree.leaves((other.state.params, other.metrics)),
+        jax.tree.leaves((first.state.params, first.metrics)),
+        jax.tree.leaves((second.state.params, second.metrics)),
         strict=True,
     )
     return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)
 
 
 def memory_bytes() -> int:
-    """Of the device, or of the machine."""
+    """The memory of the device or, without its own, of the machine."""
     stats = jax.devices()[0].memory_stats()
     return (
         stats["bytes_limit"] if stats else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE")
@@ -219,26 +231,26 @@ def row(accelerator: dict[str, Any], cpu: dict[str, Any]) -> tuple[str, ...]:
         speed = point.get("steps_per_second")
         cells.append(f"{speed / 1e6:.3g}" if speed else f"left out: {point['skipped']}")
         cells.append(f"{point.get('compile_seconds', 0):.1f}")
-    times = ratio(accelerator, cpu)
+    speed_ratio = ratio(accelerator, cpu)
     bits = [{True: "yes", False: "no"}.get(p.get("same_bits"), "—") for p in (accelerator, cpu)]
     return (
         accelerator["env"],
         accelerator["name"],
         str(accelerator["width"]),
         *cells,
-        f"{times:.2g}" if times else "—",
+        f"{speed_ratio:.2g}" if speed_ratio else "—",
         ", ".join(bits),
     )
 
 
 def ratio(accelerator: dict[str, Any], cpu: dict[str, Any]) -> float | None:
-    """How many times as fast as the CPU; None if one of them was left out."""
+    """The accelerator's speed by the CPU's; None if one of them was left out."""
     speeds = [point.get("steps_per_second") for point in (accelerator, cpu)]
     return speeds[0] / speeds[1] if all(speeds) else None
 
 
 def picture(pairs: list[tuple[dict[str, Any], dict[str, Any]]], path: Path) -> None:
-    """Steps/s of each case as two bars."""
+    """Draws the steps/s of each case as two bars."""
     figure = Figure(figsize=(7.5, 0.8 + 0.34 * len(pairs)), layout="constrained")
     axes = figure.subplots()
     for index, pair in enumerate(pairs):

@@ -53,8 +53,8 @@ def main() -> None:
             width = {"sampler.num_envs": ENVIRONMENTS // scale}
             cases.append((name, config.replace(**width)))
             if name == "ppo":
-                one = {"ascent.epochs": 1, "critic.epochs": 1}
-                cases.append(("ppo, one pass", config.replace(**width, **one)))
+                one_pass = {"ascent.epochs": 1, "critic.epochs": 1}
+                cases.append(("ppo, one pass", config.replace(**width, **one_pass)))
                 shared = {"critic": pgjax.SharedCritic()}
                 cases.append(("ppo, one network", config.replace(**width, **shared)))
     points = []
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def job(steps: int) -> pgjax.Config:
-    """The well-known job."""
+    """The config of the well-known job, see above."""
     return pgjax.Config(
         "CartPole-v1",
         sampler=pgjax.Segments(4, 128),
@@ -83,24 +83,24 @@ def job(steps: int) -> pgjax.Config:
 
 
 def measured(name: str, config: pgjax.Config) -> dict[str, Any]:
-    """Steps per second of a whole run, and of the ceiling."""
+    """Measures the steps per second of an entire run, and of the ceiling."""
     state = pgjax.init(jax.random.key(0), config)
     width = config.sampler.width
     devices = parallel.fitting(width)
     mesh = pgjax.make_mesh(devices) if devices > 1 else None
     train = jax.jit(lambda key, config: (config, pgjax.train(key, config, mesh).state))
     steps = config.num_updates * width * config.sampler.length
-    found = speed(train, (jax.random.key(1), config), steps)
+    training = speed(train, (jax.random.key(1), config), steps)
     rollout = partial(auto_reset_rollout, steps=CEILING_STEPS, random=False)
     keys = jax.random.split(jax.random.key(2), width)
     ceiling = speed(jax.jit(rollout), (keys, state, config), width * CEILING_STEPS)
-    ratio = found["steps_per_second"] / ceiling["steps_per_second"]
+    ratio = training["steps_per_second"] / ceiling["steps_per_second"]
     return {
         "name": name,
         "env": config.env,
         "num_envs": width,
         "devices": devices,
-        "train": found,
+        "train": training,
         "ceiling": ceiling,
         "ratio": significant(ratio, 3),
     }
@@ -121,16 +121,18 @@ def row(point: dict[str, Any]) -> tuple[str, ...]:
 
 
 def picture(points: list[dict[str, Any]], path: Path) -> None:
-    """Two bars for each: training and its ceiling."""
+    """Draws two bars for each: training and its ceiling."""
     figure = Figure(figsize=(7.5, 0.9 + 0.42 * len(points)), layout="constrained")
     axes = figure.subplots()
-    places = range(len(points))
+    positions = range(len(points))
     for offset, (line, color) in enumerate((("ceiling", "0.8"), ("train", "C1"))):
         speeds = [point[line]["steps_per_second"] / 1e6 for point in points]
-        bars = axes.barh([y + 0.36 * offset for y in places], speeds, 0.36, color=color, label=line)
+        bars = axes.barh(
+            [y + 0.36 * offset for y in positions], speeds, 0.36, color=color, label=line
+        )
         axes.bar_label(bars, [f"{x:.2g}" for x in speeds], fontsize=8, padding=2)
     names = [f"{p['env'].split('-')[0]}, {p['name'].replace('_', ' ')}" for p in points]
-    axes.set_yticks([y + 0.18 for y in places], names)
+    axes.set_yticks([y + 0.18 for y in positions], names)
     axes.invert_yaxis()
     axes.set(xlabel="million environment steps/s", xscale="log")
     axes.legend(frameon=False, fontsize=8)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing, facts about the machine, files of results."""
+"""Shared by the benchmarks: timing, facts about the machine, files of results."""
 
 import argparse
 import json
@@ -33,7 +33,9 @@ def parser(description: str) -> argparse.ArgumentParser:
     """A parser with the flags of every benchmark."""
     flags = argparse.ArgumentParser(description=description)
     flags.add_argument(
-        "--quick", action="store_true", help="small sizes: does it run, not how fast"
+        "--quick",
+        action="store_true",
+        help="small sizes, to see that it runs; the speeds mean nothing",
     )
     flags.add_argument("--out", type=Path, help="folder for the results")
     return flags
@@ -52,12 +54,15 @@ def results_folder(flags: argparse.Namespace) -> Path:
 def measure(function: Callable[[], Any], repeats: int = 10, seconds: float = 20.0) -> Seconds:
     """Times calls of `function`, after one that warms up, until their results are ready.
 
-    `repeats` calls; fewer, but at least three, where so many would take longer than `seconds`.
+    Args:
+      function: returns arrays.
+      repeats: the number of calls, ≥ 3.
+      seconds: fewer calls, but at least three, where `repeats` would take longer than this.
     """
-    times = [_timed(function)]
-    wanted = max(3, min(repeats, int(seconds / times.pop())))
-    times = [_timed(function) for _ in range(wanted)]
-    return Seconds(statistics.median(times), min(times), max(times), wanted)
+    warm_up = _timed(function)
+    repeats = max(3, min(repeats, int(seconds / warm_up)))
+    times = [_timed(function) for _ in range(repeats)]
+    return Seconds(statistics.median(times), min(times), max(times), repeats)
 
 
 def per_second(num_steps: int, seconds: Seconds) -> dict[str, float]:
@@ -79,7 +84,7 @@ def compile_ahead(jitted: Any, *args: Any) -> tuple[Callable, float]:
 
 
 def environment_facts() -> dict[str, Any]:
-    """Where and when a result was measured."""
+    """The date, machine and versions of a measurement."""
     device = jax.devices()[0]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -98,7 +103,7 @@ def write(folder: Path, name: str, result: dict[str, Any]) -> None:
     """Writes `name`.json: the result and the facts. NaN and infinity are refused."""
     text = json.dumps({"facts": environment_facts(), **result}, indent=1, allow_nan=False)
     # One line for each list of numbers.
-    text = re.sub(r"\[[\s\d.,eE+-]*\]", lambda found: " ".join(found[0].split()), text)
+    text = re.sub(r"\[[\s\d.,eE+-]*\]", lambda match: " ".join(match[0].split()), text)
     (folder / f"{name}.json").write_text(text + "\n")
 
 
@@ -127,10 +132,10 @@ def _timed(function: Callable[[], Any]) -> float:
 
 def _cpu_model() -> str:
     try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
+        match = None
+    return match[1] if match else platform.processor() or platform.machine()
 
 
 def _num_cores() -> int:

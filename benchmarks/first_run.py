@@ -47,15 +47,15 @@ def main() -> None:
 
 
 def run(seed: int, options: list[str]) -> dict[str, float]:
-    """One process; its figures."""
+    """The figures of one process."""
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "pgjax.cli", "train", "CartPole-v1", "--seed", str(seed)]
         command += ["--directory", str(Path(scratch) / "run"), *options]
         start = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         seconds = time.perf_counter() - start
-    found = {name: re.search(pattern, done.stdout)[1] for name, pattern in PATTERNS.items()}
-    figures = {name: float(text.replace(",", "")) for name, text in found.items()}
+    texts = {name: re.search(pattern, done.stdout)[1] for name, pattern in PATTERNS.items()}
+    figures = {name: float(text.replace(",", "")) for name, text in texts.items()}
     return {"seed": seed, "process_seconds": significant(seconds), **figures}
 
 
@@ -73,7 +73,7 @@ def line(row: dict[str, float]) -> list[str]:
 
 
 def draw(rows: list[dict[str, float]], path: Path) -> None:
-    """Where the seconds of each process go."""
+    """Draws the seconds of each process by their parts."""
     figure = Figure(figsize=(6.4, 3.2), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     seeds = [row["seed"] for row in rows]
@@ -83,9 +83,9 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
         widths = [row[name] for row in rows]
         axes.barh(seeds, widths, left=left, label=label, height=0.7)
         left = [a + b for a, b in zip(left, widths, strict=True)]
-    rest = [row["process_seconds"] - a for row, a in zip(rows, left, strict=True)]
+    others = [row["process_seconds"] - a for row, a in zip(rows, left, strict=True)]
     label = "imports, evaluation, files"
-    axes.barh(seeds, rest, left=left, label=label, height=0.7, color="0.8")
+    axes.barh(seeds, others, left=left, label=label, height=0.7, color="0.8")
     axes.set_xlabel("seconds from process start to end")
     axes.set_ylabel("seed")
     axes.set_yticks(seeds)

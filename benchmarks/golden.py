@@ -4,16 +4,16 @@
     python benchmarks/golden.py --write   # writes it anew
 
 Twenty updates each. On the machine, with the versions that wrote the file, a change that only moves
-code keeps every bit; sums in another order differ in the last digits first, and an action that is
-sampled otherwise makes all that follows differ.
+code keeps every bit; sums in another order differ in the last digits first, and one action sampled
+differently changes all that follows.
 """
 
 import json
 import os
 from importlib.metadata import version
 
-# Compiles in a third of the time; what is compared is the code, not the compiler. jaxlib 0.11 does
-# not know the flag.
+# Compiles in a third of the time; the comparison is of the code, not of the compiler. jaxlib 0.11
+# does not know the flag.
 if version("jaxlib").startswith(("0.7.", "0.8.", "0.9.", "0.10.")):
     os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
 
@@ -46,16 +46,16 @@ HEADS = {
 
 
 def cases() -> dict[str, pgjax.Config]:
-    """Every combination that there is."""
-    found = {}
+    """Every combination of algorithm, sampler and head, by name."""
+    configs = {}
     for algorithm, (make, changes) in ALGORITHMS.items():
         for sampler_name, sampler in SAMPLERS.items():
             if algorithm == "reinforce" and sampler_name == "Segments":
-                continue  # waits for the end of episodes
+                continue  # its estimator needs whole episodes
             for head, (env, differences) in HEADS.items():
                 fields = {**changes, **differences, "sampler": sampler, "num_updates": UPDATES}
-                found[f"{algorithm}/{sampler_name}/{head}"] = make(env, **fields)
-    return found
+                configs[f"{algorithm}/{sampler_name}/{head}"] = make(env, **fields)
+    return configs
 
 
 def measured(config: pgjax.Config) -> dict[str, list[float | None]]:
@@ -68,14 +68,16 @@ def measured(config: pgjax.Config) -> dict[str, list[float | None]]:
     }
 
 
-def compared(wanted: dict[str, list[float]], found: dict[str, list[float]]) -> str:
-    """ "equal", or how far apart they are, relative to each metric's largest number: in the first
-    update that differs, and at most."""
-    if set(wanted) != set(found):
-        return f"other metrics: {sorted(set(wanted) ^ set(found))}"
+def compared(expected: dict[str, list[float]], given: dict[str, list[float]]) -> str:
+    """ "equal", or the relative differences in the first update that has one, and the largest.
+
+    A difference is relative to its metric's largest number.
+    """
+    if set(expected) != set(given):
+        return f"other metrics: {sorted(set(expected) ^ set(given))}"
     gaps = np.zeros(UPDATES)
-    for name in wanted:
-        old, new = (np.array(x[name], float) for x in (wanted, found))
+    for name in expected:
+        old, new = (np.array(metrics[name], float) for metrics in (expected, given))
         same = (old == new) | (np.isnan(old) & np.isnan(new))
         largest = max(np.nanmax(abs(old), initial=0.0), 1e-30)
         gaps = np.maximum(gaps, np.where(same, 0.0, np.nan_to_num(abs(old - new) / largest, nan=9)))
@@ -86,7 +88,7 @@ def compared(wanted: dict[str, list[float]], found: dict[str, list[float]]) -> s
 
 
 def main() -> None:
-    """Prints a line for each case, and how many are not equal."""
+    """Prints a line for each case, and how many differ."""
     flags = parser(__doc__)
     flags.add_argument("--write", action="store_true", help="keep these numbers as the right ones")
     flags.add_argument("--only", default="", help="cases whose name contains this")
@@ -95,13 +97,13 @@ def main() -> None:
     if options.quick:
         chosen = dict([next(iter(chosen.items()))])
     if options.write or options.quick:
-        found = {name: measured(config) for name, config in chosen.items()}
-        write(results_folder(options), "golden", {"updates": UPDATES, "cases": found})
+        metrics = {name: measured(config) for name, config in chosen.items()}
+        write(results_folder(options), "golden", {"updates": UPDATES, "cases": metrics})
         return
-    wanted = json.loads((results_folder(options) / "golden.json").read_text())["cases"]
+    expected = json.loads((results_folder(options) / "golden.json").read_text())["cases"]
     differ = 0
     for name, config in chosen.items():
-        verdict = compared(wanted[name], measured(config))
+        verdict = compared(expected[name], measured(config))
         differ += verdict != "equal"
         print(f"{name}: {verdict}", flush=True)
     print(f"{differ} of {len(chosen)} differ")

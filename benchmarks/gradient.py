@@ -1,4 +1,4 @@
-"""The gradient: its noise by estimator, what an estimate costs, and what chunks of it save.
+"""The gradient: noise and cost by estimator, and the memory that chunks of it save.
 
 Estimates of independent trajectories, m = 16 each, by estimator and baseline at one θ,
 
@@ -14,9 +14,9 @@ error if all the noise lay that way; the median time of one compiled `pgjax.poli
 variance × seconds, the total variance that is left once one second's estimates are averaged.
 
 Speed and memory: one gradient of full-length CartPole episodes by a 2×64 MLP, in chunks as pgjax
-takes it, and by one plain `jax.grad` over all transitions at once. Both on the same trajectories,
-for the speed; for the memory each in a new process, on the host, whose peak of resident memory is
-compared with what was resident, trajectories included, before the gradient ran.
+takes it, and by one plain `jax.grad` over all transitions at once. For the speed both run on the
+same trajectories; for the memory each runs in a new process, on the host, whose peak of resident
+memory is compared with its resident memory, trajectories included, before the gradient.
 
     python benchmarks/gradient.py
 """
@@ -56,8 +56,11 @@ from pgjax.training.config import bind
 NUM_TRAJECTORIES = 16
 BASELINES = ("none", "leave_one_out", "mean")
 ESTIMATORS = {
-    f"{title}, {baseline}" + " (biased)" * (baseline == "mean"): kind(baseline=baseline)
-    for kind, title in ((pgjax.TotalReturn, "total return"), (pgjax.RewardToGo, "reward-to-go"))
+    f"{title}, {baseline}" + " (biased)" * (baseline == "mean"): estimator(baseline=baseline)
+    for estimator, title in (
+        (pgjax.TotalReturn, "total return"),
+        (pgjax.RewardToGo, "reward-to-go"),
+    )
     for baseline in BASELINES
 }
 BEST = pgjax.RewardToGo(baseline="leave_one_out")
@@ -78,7 +81,7 @@ MEMORY_HEADER = ("m", "trajectories, MiB", "in chunks, MiB more", "in one pass, 
 
 
 class Sizes(NamedTuple):
-    """How much is measured."""
+    """The sizes of the measurements: numbers of samples, updates and trajectories."""
 
     estimators: tuple[str, ...]
     mdp_samples: int
@@ -94,7 +97,7 @@ QUICK = Sizes(("total return, none", "reward-to-go, leave_one_out"), 64, 16, 10,
 
 
 class Problem(NamedTuple):
-    """Where gradients are estimated, and the gradient that they should point to."""
+    """A state and config for which gradients are estimated, and the reference gradient."""
 
     name: str
     config: pgjax.Config
@@ -108,7 +111,7 @@ def main() -> None:
     flags = parser(__doc__.splitlines()[0]).parse_args()
     folder = results_folder(flags)
     sizes = QUICK if flags.quick else FULL
-    # Small sizes are over before the compiler's optimisations, most of the time, have paid.
+    # At small sizes compiling with all optimisations would take longer than they save.
     jax.config.update("jax_disable_most_optimizations", flags.quick)
     with ThreadPoolExecutor(2) as threads:
         numbers = (sizes.mdp_samples, sizes.cartpole_samples)
@@ -120,8 +123,8 @@ def main() -> None:
     memory = [memory_at(m) for m in sizes.memory_ms]
     print(markdown(MEMORY_HEADER, map(memory_row, memory)))
     (folder / "gradient.md").write_text(report(problems, estimates, speed, memory))
-    found = {"estimates": estimates, "speed": speed, "memory": memory}
-    write(folder, "gradient", {"quick": flags.quick, **found})
+    result = {"estimates": estimates, "speed": speed, "memory": memory}
+    write(folder, "gradient", {"quick": flags.quick, **result})
     picture(estimates, speed, memory, folder / "gradient.png")
     print(f"written to {folder}")
 
@@ -163,9 +166,9 @@ def cart_pole(num_samples: int) -> Problem:
 def compared(problem: Problem, sizes: Sizes) -> list[dict[str, Any]]:
     """The figures of the estimators at one problem, the plainest first."""
     configs = {n: problem.config.replace(estimator=ESTIMATORS[n]) for n in sizes.estimators}
-    # Other episodes in every round, since their lengths decide the time; the same ones for all.
+    # Each round has its own episodes, since their lengths decide the time; estimators share them.
     keys = list(jax.random.split(jax.random.key(3), sizes.rounds))
-    # Threads, since most of the time is the compiler's; none of them runs while a clock does.
+    # Threads, since most of the time is the compiler's; none of them runs during a measurement.
     with ThreadPoolExecutor(2) as threads:
         compiled = threads.map(lambda c: estimates_of(problem.state, c, keys), configs.values())
         costs = in_turn(dict(zip(configs, compiled, strict=True)), sizes.rounds)
@@ -177,49 +180,47 @@ def compared(problem: Problem, sizes: Sizes) -> list[dict[str, Any]]:
 def estimates_of(
     state: pgjax.TrainState, config: pgjax.Config, keys: list[jax.Array]
 ) -> Callable[[int], Any]:
-    """Compiled estimates by one estimator: that of the i-th key."""
+    """A function of i: the compiled estimate with the i-th key."""
     compiled, _ = compile_ahead(jax.jit(pgjax.policy_gradient), keys[0], state, config)
     return lambda index: compiled(keys[index], state, config)
 
 
 def measured(problem: Problem, name: str, config: pgjax.Config, cost: Seconds) -> dict[str, Any]:
-    """The figures of one estimator, of which one estimate costs so much."""
-    found = pgjax.gradient_statistics(
+    """The figures of one estimator; `cost` is the time of one estimate."""
+    moments = pgjax.gradient_statistics(
         jax.random.key(2), problem.state, config, problem.num_samples, problem.reference
     )
-    along = optax.tree.vdot(found.mean, problem.reference)
+    along = optax.tree.vdot(moments.mean, problem.reference)
     return {
         "problem": problem.name,
         "estimator": name,
         "num_trajectories": NUM_TRAJECTORIES,
         "num_samples": problem.num_samples,
-        "variance": significant(found.total_variance),
-        "cosine": significant(found.cosine),
+        "variance": significant(moments.total_variance),
+        "cosine": significant(moments.cosine),
         "mean_along_reference": significant(along / optax.tree.norm(problem.reference) ** 2),
-        "signal_to_noise": significant(found.signal_to_noise),
+        "signal_to_noise": significant(moments.signal_to_noise),
         **milliseconds(cost),
         # k = 1 / seconds estimates fit in a second, and the variance of their mean is 1/k of one's.
-        "variance_after_one_second": significant(found.total_variance * cost.median),
+        "variance_after_one_second": significant(moments.total_variance * cost.median),
     }
 
 
 def in_turn(programs: dict[str, Callable[[int], Any]], rounds: int) -> dict[str, Seconds]:
-    """Running times of programs that are called in turn, the i-th time with i.
-
-    What else the machine does meanwhile meets all of them.
-    """
+    """Running times of programs that are called in turn, the i-th time with i, so that other work
+    of the machine slows all of them alike."""
     times: dict[str, list[float]] = {name: [] for name in programs}
     for index in range(rounds):
         for name, program in programs.items():
             times[name].append(measure(partial(program, index), 3).median)
     return {
-        name: Seconds(statistics.median(found), min(found), max(found), rounds)
-        for name, found in times.items()
+        name: Seconds(statistics.median(seconds), min(seconds), max(seconds), rounds)
+        for name, seconds in times.items()
     }
 
 
 def milliseconds(seconds: Seconds) -> dict[str, float | int]:
-    """Running times as they are written down."""
+    """Running times in milliseconds, for the results."""
     return {
         "milliseconds": significant(1000 * seconds.median),
         "milliseconds_min": significant(1000 * seconds.min),
@@ -241,7 +242,7 @@ def in_one_pass(
 ) -> Any:
     """The same gradient by `jax.grad` of the sum over all transitions at once.
 
-    Nothing but log π · w: the objective's value and the entropy, which pgjax reports, are left out.
+    It computes log π · w alone, without the objective's value and the entropy that pgjax reports.
     """
     policy = bind(config, 0).policy
     weights = config.estimator.weights(trajectories)
@@ -267,7 +268,7 @@ def both_speeds(sizes: Sizes) -> dict[str, Any]:
     """Transitions per second of both ways, on the same trajectories of a trained policy."""
     config = pgjax.Config(env="CartPole-v1", num_updates=sizes.speed_updates)
     state, _ = pgjax.train(jax.random.key(0), config)
-    # Episodes of one length have the same returns: their mean as a baseline would leave nothing.
+    # Episodes of one length have the same return: with its mean as a baseline weights would be 0.
     config = config.replace(
         **{"sampler.num_trajectories": sizes.speed_m, "estimator.baseline": "none"}
     )
@@ -275,19 +276,19 @@ def both_speeds(sizes: Sizes) -> dict[str, Any]:
     args = state, trajectories, config
     compiled = {name: compile_ahead(jax.jit(way), *args)[0] for name, way in WAYS.items()}
     programs = {name: lambda _, p=program: p(*args) for name, program in compiled.items()}
-    number = int(jnp.sum(trajectories.valid))
+    transitions = int(jnp.sum(trajectories.valid))
     result: dict[str, Any] = {
         "env": config.env,
         "m": sizes.speed_m,
-        "transitions": number,
+        "transitions": transitions,
         "relative_difference": agreement(*(program(*args) for program in compiled.values())),
     }
     times = in_turn(programs, sizes.rounds)
     for name, seconds in times.items():
         result[name] = {
-            "transitions_per_second": significant(number / seconds.median),
-            "lowest": significant(number / seconds.max),
-            "highest": significant(number / seconds.min),
+            "transitions_per_second": significant(transitions / seconds.median),
+            "lowest": significant(transitions / seconds.max),
+            "highest": significant(transitions / seconds.min),
             **milliseconds(seconds),
         }
     return {**result, "ratio": significant(times["one_pass"].median / times["chunked"].median)}
@@ -297,7 +298,7 @@ def agreement(gradient: Any, other: Any) -> float:
     """‖gradient − other‖ / ‖other‖.
 
     Raises:
-      ValueError: it is not within the tolerance; then there is nothing to compare.
+      ValueError: it exceeds the tolerance; then a comparison of the speeds means nothing.
     """
     difference = optax.tree.norm(jax.tree.map(jnp.subtract, gradient, other))
     relative = float(difference / optax.tree.norm(other))
@@ -307,22 +308,22 @@ def agreement(gradient: Any, other: Any) -> float:
 
 
 def memory_at(m: int) -> dict[str, Any]:
-    """Memory that one gradient of m full-length episodes needs, both ways, MiB."""
+    """MiB that one gradient of m full-length episodes needs, both ways."""
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
         processes = {
             name: stack.enter_context(ProcessPoolExecutor(1, mp_context=context)) for name in WAYS
         }
         running = {name: p.submit(gradient_memory, name, m) for name, p in processes.items()}
-        found = {name: future.result() for name, future in running.items()}
-    stored = found["chunked"][0]
-    return {"m": m, "trajectories": stored, **{name: more for name, (_, more) in found.items()}}
+        results = {name: future.result() for name, future in running.items()}
+    stored = results["chunked"][0]
+    return {"m": m, "trajectories": stored, **{name: peak for name, (_, peak) in results.items()}}
 
 
 def gradient_memory(name: str, m: int) -> tuple[float, float]:
-    """In a new process: MiB of m trajectories, and the peak of one gradient beyond them.
+    """MiB of m trajectories, and the peak of one gradient beyond them; for a new process.
 
-    The first call of its program: a few MiB are the runtime's own, whatever m is.
+    The gradient is the first call of its program: a few MiB, independent of m, are the runtime's.
     """
     jax.config.update("jax_platforms", "cpu")
     config = pgjax.Config(env="CartPole-v1").replace(**{"sampler.num_trajectories": m})
@@ -338,7 +339,7 @@ def gradient_memory(name: str, m: int) -> tuple[float, float]:
 
 
 def synthetic(shapes: pgjax.Trajectories) -> pgjax.Trajectories:
-    """Trajectories of these shapes in which every step counts: noise for what is a number."""
+    """Trajectories of these shapes with noise in their floats; every step is valid."""
     random = np.random.default_rng(0)
 
     def filled(leaf):
@@ -352,8 +353,8 @@ def synthetic(shapes: pgjax.Trajectories) -> pgjax.Trajectories:
 def peak_resident(reset: bool = False) -> int:
     """The process's peak of resident memory since it was last reset, bytes.
 
-    A reset leaves what is resident now. Where the system has none, the peak is that since the start
-    of the process, and a difference of two is at most what was needed in between.
+    A reset lowers it to the memory that is resident then. A system without resets gives the peak
+    since the start of the process; a difference of two is at most the memory needed in between.
     """
     if not sys.platform.startswith("linux"):
         import resource
@@ -375,7 +376,7 @@ def report(
     speed: dict[str, Any],
     memory: list[dict[str, Any]],
 ) -> str:
-    """Three tables, each under a paragraph that says what it shows."""
+    """Three tables, each under a paragraph that explains it."""
     numbers = " and ".join(f"{p.num_samples} on {p.name}" for p in problems)
     parts = (
         f"Gradient estimates from m = {NUM_TRAJECTORIES} trajectories, {numbers}: total variance "
@@ -493,9 +494,9 @@ def memory_lines(panel: Any, memory: list[dict[str, Any]]) -> None:
     for name, color in zip(WAYS, ("C0", "0.6"), strict=True):
         values = [max(point[name], 0.1) for point in memory]
         panel.plot(sizes, values, color=color, marker="o", ms=4, label=TITLES[name])
-        for at in zip(sizes, values, strict=True):
-            style = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
-            panel.annotate(f"{at[1]:.0f}", at, (0, 5), **style)
+        style = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
+        for size, value in zip(sizes, values, strict=True):
+            panel.annotate(f"{value:.0f}", (size, value), (0, 5), **style)
     panel.set(xscale="log", yscale="log", xlabel="m, episodes of 500 steps", ylabel="MiB")
     panel.margins(x=0.1, y=0.15)
     panel.set_xticks(sizes, sizes)

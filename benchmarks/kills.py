@@ -1,9 +1,9 @@
-"""Training processes killed at random times, again and again: what is lost, and what comes out.
+"""Training processes killed at random times, again and again: lost updates, and the final bits.
 
 `pgjax train` is killed by SIGKILL at a random time after it has made its folder, then
 `pgjax resume`, and so on, with a checkpoint after every block of updates, so that many kills hit
 the writing of one. After each kill the folder must load, with no update fewer than before. The
-last process is left alone; the run must end with the bits of one that was never killed.
+last process is not killed; the run must end with the bits of one that was never killed.
 
     python benchmarks/kills.py
 """
@@ -35,36 +35,37 @@ def main() -> None:
     folder = results_folder(flags)
     number = 6 if flags.quick else NUM_KILLS
     with tempfile.TemporaryDirectory() as root:
-        survived, made = killed(Path(root), number)
+        survived, updates = killed(Path(root), number)
         same = ends_the_same(Path(root))
     print(f"{survived} of {number} kills survived; at the end the same bits: {same}")
     result = {"quick": flags.quick, "kills": number, "survived": survived, "same_bits": same}
-    write(folder, "kills", {**result, "updates_after_each_kill": made})
+    write(folder, "kills", {**result, "updates_after_each_kill": updates})
     sys.exit(0 if survived == number and same else 1)
 
 
 def killed(root: Path, number: int) -> tuple[int, list[int]]:
-    """How many kills left a folder that loads, and the updates in it after each."""
-    chance, run, survived, made = random.Random(0), root / "killed", 0, [0]
-    while len(made) <= number:
-        process = start(run, len(made))
+    """The number of kills that left a folder which loads, and the updates in it after each."""
+    run, generator = root / "killed", random.Random(0)
+    survived, updates = 0, [0]
+    while len(updates) <= number:
+        process = start(run, len(updates))
         wait_for_life(process, run)
-        time.sleep(chance.uniform(0.0, LONGEST))
+        time.sleep(generator.uniform(0.0, LONGEST))
         process.send_signal(signal.SIGKILL)
         process.wait()
         try:
             state, _ = pgjax.load(run)
-            survived += int(state.num_updates) >= made[-1]
-            made.append(int(state.num_updates))
+            survived += int(state.num_updates) >= updates[-1]
+            updates.append(int(state.num_updates))
         except ValueError as error:
-            print(f"kill {len(made)}: {error}", flush=True)
-            made.append(made[-1])
-        print(f"kill {len(made) - 1}: {made[-1]} updates on disk", flush=True)
-    return survived, made[1:]
+            print(f"kill {len(updates)}: {error}", flush=True)
+            updates.append(updates[-1])
+        print(f"kill {len(updates) - 1}: {updates[-1]} updates on disk", flush=True)
+    return survived, updates[1:]
 
 
 def start(run: Path, number: int) -> subprocess.Popen:
-    """A process that trains, or goes on; each is to make so many updates more that none ends."""
+    """A process that trains or resumes, with more updates to make than it can before its kill."""
     command = [sys.executable, "-m", "pgjax.cli"]
     total = ("--num-updates", str(UPDATES * number))
     if run.exists():
@@ -75,7 +76,7 @@ def start(run: Path, number: int) -> subprocess.Popen:
 
 
 def wait_for_life(process: subprocess.Popen, run: Path) -> None:
-    """Until the process has written something: before that there is nothing to lose."""
+    """Waits until the process has written something: before that it has nothing to lose."""
     before = contents(run)
     deadline = time.monotonic() + 120
     while contents(run) == before and process.poll() is None and time.monotonic() < deadline:
@@ -83,14 +84,14 @@ def wait_for_life(process: subprocess.Popen, run: Path) -> None:
 
 
 def contents(run: Path) -> tuple:
-    """When and what a run folder's files were written."""
+    """Times of writing and sizes of a run folder's files."""
     names = ("metrics.csv", "checkpoint/pgjax.json")
     files = [run / name for name in names]
     return tuple((f.stat().st_mtime_ns, f.stat().st_size) for f in files if f.exists())
 
 
 def ends_the_same(root: Path) -> bool:
-    """Whether the run, left alone for some updates more, equals one that was never killed."""
+    """Whether the run, after 50 more updates, equals one that was never killed."""
     state, config = pgjax.load(root / "killed")
     total = int(state.num_updates) + 50
     pgjax.resume(root / "killed", num_updates=total)

@@ -1,4 +1,4 @@
-"""Where the time of an update goes, and how near it is to what the machine can do.
+"""The time of an update by its parts, and its share of the machine's limits.
 
 Of one update of CartPole-v1, m = 256 full-length episodes by a trained 2×64 MLP: the seconds of its
 parts, each compiled alone, on one device and on all (on a CPU: one a core),
@@ -106,11 +106,11 @@ def seconds_of_parts(
         "gradient": (jax.jit(gradient), (state, trajectories)),
         "update": (jax.jit(partial(pgjax.update, config=config, mesh=mesh)), (state,)),
     }
-    found = {}
+    seconds = {}
     for name, (program, arguments) in programs.items():
         compiled, _ = compile_ahead(program, *arguments)
-        found[name] = significant(measure(partial(compiled, *arguments), repeats=20).median)
-    return found
+        seconds[name] = significant(measure(partial(compiled, *arguments), repeats=20).median)
+    return seconds
 
 
 def early(config: pgjax.Config, trained: pgjax.TrainState) -> dict[str, float]:
@@ -158,21 +158,21 @@ def operations(config: pgjax.Config, state: pgjax.TrainState) -> dict[str, float
         with jax.profiler.trace(folder):
             for _ in range(5):
                 jax.block_until_ready(update(state))
-        (found,) = Path(folder).rglob("*.xplane.pb")
-        data = jax.profiler.ProfileData.from_serialized_xspace(found.read_bytes())
+        (file,) = Path(folder).rglob("*.xplane.pb")
+        data = jax.profiler.ProfileData.from_serialized_xspace(file.read_bytes())
     spent: collections.Counter = collections.Counter()
     for plane in data.planes:
         for line in plane.lines:
             for event in line.events:
                 if "hlo_op" in dict(event.stats):
-                    spent[kind(event.name)] += event.duration_ns
-    for control in ("while", "call", "conditional"):  # they contain others
+                    spent[operation_name(event.name)] += event.duration_ns
+    for control in ("while", "call", "conditional"):  # these contain other operations
         spent.pop(control, None)
     total = spent.total() or 1
     return {name: significant(time / total, 3) for name, time in spent.most_common(NUM_OPERATIONS)}
 
 
-def kind(name: str) -> str:
+def operation_name(name: str) -> str:
     """An operation's name without its number."""
     return name.split(".")[0].rstrip("0123456789").replace("_fusion", "").strip("_") or name
 
@@ -209,13 +209,13 @@ def report(result: dict[str, Any]) -> str:
     )
 
 
-def early_line(found: dict[str, float]) -> str:
+def early_line(figures: dict[str, float]) -> str:
     """The figures of early training in a sentence."""
     return (
-        f"An update at the start of training (mean length {found['start_length']:.0f}) takes "
-        f"{1e3 * found['start_seconds']:.1f} ms, one of full-length episodes "
-        f"({found['full_length']:.0f}) {1e3 * found['full_seconds']:.1f} ms: "
-        f"{found['ratio']:.1f} times as long.\n"
+        f"An update at the start of training (mean length {figures['start_length']:.0f}) takes "
+        f"{1e3 * figures['start_seconds']:.1f} ms, one of full-length episodes "
+        f"({figures['full_length']:.0f}) {1e3 * figures['full_seconds']:.1f} ms: "
+        f"{figures['ratio']:.1f} times as long.\n"
     )
 
 
@@ -225,8 +225,8 @@ def picture(result: dict[str, Any], path: Path) -> None:
     left, right = figure.subplots(1, 2)
     for offset, (name, label) in enumerate((("one", "one device"), ("all", "all devices"))):
         times = [1e3 * result["parts"][name][part] for part in PARTS]
-        places = [index + 0.4 * offset for index in range(len(PARTS))]
-        bars = left.bar(places, times, width=0.38, label=label)
+        positions = [index + 0.4 * offset for index in range(len(PARTS))]
+        bars = left.bar(positions, times, width=0.38, label=label)
         left.bar_label(bars, [f"{time:.0f}" if time >= 1 else "<1" for time in times], fontsize=8)
     left.set_xticks([index + 0.2 for index in range(len(PARTS))], PARTS)
     left.set_ylabel("milliseconds")

@@ -1,10 +1,10 @@
-"""What each memory learns that has to be remembered: three cells, over 5 steps and over 50.
+"""Three recurrent cells on problems that need a memory over 5 steps and over 50.
 
 REINFORCE with rewards to go, 64 whole episodes an update, gradients through whole episodes; the
-observation goes straight into a cell of 32. The learning rate is 0.01, of MinGRU 0.02; gradients
-clipped to a norm of 1 solved fewer seeds of the GRU's, and nothing was tuned for the LSTM. A seed
-is solved at nine tenths of the way from the best return without a memory to the best with one, in
-the mean of 256 new episodes.
+observation goes straight into a cell of 32. The learning rate is 0.01, for MinGRU 0.02; gradients
+clipped to a norm of 1 solved fewer seeds of the GRU, and nothing was tuned for the LSTM. A seed
+is solved if the mean return of 256 new episodes is at least nine tenths of the way from the best
+return without a memory to the best with one.
 
     python benchmarks/memory.py
 """
@@ -26,7 +26,15 @@ HEADER = ("task", "cell", "updates", "seeds", "solved", "mean", "worst", "median
 
 
 class Task(NamedTuple):
-    """A problem, the returns without a memory and at best, and how long each cell learns it."""
+    """A problem.
+
+    Attributes:
+      name: in the table.
+      config: environment and its parameters.
+      blind: the best return without a memory.
+      best: the best return with one.
+      num_updates: of each cell's training.
+    """
 
     name: str
     config: pgjax.Config
@@ -36,7 +44,7 @@ class Task(NamedTuple):
 
 
 def chain(length: int) -> pgjax.Config:
-    """bsuite's memory chain: a sign at first, to be repeated at the end."""
+    """bsuite's memory chain: the sign of the first step is to be repeated at the end."""
     config = pgjax.Config("MemoryChain-bsuite")
     limits = {"memory_length": length, "max_steps_in_episode": length + 2}
     return config.replace(**{f"env_params.{name}": value for name, value in limits.items()})
@@ -57,10 +65,10 @@ QUICK = (Task("T-maze, 3 steps", maze(3), 1.95, 4.0, 3),)
 
 
 def measured(task: Task, cell: str, num_seeds: int) -> dict[str, Any]:
-    """Every seed's return as it learned and after that."""
-    made, rate = CELLS[cell]
+    """The returns of all seeds after training, and the median seed's during training."""
+    cell_class, rate = CELLS[cell]
     config = task.config.replace(
-        network=pgjax.Recurrent(pgjax.MLP(()), 32, cell=made),
+        network=pgjax.Recurrent(pgjax.MLP(()), 32, cell=cell_class),
         sampler=pgjax.Episodes(64),
         optimizer=pgjax.Adam(rate),
         num_updates=task.num_updates,
@@ -90,16 +98,20 @@ def measured(task: Task, cell: str, num_seeds: int) -> dict[str, Any]:
 def row(point: dict[str, Any]) -> tuple[str, ...]:
     """One line of the table."""
     returns = np.array(point["returns"])
-    at = point["median_solved_at"]
+    solved_at = point["median_solved_at"]
     return (
         *(point["task"], point["cell"], str(point["num_updates"])),
         *(str(len(returns)), str(point["solved"])),
-        *(f"{returns.mean():.2f}", f"{returns.min():.2f}", "–" if at is None else str(at)),
+        *(
+            f"{returns.mean():.2f}",
+            f"{returns.min():.2f}",
+            "–" if solved_at is None else str(solved_at),
+        ),
     )
 
 
 def picture(tasks: tuple[Task, ...], points: list[dict[str, Any]], path: Any) -> None:
-    """The median seed's return as it learns, a line for each cell."""
+    """Draws the median seed's return during training, a line for each cell."""
     figure = Figure(figsize=(3.4 * len(tasks), 2.8), layout="constrained")
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         for point in points:

@@ -2,17 +2,17 @@
 
 cosmic-ray makes them in a copy of the checkout, one at a time: another operator, a constant one
 higher or lower, `not` added, a decorator gone. After each, tests of that module run in a process of
-their own, until the first that fails: it has killed the mutant. Times out: the tests run so much
-longer that they are stopped. Before the first mutant and after the last the same tests must pass.
+their own, until the first that fails: it has killed the mutant. A mutant "timed out" if its tests
+were stopped after ten minutes. Before the first mutant and after the last the same tests must pass.
 
-Not made, as no result could depend on them or others say as much: changes of type hints, and more
-than the replacements in `KEPT` of an operator. See MUTANTS.md for those that survive, and why.
+Left out are changes of type hints, on which no result depends, and replacements of an operator
+beyond those in `KEPT`. MUTANTS.md lists the mutants that survive, and why.
 
     pip install -e '.[test,mutation]'
     python benchmarks/mutation.py --work FOLDER --modules returns baselines
 
-With `--work`, what was killed is not run again, unless the module changes; what survived is, if
-its tests have changed. Several may run at once, on modules of their own.
+With `--work`, killed mutants are not run again, unless the module changes; survivors are, if their
+tests have changed. Several processes may run at once, each on its own modules.
 """
 
 import contextlib
@@ -32,9 +32,17 @@ from typing import Any
 from common import markdown, parser, results_folder, significant, write
 
 ROOT = Path(__file__).resolve().parents[1]
-TIMEOUT = 600.0  # seconds; on a core of its own the slowest command takes 20, on a shared one more
+TIMEOUT = 600.0  # seconds; on a core of its own the slowest command takes 20
 
-# The tests that a module's mutants must pass to survive, in that order; all are among the fast.
+SOURCES = {
+    "returns": "estimators/returns.py",
+    "baselines": "estimators/baselines.py",
+    "estimators": "estimators",
+    "objectives": "objectives",
+    "distributions": "policies/distributions.py",
+}
+
+# The tests that a module's mutants must pass to survive, in that order; all are fast.
 TESTS = {
     "returns": ("tests/test_returns.py", "pgjax/estimators/returns.py"),
     "baselines": ("tests/test_baselines.py",),
@@ -43,7 +51,7 @@ TESTS = {
     "distributions": ("tests/test_distributions.py",),
 }
 
-# What an operator is replaced by, of all that cosmic-ray could; operators not named: by anything.
+# The replacements of an operator, of all that cosmic-ray has; operators not named have all.
 KEPT = {
     "BinaryOperator_Add": ("Sub", "Mul"),
     "BinaryOperator_Sub": ("Add", "Mul"),
@@ -54,10 +62,10 @@ KEPT = {
     "ComparisonOperator_Gt": ("GtE", "Lt", "NotEq"),
     "ComparisonOperator_GtE": ("Gt", "Lt", "Eq"),
     "ComparisonOperator_Lt": ("LtE", "Gt", "NotEq"),
-    "UnaryOperator_USub": (),  # its deletion is an operator of its own
+    "UnaryOperator_USub": (),  # its deletion is another operator of cosmic-ray
 }
 
-# Where `|` stands between types alone.
+# The modules in which `|` is between types only.
 ONLY_TYPES = ("baselines", "estimators", "objectives", "distributions")
 
 
@@ -65,25 +73,31 @@ def main() -> None:
     """Mutates every module, writes mutation.json and mutation.md."""
     flags = parser(__doc__.splitlines()[0])
     flags.add_argument("--modules", nargs="+", choices=TESTS, default=list(TESTS))
-    flags.add_argument("--work", type=Path, help="folder that keeps what was done")
+    flags.add_argument("--work", type=Path, help="folder that keeps the results of mutants")
     flags = flags.parse_args()
     folder = results_folder(flags)
-    kept = None if flags.quick else flags.work  # a few mutants are not what others go on from
+    kept = None if flags.quick else flags.work  # a later run must not go on from a few mutants
     work = kept or Path(tempfile.mkdtemp(prefix="mutation-"))
     modules = ["baselines"] if flags.quick else flags.modules
-    found = [mutated(module, work, 3 if flags.quick else None) for module in modules]
-    total = summary("all", [mutant for result in found for mutant in result.pop("each")])
-    result = {"quick": flags.quick, "cosmic_ray": version("cosmic-ray"), "modules": found}
-    write(folder, "mutation", {**result, "total": total, "kept": KEPT})
-    text = table([*found, total])
-    (folder / "mutation.md").write_text(text + "\n" + "\n".join(map(listed, found)))
+    results = [mutated(module, work, 3 if flags.quick else None) for module in modules]
+    total = summary("all", [mutant for result in results for mutant in result.pop("each")])
+    contents = {"quick": flags.quick, "cosmic_ray": version("cosmic-ray"), "modules": results}
+    write(folder, "mutation", {**contents, "total": total, "kept": KEPT})
+    text = table([*results, total])
+    (folder / "mutation.md").write_text(text + "\n" + "\n".join(map(listed, results)))
     print(f"{text}written to {folder}")
 
 
 def mutated(module: str, work: Path, most: int | None) -> dict[str, Any]:
-    """The summary of a module's mutants, of the first `most`, and `each` of them."""
+    """The summary of a module's mutants, and in "each" all of them.
+
+    Args:
+      module: a key of `TESTS`.
+      work: the folder of sessions.
+      most: only the first so many mutants; None: all.
+    """
     config, session = prepared(module, work)
-    note = session.with_suffix(".tests")  # which tests what is in the session survived
+    note = session.with_suffix(".tests")  # the digest of the tests that survivors have passed
     tests = digest(*(ROOT / path for path in (*TESTS[module], "tests/conftest.py")))
     with tempfile.TemporaryDirectory() as root:
         tree = copied(Path(root))
@@ -104,7 +118,7 @@ def mutated(module: str, work: Path, most: int | None) -> dict[str, Any]:
 
 
 def prepared(module: str, work: Path) -> tuple[Path, Path]:
-    """cosmic-ray's config, and the path of its session: another where the module is another."""
+    """cosmic-ray's config, and the path of its session, which depends on the module's contents."""
     config = work.resolve() / f"{module}.toml"
     excluded = json.dumps(left_out(module))
     config.parent.mkdir(parents=True, exist_ok=True)
@@ -116,19 +130,18 @@ def prepared(module: str, work: Path) -> tuple[Path, Path]:
     )
     path = ROOT / source(module)
     files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
-    made_of = "".join(file.read_text() for file in files) + excluded
-    name = hashlib.sha256(made_of.encode()).hexdigest()[:12]
+    contents = "".join(file.read_text() for file in files) + excluded
+    name = hashlib.sha256(contents.encode()).hexdigest()[:12]
     return config, config.with_name(f"{module}-{name}.sqlite")
 
 
 def source(module: str) -> Path:
-    """Its file or folder, in the checkout."""
-    path = Path("pgjax", module)
-    return path if (ROOT / path).is_dir() else path.with_suffix(".py")
+    """A module's file or folder in the checkout."""
+    return Path("pgjax", SOURCES[module])
 
 
 def copied(tree: Path) -> Path:
-    """A copy of what the tests need, in which to mutate."""
+    """A copy of the files that the tests need, in which to mutate."""
     for name in ("pgjax", "tests"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tree)
@@ -136,7 +149,7 @@ def copied(tree: Path) -> Path:
 
 
 def digest(*files: Path) -> str:
-    """Of the files' contents."""
+    """The digest of the files' contents."""
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
@@ -150,26 +163,26 @@ def left_out(module: str) -> list[str]:
 
 
 def command(module: str) -> list[str]:
-    """Runs a module's tests in one process, in their order, until one fails."""
+    """The command that runs a module's tests in one process, in their order, until one fails."""
     plain = ("-x", "-n", "0", "-p", "no:randomly", "-p", "no:cacheprovider", "--durations", "0")
     return [sys.executable, "-m", "pytest", *plain, *TESTS[module]]
 
 
 def passes(module: str, tree: Path) -> None:
-    """Raises unless the tests of what is not mutated pass: no failure has another reason."""
+    """Raises unless the tests pass without a mutation, so that no failure has another reason."""
     done = subprocess.run(command(module), cwd=tree, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"without a mutation, tests of {module} fail:\n{done.stdout}")
 
 
 def cosmic_ray(program: str, tree: Path, *arguments: Any) -> str:
-    """What one of its programs prints."""
+    """The output of one of cosmic-ray's programs."""
     call = [sys.executable, "-m", program, *map(str, arguments)]
     return subprocess.run(call, cwd=tree, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def to_do(session: Path, again: bool, most: int | None) -> int:
-    """How many mutants are to be run: what survived too if `again`; no more than `most`."""
+    """The number of mutants to run, with survivors if `again`; removes those beyond `most`."""
     pending = "SELECT job_id FROM work_items WHERE job_id NOT IN (SELECT job_id FROM work_results)"
     with contextlib.closing(sqlite3.connect(session)) as database, database:
         if again:
@@ -182,8 +195,8 @@ def to_do(session: Path, again: bool, most: int | None) -> int:
 
 
 def mutants(dump: str) -> list[dict[str, Any]]:
-    """Of every mutant that was run: where, what, and what came of it."""
-    found = []
+    """Place, change and outcome of every mutant that was run."""
+    records = []
     for item, result in map(json.loads, dump.splitlines()):
         if result["worker_outcome"] == "skipped":
             continue
@@ -192,7 +205,7 @@ def mutants(dump: str) -> list[dict[str, Any]]:
         (mutation,) = item["mutations"]
         changed = [line for line in result["diff"].splitlines() if line[:3] not in ("---", "+++")]
         timed_out = result["test_outcome"] == "killed" and result["output"] == "timeout"
-        found.append(
+        records.append(
             {
                 "file": mutation["module_path"],
                 "line": mutation["start_pos"][0],
@@ -202,11 +215,11 @@ def mutants(dump: str) -> list[dict[str, Any]]:
                 "outcome": "timed out" if timed_out else result["test_outcome"],
             }
         )
-    return sorted(found, key=lambda mutant: (mutant["file"], mutant["line"], mutant["operator"]))
+    return sorted(records, key=lambda mutant: (mutant["file"], mutant["line"], mutant["operator"]))
 
 
 def summary(name: str, each: list[dict[str, Any]]) -> dict[str, Any]:
-    """Counts, and those that survived."""
+    """Counts of a module's mutants by outcome, and the survivors."""
     outcomes = [mutant["outcome"] for mutant in each]
     counts = {name.replace(" ", "_"): outcomes.count(name) for name in ("killed", "timed out")}
     survivors = [mutant for mutant in each if mutant["outcome"] == "survived"]
@@ -221,7 +234,7 @@ def summary(name: str, each: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def table(results: Iterable[dict[str, Any]]) -> str:
-    """One row each."""
+    """A table with a row for each result."""
     names = ("module", "mutants", "killed", "timed_out", "survived", "percent")
     rows = [[result[name] for name in names] for result in results]
     return markdown([name.replace("_", " ") for name in names], rows)

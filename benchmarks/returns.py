@@ -4,8 +4,8 @@ Each seed is trained and then evaluated on fresh episodes, with sampled actions 
 policy's mode. The interquartile mean is that of the middle half of the seeds; intervals are its
 95 % bootstrap intervals over seeds.
 
-It runs for hours, and may be interrupted: what returns.json holds of the same config and seeds is
-kept, and only the rest is run.
+It runs for hours, and may be interrupted: results in returns.json of the same config and seeds are
+kept, and only the others are run.
 
     python benchmarks/returns.py [--env CartPole-v1 ...]
 """
@@ -32,7 +32,7 @@ from pgjax.pictures.curves import interquartile_mean
 from pgjax.runs import config_json
 from pgjax.training import presets
 
-# Whole episodes and no critic: what the lecture's estimator reaches by itself.
+# The lecture's estimator: whole episodes and no critic.
 REINFORCE: dict[str, dict[str, Any]] = {
     "CartPole-v1": {},
     "Catch-bsuite": {"num_updates": 200, "optimizer.learning_rate": 3e-3},
@@ -60,7 +60,7 @@ QUICK = ("Catch-bsuite",)
 NUM_SEEDS, NUM_SEEDS_GRIDS = 10, 6
 EVALUATION_SEED = 1_000_000
 NUM_RESAMPLES = 10_000
-CURVE_POINTS = 200  # at most, of those that are stored for each seed
+CURVE_POINTS = 200  # the most that are stored for each seed
 HEADER = (
     "environment",
     "config",
@@ -90,33 +90,41 @@ def main() -> None:
             result = run(label, config, num_seeds, 16 if flags.quick else 128)
             print(f"{config.env}, {label}: {result['stochastic']['mean']}", flush=True)
         results.append(result)
-        # Of others than were asked for, what is known stays.
+        # Stored results of the cases that are not asked for stay.
         save(folder, flags.quick, merged(known, results))
     print("\n" + (folder / "returns.md").read_text() + f"\nwritten to {folder}")
 
 
 def cases(names: list[str] | None, quick: bool) -> list[tuple[str, pgjax.Config]]:
-    """What to train: a label and a config each, environment by environment."""
-    found = []
+    """The labels and configs to train, environment by environment.
+
+    Args:
+      names: of environments; None: all.
+      quick: one case, of five updates.
+    """
+    every_case = []
     for env in presets.tuned():
-        found.append((presets.algorithm(env), pgjax.preset(env)))
-        plain = pgjax.reinforce(env, **REINFORCE.get(env, {}))
-        if env in REINFORCE and plain != found[-1][1]:
-            found.append(("plain reinforce", plain))
-    wanted = names or (QUICK if quick else presets.tuned())
-    found = [(label, config) for label, config in found if config.env in wanted]
-    return [(la, c.replace(num_updates=5)) for la, c in found[:1]] if quick else found
+        preset, plain = pgjax.preset(env), pgjax.reinforce(env, **REINFORCE.get(env, {}))
+        every_case.append((presets.algorithm(env), preset))
+        if env in REINFORCE and plain != preset:
+            every_case.append(("plain reinforce", plain))
+    names = names or (QUICK if quick else presets.tuned())
+    chosen = [(label, config) for label, config in every_case if config.env in names]
+    if quick:
+        label, config = chosen[0]
+        return [(label, config.replace(num_updates=5))]
+    return chosen
 
 
 def number_of_seeds(env: str, quick: bool) -> int:
-    """Six of grids, whose steps take long."""
+    """The number of seeds: six where observations are grids, whose steps take long."""
     if quick:
         return 2
     return NUM_SEEDS_GRIDS if env.endswith("MinAtar") or env == "Pong-misc" else NUM_SEEDS
 
 
 def stored(folder: Path) -> list[dict[str, Any]]:
-    """The results that are there already."""
+    """The results in the folder."""
     path = folder / "returns.json"
     return json.loads(path.read_text())["environments"] if path.is_file() else []
 
@@ -124,7 +132,7 @@ def stored(folder: Path) -> list[dict[str, Any]]:
 def kept(
     known: list[dict[str, Any]], label: str, config: pgjax.Config, num_seeds: int
 ) -> dict[str, Any] | None:
-    """The result of the same config and number of seeds, if there is one."""
+    """The known result of the same config and number of seeds; None: none."""
     settings = json.loads(json.dumps(config_json.to_dict(config)))
     same = (r for r in known if (r["config"], r["num_seeds"]) == (settings, num_seeds))
     return next(({**result, "label": label} for result in same), None)
@@ -132,18 +140,18 @@ def kept(
 
 def merged(known: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The new results, and the known ones of other cases, in the order of `cases`."""
-    found = {(r["env"], r["label"]): r for r in (*known, *new)}
+    results = {(r["env"], r["label"]): r for r in (*known, *new)}
     order = [(config.env, label) for label, config in cases(None, False)]
-    order += [name for name in found if name not in order]
-    return [found[name] for name in order if name in found]
+    order += [name for name in results if name not in order]
+    return [results[name] for name in order if name in results]
 
 
 def run(label: str, config: pgjax.Config, num_seeds: int, num_episodes: int) -> dict[str, Any]:
     """Trains and evaluates so many seeds of one config, divided over all devices."""
     rate = {"optimizer.learning_rate": [config.optimizer.learning_rate]}
     mesh = pgjax.make_mesh()
-    found = pgjax.sweep(jax.random.key(0), config, rate, num_seeds, mesh)
-    states, metrics = (jax.tree.map(lambda x: x[0], part) for part in found)
+    sweep = pgjax.sweep(jax.random.key(0), config, rate, num_seeds, mesh)
+    states, metrics = (jax.tree.map(lambda x: x[0], part) for part in sweep)
     evaluations = {
         name: evaluate_seeds(num_seeds, states, config, num_episodes, name == "deterministic")
         for name in ("stochastic", "deterministic")
@@ -157,8 +165,8 @@ def run(label: str, config: pgjax.Config, num_seeds: int, num_episodes: int) -> 
         "num_episodes": num_episodes,
         "env_steps": float(np.mean(metrics.env_steps[:, -1])),
         **{name: summary(returns) for name, returns in evaluations.items()},
-        "seconds": significant(found.run_seconds, 3),
-        "compile_seconds": significant(found.compile_seconds, 3),
+        "seconds": significant(sweep.run_seconds, 3),
+        "compile_seconds": significant(sweep.compile_seconds, 3),
         "finite": bool(np.all(metrics.finite)),
         "curves": curves(metrics),
     }
@@ -166,13 +174,14 @@ def run(label: str, config: pgjax.Config, num_seeds: int, num_episodes: int) -> 
 
 def curves(metrics: pgjax.Metrics) -> dict[str, Any]:
     """Steps and mean return of the episodes that ended, of each seed, in equal parts of the run."""
-    size = math.ceil(metrics.env_steps.shape[1] / CURVE_POINTS)
-    whole = metrics.env_steps.shape[1] // size * size
-    parts = lambda x: np.asarray(x)[:, :whole].reshape(len(x), -1, size)
-    number = parts(metrics.num_episodes)
-    total = np.where(number > 0, np.nan_to_num(parts(metrics.episode_return)) * number, 0.0)
-    mean = total.sum(-1) / np.maximum(number.sum(-1), 1)
-    returns = np.where(number.sum(-1) > 0, mean, np.nan)
+    num_updates = metrics.env_steps.shape[1]
+    size = math.ceil(num_updates / CURVE_POINTS)
+    used = num_updates // size * size  # updates in full parts
+    parts = lambda x: np.asarray(x)[:, :used].reshape(len(x), -1, size)
+    count = parts(metrics.num_episodes)
+    total = np.where(count > 0, np.nan_to_num(parts(metrics.episode_return)) * count, 0.0)
+    mean = total.sum(-1) / np.maximum(count.sum(-1), 1)
+    returns = np.where(count.sum(-1) > 0, mean, np.nan)
     return {
         "env_steps": parts(metrics.env_steps)[..., -1].tolist(),
         "episode_return": [
@@ -189,7 +198,7 @@ def evaluate_seeds(
     def mean(key, state):
         return pgjax.evaluate(key, state, config, num_episodes, deterministic).mean
 
-    # Not `fold_in(key, 1)`, which is `split(key)[1]`: the key that the seed was trained with.
+    # A root of its own: `fold_in(key, 1)` is `split(key)[1]`, the key that a seed was trained with.
     root = jax.random.key(EVALUATION_SEED + deterministic)
     return np.asarray(jax.jit(jax.vmap(mean))(jax.random.split(root, num_seeds), states))
 

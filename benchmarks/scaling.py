@@ -5,18 +5,18 @@
   strong  m = 256 trajectories in total, divided over n devices;
   weak    m = 64 trajectories on each of n devices,
 
-with a trained policy, a learning rate of 0 while the clock runs, and only valid steps counting, as
-in throughput.py. Speed-up is relative to one device and no mesh; efficiency is speed-up / n. A new
-process for each n.
+with a trained policy and a learning rate of 0 during the measurement; only valid steps count, as in
+throughput.py. Speed-up is relative to one device and no mesh; efficiency is speed-up / n. Each n
+has a new process.
 
 And the price of more processes: strong scaling with two processes of one device each, joined by
 `jax.distributed`, each bound to a core of its own as SLURM and MPI bind theirs, beside one process
 with two devices.
 
-On a CPU the devices are JAX's: threads on the cores that there are, whose number the results state.
-Beyond it devices share cores, and a line shows what sharing costs, not what more hardware would
-bring. One device is no one core either: XLA runs some of its operations on several. On another
-backend the first n real devices are used, as many as exist, and the two processes are left out.
+On a CPU the devices are JAX's: threads on the machine's cores, whose number the results state. More
+devices than cores share them, and a line shows the cost of sharing, not the gain of more hardware.
+One device is not one core either: XLA runs some of its operations on several. On another backend
+the first n real devices are used, as many as exist, and the two processes are left out.
 
     python benchmarks/scaling.py
 """
@@ -28,8 +28,8 @@ import sys
 
 import jax
 
-# Devices and processes have to be known before anything computes, and gymnax computes when it is
-# imported. So a worker, `--worker TASK`, comes to its own before the other imports.
+# Devices and processes must be set before anything computes, and gymnax computes when imported: a
+# worker, `--worker TASK`, sets its own before the other imports.
 TASK = json.loads(sys.argv[2]) if sys.argv[1:2] == ["--worker"] else None
 if TASK is not None:
     jax.config.update("jax_num_cpu_devices", TASK["local_devices"])
@@ -67,7 +67,7 @@ DEVICES = (1, 2, 4, 8)
 STRONG = 256  # trajectories in total
 WEAK = 64  # trajectories on each device
 NUM_UPDATES = 4  # per measured call
-WANTED = 0.8  # of one process with two devices, by two with one each
+TARGET_RATIO = 0.8  # of one process with two devices, by two with one each
 PATIENCE = 900  # seconds for two processes that wait for each other
 TITLES = {"strong": "strong: m = {} in total", "weak": "weak: m = {} per device"}
 HEADER = (
@@ -113,21 +113,21 @@ def main() -> None:
 
 
 def numbers(facts: dict[str, Any], quick: bool) -> list[int]:
-    """The numbers of devices to measure; only CPU devices can be made."""
+    """The numbers of devices to measure; on a CPU any number can be made."""
     most = DEVICES[-1] if facts["platform"] == "cpu" else facts["num_devices"]
     return [n for n in (DEVICES[:2] if quick else DEVICES) if n <= most]
 
 
 def worker(task: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a new process with devices of its own measures."""
+    """The points that a new process with devices of its own measures."""
     done = subprocess.run(command(task), stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def two_processes(task: dict[str, Any]) -> list[dict[str, Any]]:
-    """What two new processes measure together, as the first of them reports it."""
-    joined = {"coordinator_address": f"127.0.0.1:{free_port()}", "num_processes": 2}
-    tasks = ({**task, "core": i, "processes": {**joined, "process_id": i}} for i in range(2))
+    """The points that two new processes measure together, reported by the first."""
+    shared = {"coordinator_address": f"127.0.0.1:{free_port()}", "num_processes": 2}
+    tasks = ({**task, "core": i, "processes": {**shared, "process_id": i}} for i in range(2))
     processes = [
         subprocess.Popen(command(task), stdout=subprocess.PIPE, text=True) for task in tasks
     ]
@@ -154,15 +154,15 @@ def free_port() -> int:
 
 
 def measure_task(task: dict[str, Any]) -> list[dict[str, Any]]:
-    """In a worker: a point for each kind of scaling that the task has."""
-    # All devices of all processes; an accelerator's may be more than were asked for.
+    """A point for "strong" and for "weak", as far as the task has them; for a worker."""
+    # All devices of all processes; a machine may have more accelerators than the task takes.
     num_devices = task["local_devices"] * jax.process_count()
     mesh = pgjax.make_mesh(num_devices) if num_devices > 1 else None
-    where = {"devices": num_devices, "processes": jax.process_count()}
+    hardware = {"devices": num_devices, "processes": jax.process_count()}
     params, sizes = Path(task["params"]), task["sizes"]
-    # Strong and weak may be of one size; sorted, for processes must not differ in the order.
+    # Strong and weak may have the same size; sorted, since processes must agree on the order.
     speeds = {m: speed(m, mesh, params, task["repeats"]) for m in sorted(set(sizes.values()))}
-    return [{**where, "scaling": name, "m": m, **speeds[m]} for name, m in sizes.items()]
+    return [{**hardware, "scaling": name, "m": m, **speeds[m]} for name, m in sizes.items()]
 
 
 def speed(m: int, mesh: Any, params: Path, repeats: int) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def speed(m: int, mesh: Any, params: Path, repeats: int) -> dict[str, Any]:
     program = partial(train_block, num_updates=NUM_UPDATES, mesh=mesh)
     compiled, compile_seconds = compile_ahead(jax.jit(program), *args)
     num_steps = steps_between(args[0], compiled(*args).state)
-    # Without a limit of time: processes that called it unequally often would wait for ever.
+    # Without a limit of time: processes that make unequal numbers of calls would wait for ever.
     seconds = measure(partial(compiled, *args), repeats, seconds=1e9)
     return {
         **per_second(num_steps, seconds),
@@ -192,12 +192,12 @@ def relate(points: list[dict[str, Any]]) -> None:
 
 def process_ratio(points: list[dict[str, Any]]) -> float | None:
     """The speed of two processes relative to one with as many devices; None: not measured."""
-    found = {
+    speeds = {
         p["processes"]: p["steps_per_second"]
         for p in points
         if p["devices"] == 2 and p["scaling"] == "strong"
     }
-    return significant(found[2] / found[1], 3) if len(found) == 2 else None
+    return significant(speeds[2] / speeds[1], 3) if len(speeds) == 2 else None
 
 
 def row(point: dict[str, Any]) -> tuple[str, ...]:
@@ -215,7 +215,7 @@ def row(point: dict[str, Any]) -> tuple[str, ...]:
 
 
 def caption(facts: dict[str, Any]) -> str:
-    """What the table shows, in one paragraph, and what it cannot show."""
+    """A paragraph that explains the table and its limits."""
     text = (
         f"{ENVIRONMENT} with a trained policy, m trajectories per update in total. Million valid "
         "environment steps per second, median and spread; speed-up over one device; efficiency is "
@@ -231,12 +231,12 @@ def caption(facts: dict[str, Any]) -> str:
 
 
 def verdict(ratio: float | None) -> str:
-    """What two processes make of the same devices, in one line."""
+    """A line about two processes against one with the same devices."""
     if ratio is None:
         return "Two processes were not measured: that is done with CPU devices.\n"
     return (
         f"Two processes with one device each reach {ratio} of the speed of one process with two "
-        f"devices (wanted: at least {WANTED}).\n"
+        f"devices (wanted: at least {TARGET_RATIO}).\n"
     )
 
 
@@ -247,14 +247,14 @@ def picture(result: dict[str, Any], facts: dict[str, Any], path: Path) -> None:
     cpu = facts["platform"] == "cpu"
     hardware = facts["num_cores"] if cpu else facts["num_devices"]
     for panel, (scaling, title) in zip(panels, TITLES.items(), strict=True):
-        found = [p for p in result["points"] if p["scaling"] == scaling]
-        draw(panel, [p for p in found if p["processes"] == 1], "C1", "o", "one process")
-        several = [p for p in found if p["processes"] > 1]
+        points = [p for p in result["points"] if p["scaling"] == scaling]
+        draw(panel, [p for p in points if p["processes"] == 1], "C1", "o", "one process")
+        several = [p for p in points if p["processes"] > 1]
         if several:
             draw(panel, several, "C0", "D", "two processes, a device each")
-        most = max(p["devices"] for p in found)
+        most = max(p["devices"] for p in points)
         ideal = [1, min(hardware, most)]
-        alone = next(p["steps_per_second"] for p in found if p["devices"] == 1)
+        alone = next(p["steps_per_second"] for p in points if p["devices"] == 1)
         label = f"ideal, up to {hardware} {'cores' if cpu else 'devices'}"
         panel.plot(ideal, [n * alone / 1e6 for n in ideal], "--", color="0.5", label=label)
         if most > hardware:
@@ -262,7 +262,7 @@ def picture(result: dict[str, Any], facts: dict[str, Any], path: Path) -> None:
             middle = (hardware + most) / 2
             panel.text(middle, 0.06, "devices share cores", ha="center", color="0.4", fontsize=9)
         panel.set(title=title.format(result[scaling]), xlabel="devices", xlim=(0, most * 1.06))
-        panel.set_xticks(sorted({p["devices"] for p in found}))
+        panel.set_xticks(sorted({p["devices"] for p in points}))
         panel.set_ylim(0, None)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("million environment steps/s")
@@ -272,7 +272,7 @@ def picture(result: dict[str, Any], facts: dict[str, Any], path: Path) -> None:
 
 
 def draw(panel: Any, points: list[dict[str, Any]], color: str, marker: str, label: str) -> None:
-    """A line of medians, with bars from lowest to highest."""
+    """Draws a line of medians, with bars from lowest to highest."""
     numbers = [p["devices"] for p in points]
     middle, lowest, highest = (
         [p[name] / 1e6 for p in points] for name in ("steps_per_second", "lowest", "highest")
@@ -288,6 +288,6 @@ if __name__ == "__main__":
     if TASK is None:
         main()
     else:
-        found = measure_task(TASK)
+        measured_points = measure_task(TASK)
         if jax.process_index() == 0:
-            print(json.dumps(found))
+            print(json.dumps(measured_points))

@@ -1,17 +1,17 @@
 """Many seeds under one `vmap`: trained environment steps per second and memory, all seeds together.
 
 For 1, 4, … 1024 seeds of CartPole-v1 with m = 16 trajectories each, and beside them one run of the
-same size, m = 16 · seeds. The seeds are `jax.vmap` of a scan of `pgjax.update`, jitted; their ratio
-to the one run is the price of having many policies instead of one.
+same size, m = 16 · seeds. The seeds are `jax.vmap` of a scan of `pgjax.update`, jitted; the ratio
+of their speed to that of the one run is the price of many policies instead of one.
 
-All of it with one trained policy, a learning rate of 0 while the clock runs, and only valid steps
-counting, as in throughput.py: episodes are equally long in all lines. Each seed has its own copy of
-the parameters and its own key.
+As in throughput.py, the policy is a trained one, the learning rate is 0 during the measurement, and
+only valid steps count: episodes are equally long in all lines. Each seed has its own copy of the
+parameters and its own key.
 
 Each figure is from a new process. Its memory is the highest resident memory while the compiled
-program runs, less that before the first call, plus the states that it is called with; compiling is
-not in it where Linux lets a process forget its earlier peak. On an accelerator it is what the
-device counts, compiling included.
+program runs, less that before the first call, plus the states that are its arguments; compiling is
+not in it where Linux lets a process reset its peak. On an accelerator it is the device's own
+figure, compiling included.
 
     python benchmarks/seeds.py
 """
@@ -53,7 +53,7 @@ ENVIRONMENT = "CartPole-v1"
 TRAJECTORIES = 16  # of each seed
 SEEDS = (1, 4, 16, 64, 256, 1024)
 HEADLINE = 64  # seeds, beside one run with m = 1024
-WANTED = 0.8
+TARGET_RATIO = 0.8
 STEPS = 2**18  # per measured call, about
 MAX_UPDATES = 8
 MAX_BYTES = 2**32  # of trajectories
@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def measure_point(num_seeds: int, target: int, params: Path) -> dict[str, Any]:
-    """Both lines at one size, each in a process of its own, and their ratio."""
+    """Measures both lines at one size, each in a process of its own, and their ratio."""
     shapes = {"seeds": (num_seeds, TRAJECTORIES), "one_run": (1, num_seeds * TRAJECTORIES)}
     point: dict[str, Any] = {"num_seeds": num_seeds}
     for line, (seeds, m) in shapes.items():
@@ -117,14 +117,14 @@ def measure_point(num_seeds: int, target: int, params: Path) -> dict[str, Any]:
 
 
 def measure_line(num_seeds: int, m: int, vmapped: bool, target: int, params: str) -> dict[str, Any]:
-    """Speed and memory of one program, here and now."""
+    """Measures speed and memory of one program in this process."""
     config = frozen(m)
     state = with_params(config, Path(params))
     needed = num_seeds * trajectory_bytes(config, state)
-    found: dict[str, Any] = {"num_seeds": num_seeds, "m": m, "trajectory_bytes": needed}
-    found["memory_estimate"] = int(pgjax.memory_estimate(config, num_seeds).total)
+    line: dict[str, Any] = {"num_seeds": num_seeds, "m": m, "trajectory_bytes": needed}
+    line["memory_estimate"] = int(pgjax.memory_estimate(config, num_seeds).total)
     if needed > MAX_BYTES:
-        return {**found, "skipped": f"{needed / 2**30:.1f} GiB of trajectories"}
+        return {**line, "skipped": f"{needed / 2**30:.1f} GiB of trajectories"}
     steps = num_seeds * m * bind(config, 0).horizon()
     num_updates = max(1, min(round(target / steps), MAX_UPDATES))
     program = partial(train_block, num_updates=num_updates)
@@ -138,7 +138,7 @@ def measure_line(num_seeds: int, m: int, vmapped: bool, target: int, params: str
     num_steps = steps_between(state, compiled(state, config).state)
     seconds = measure(partial(compiled, state, config))
     return {
-        **found,
+        **line,
         "num_updates": num_updates,
         **per_second(num_steps, seconds),
         "episode_length": significant(num_steps / (num_seeds * m * num_updates)),
@@ -155,7 +155,7 @@ def frozen(m: int) -> pgjax.Config:
 
 
 def write_params(path: Path, quick: bool) -> None:
-    """Trains a policy and writes its parameters; to see whether all runs, an untrained one does."""
+    """Writes the parameters of a trained policy; of an untrained one if `quick`."""
     start = pgjax.init if quick else lambda *args: pgjax.train(*args).state
     state = start(jax.random.key(0), pgjax.Config(env=ENVIRONMENT))
     path.write_bytes(serialization.to_bytes(state.params))
@@ -174,12 +174,12 @@ def steps_between(before: pgjax.TrainState, after: pgjax.TrainState) -> int:
 
 
 def state_bytes(state: pgjax.TrainState) -> int:
-    """Bytes of the states, but for their keys."""
+    """Bytes of the states without their keys."""
     return sum(leaf.nbytes for leaf in jax.tree.leaves(state.replace(key=None)))
 
 
 def memory() -> tuple[int, int]:
-    """Bytes in use now, and their peak: of the device if it counts them, else of this process."""
+    """Bytes in use, and their peak: of the device if it counts them, else of this process."""
     stats = jax.devices()[0].memory_stats()
     if stats:
         return stats["bytes_in_use"], stats["peak_bytes_in_use"]
@@ -190,12 +190,12 @@ def memory() -> tuple[int, int]:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         return peak, peak
     kilobytes = (re.search(rf"{name}:\s+(\d+) kB", status)[1] for name in ("VmRSS", "VmHWM"))
-    now, peak = (1024 * int(found) for found in kilobytes)
-    return now, peak
+    in_use, peak = (1024 * int(number) for number in kilobytes)
+    return in_use, peak
 
 
 def forget_peak() -> None:
-    """Lets Linux count the process's peak from here on."""
+    """Resets the process's peak of memory, where Linux can."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
@@ -207,15 +207,15 @@ def row(point: dict[str, Any]) -> tuple[str, ...]:
     return first, *seeds, *cells(point["one_run"], "m"), ratio
 
 
-def cells(found: dict[str, Any], size: str) -> tuple[str, ...]:
+def cells(line: dict[str, Any], size: str) -> tuple[str, ...]:
     """One measured program in the table."""
-    estimate = mebibytes(found["memory_estimate"]) if "memory_estimate" in found else "—"
-    if "skipped" in found:
-        return str(found[size]), "—", found["skipped"], "—", estimate
-    speeds = (found[name] / 1e6 for name in ("steps_per_second", "lowest", "highest"))
+    estimate = mebibytes(line["memory_estimate"]) if "memory_estimate" in line else "—"
+    if "skipped" in line:
+        return str(line[size]), "—", line["skipped"], "—", estimate
+    speeds = (line[name] / 1e6 for name in ("steps_per_second", "lowest", "highest"))
     median, lowest, highest = (f"{speed:.2f}" for speed in speeds)
     spread = f"{lowest} … {highest}"
-    return str(found[size]), median, spread, mebibytes(found["memory_bytes"]), estimate
+    return str(line[size]), median, spread, mebibytes(line["memory_bytes"]), estimate
 
 
 def mebibytes(number: int) -> str:
@@ -224,7 +224,7 @@ def mebibytes(number: int) -> str:
 
 
 def caption() -> str:
-    """What the table shows, in one paragraph."""
+    """A paragraph that explains the table."""
     return (
         f"{ENVIRONMENT} with a trained policy. Left: seeds under one `vmap`, m = {TRAJECTORIES} "
         "trajectories each, figures for all of them together. Right: one run with as many "
@@ -236,13 +236,13 @@ def caption() -> str:
 
 
 def verdict(points: list[dict[str, Any]]) -> str:
-    """The ratio that was asked for, in one line."""
+    """A line about the ratio at `HEADLINE` seeds."""
     chosen = next((p for p in points if p["num_seeds"] == HEADLINE), points[-1])
-    number = chosen["num_seeds"]
+    num_seeds = chosen["num_seeds"]
     return (
-        f"{number} seeds with m = {TRAJECTORIES} against one run with "
-        f"m = {number * TRAJECTORIES}: {chosen.get('ratio', '—')} of its speed "
-        f"(wanted: at least {WANTED}).\n"
+        f"{num_seeds} seeds with m = {TRAJECTORIES} against one run with "
+        f"m = {num_seeds * TRAJECTORIES}: {chosen.get('ratio', '—')} of its speed "
+        f"(wanted: at least {TARGET_RATIO}).\n"
     )
 
 
@@ -251,8 +251,8 @@ def picture(points: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(8.4, 3.4), layout="constrained")
     speed, memory_panel = figure.subplots(1, 2)
     for (line, label), color in zip(LINES.items(), ("C1", "C0"), strict=True):
-        found = [(p["num_seeds"], p[line]) for p in points if "steps_per_second" in p[line]]
-        sizes, lines = [size for size, _ in found], [measured for _, measured in found]
+        pairs = [(p["num_seeds"], p[line]) for p in points if "steps_per_second" in p[line]]
+        sizes, lines = [size for size, _ in pairs], [measured for _, measured in pairs]
         middle = [x["steps_per_second"] / 1e6 for x in lines]
         spread = [
             [(x["steps_per_second"] - x["lowest"]) / 1e6 for x in lines],
@@ -261,27 +261,27 @@ def picture(points: list[dict[str, Any]], path: Path) -> None:
         speed.errorbar(sizes, middle, spread, label=label, color=color, marker="o", ms=3.5)
         used = [x["memory_bytes"] / 2**20 for x in lines]
         memory_panel.plot(sizes, used, color=color, marker="o", ms=3.5)
-        estimates = [(size, x["memory_estimate"] / 2**20) for size, x in found if estimated(x)]
+        estimates = [(size, x["memory_estimate"] / 2**20) for size, x in pairs if estimated(x)]
         if estimates:
             name = "memory_estimate" if line == "seeds" else None
             memory_panel.plot(*zip(*estimates, strict=True), "--", color="0.5", label=name)
     speed.set(title="million environment steps/s, all seeds", ylim=(0, None))
     memory_panel.set(title="memory, MiB", yscale="log")
     for panel in (speed, memory_panel):
-        finish(panel, [p["num_seeds"] for p in points])
+        format_x(panel, [p["num_seeds"] for p in points])
     handles = [panel.get_legend_handles_labels() for panel in (speed, memory_panel)]
-    both = [first + second for first, second in zip(*handles, strict=True)]
-    figure.legend(*both, loc="outside upper center", ncols=3, fontsize=9, frameon=False)
+    joined = [first + second for first, second in zip(*handles, strict=True)]
+    figure.legend(*joined, loc="outside upper center", ncols=3, fontsize=9, frameon=False)
     figure.savefig(path, dpi=150)
 
 
-def estimated(found: dict[str, Any]) -> bool:
+def estimated(line: dict[str, Any]) -> bool:
     """Whether pgjax had an estimate of the memory."""
-    return "memory_estimate" in found
+    return "memory_estimate" in line
 
 
-def finish(panel: Any, sizes: list[int]) -> None:
-    """The axis that both panels share."""
+def format_x(panel: Any, sizes: list[int]) -> None:
+    """Formats the horizontal axis, which is the same in both panels."""
     panel.set(xscale="log", xlabel=f"seeds (one run: m / {TRAJECTORIES})")
     panel.set_xticks(sizes)
     panel.set_xticklabels(sizes)

@@ -1,4 +1,4 @@
-"""A long run with checkpoints: whether memory, speed and open files stay as they are.
+"""A long run with checkpoints: growth of memory and open files, and loss of speed.
 
 `pgjax train` in a process of its own, with a checkpoint every ten seconds; from outside, every few
 seconds, its resident memory and open files are read, and the speed from its metrics.csv.
@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 
 from pgjax.runs import folders
 
-EVERY = 5.0
+INTERVAL = 5.0  # seconds between two samples
 FLAGS = ("--num-updates", "100000000", "--checkpoint-seconds", "10", "--metrics-every", "10")
-WARM_UP = 60.0  # seconds that are not looked at: compilation, the first checkpoints
+WARM_UP = 60.0  # seconds that are left out: compilation, the first checkpoints
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     folder = results_folder(flags)
     seconds = 12.0 if flags.quick else 60.0 * flags.minutes
     with tempfile.TemporaryDirectory() as root:
-        samples = watched(Path(root) / "run", seconds, 1.0 if flags.quick else EVERY)
+        samples = watched(Path(root) / "run", seconds, 1.0 if flags.quick else INTERVAL)
         speeds = speed(Path(root) / "run", 2.0 if flags.quick else 60.0)
     result = {"quick": flags.quick, "minutes": seconds / 60, "flags": FLAGS, **samples}
     result |= {"speeds": speeds, **summary(samples, speeds, 3.0 if flags.quick else WARM_UP)}
@@ -44,8 +44,8 @@ def main() -> None:
     print("\n".join(f"{name}: {result[name]}" for name in shown) + f"\nwritten to {folder}")
 
 
-def watched(run: Path, seconds: float, every: float) -> dict[str, list[float]]:
-    """Time, resident memory and open files of the training process; it ends by SIGTERM."""
+def watched(run: Path, seconds: float, interval: float) -> dict[str, list[float]]:
+    """Samples of time, resident memory and open files of a training process, ended by SIGTERM."""
     command = [sys.executable, "-m", "pgjax.cli", "train", "CartPole-v1", *FLAGS]
     process = subprocess.Popen([*command, "--directory", str(run)], stdout=subprocess.DEVNULL)
     while not (run / "metrics.csv").exists() and process.poll() is None:
@@ -56,7 +56,7 @@ def watched(run: Path, seconds: float, every: float) -> dict[str, list[float]]:
         samples["seconds"].append(round(time.monotonic() - started, 1))
         samples["memory_mib"].append(resident_mib(process.pid))
         samples["open_files"].append(len(os.listdir(f"/proc/{process.pid}/fd")))
-        time.sleep(every)
+        time.sleep(interval)
     process.send_signal(signal.SIGTERM)
     code = process.wait(timeout=120)
     if code != 128 + signal.SIGTERM:
@@ -79,18 +79,20 @@ def speed(run: Path, window: float) -> list[float]:
 
 
 def summary(samples: dict[str, list[float]], speeds: list[float], warm_up: float) -> dict[str, Any]:
-    """The line through memory after the warm-up, from its start to its end; the last tenth of the
-    windows' speed by the first tenth's; open files at the end beside those at its start."""
-    time_, memory = (np.array(samples[name]) for name in ("seconds", "memory_mib"))
-    after = time_ >= warm_up
-    slope, level = np.polyfit(time_[after], memory[after], 1)
-    growth = slope * (time_[after][-1] - time_[after][0])
-    rest, part = speeds[1:], max(1, len(speeds) // 10)
-    files = np.array(samples["open_files"])[after]
+    """Growth after the warm-up: of memory, along a straight line fitted to it; of open files, from
+    the first sample to the last; and the speed of the last tenth of the windows by the first's."""
+    seconds, memory = (np.array(samples[name]) for name in ("seconds", "memory_mib"))
+    warm = seconds >= warm_up
+    slope, level = np.polyfit(seconds[warm], memory[warm], 1)
+    growth = slope * (seconds[warm][-1] - seconds[warm][0])
+    warm_speeds, tenth = speeds[1:], max(1, len(speeds) // 10)
+    files = np.array(samples["open_files"])[warm]
     return {
         "memory_growth_mib": significant(growth, 3),
         "memory_growth_percent": significant(100 * growth / level, 3),
-        "speed_last_by_first": significant(np.mean(rest[-part:]) / np.mean(rest[:part]), 3),
+        "speed_last_by_first": significant(
+            np.mean(warm_speeds[-tenth:]) / np.mean(warm_speeds[:tenth]), 3
+        ),
         "files_growth": int(files[-1] - files[0]),
     }
 
@@ -102,8 +104,8 @@ def picture(samples: dict[str, list[float]], speeds: list[float], path: Path) ->
     minutes = np.array(samples["seconds"]) / 60
     panels[0].plot(minutes, samples["memory_mib"])
     panels[0].set(ylabel="resident MiB")
-    places = np.linspace(0, minutes[-1], len(speeds) + 1)[1:]
-    panels[1].plot(places, np.array(speeds) / 1e6, marker=".")
+    ends = np.linspace(0, minutes[-1], len(speeds) + 1)[1:]
+    panels[1].plot(ends, np.array(speeds) / 1e6, marker=".")
     panels[1].set(ylabel="M steps/s")
     panels[2].plot(minutes, samples["open_files"])
     panels[2].set(ylabel="open files", xlabel="minutes")

@@ -2,8 +2,8 @@
 
     python benchmarks/solvers.py sb3_ppo --seed 1
 
-prints a line of JSON. Nothing is imported before it is needed, since imports are measured too: that
-is why this is a file of its own, and why each system's imports stand inside its function.
+prints a line of JSON. Imports are measured too: so this is a file of its own, and each system's
+imports are inside its function.
 """
 
 import argparse
@@ -17,8 +17,8 @@ PARTS = ("import", "compile", "run", "evaluate", "other")
 EPISODES = 128  # of one evaluation
 WINDOW = 20  # training episodes whose mean return calls for an evaluation
 
-# The hyperparameters of RL Baselines3 Zoo, which it marks as tuned, with eight environments. A2C's
-# there are Stable-Baselines3's defaults.
+# RL Baselines3 Zoo's hyperparameters for eight environments, which it marks as tuned. Its A2C has
+# Stable-Baselines3's defaults.
 PPO_BATCH = {"n_steps": 32, "batch_size": 256, "n_epochs": 20, "gae_lambda": 0.8, "gamma": 0.98}
 PPO_STEPS = 100_000  # the linear schedules end there
 # rejax's configs/gymnax/cartpole.yaml; evaluation every fifth iteration, see `rejax_ppo`.
@@ -39,7 +39,7 @@ REJAX_PPO = {
 
 
 class Clock:
-    """Seconds since the process was started, each of them in exactly one of the parts."""
+    """Seconds since the process was started, each counted in exactly one of the parts."""
 
     def __init__(self, started: float) -> None:
         self.seconds = dict.fromkeys(PARTS, 0.0)
@@ -47,18 +47,18 @@ class Clock:
         self._part = "import"  # starting the interpreter included
 
     def __call__(self, part: str) -> None:
-        """From now on it is `part` that takes the time."""
-        now = time.time()
-        self.seconds[self._part] += now - self._last
-        self._part, self._last = part, now
+        """Counts the time from now on as `part`."""
+        current = time.time()
+        self.seconds[self._part] += current - self._last
+        self._part, self._last = part, current
 
     def elapsed(self) -> float:
-        """Since the start of the process."""
+        """Seconds since the start of the process."""
         return time.time() - self._started
 
 
 def main() -> None:
-    """Solves, prints the result."""
+    """Solves, and prints the result."""
     started = time.time()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("system", choices=SYSTEMS)
@@ -71,7 +71,7 @@ def main() -> None:
     clock = Clock(task.started)
     try:
         mean, steps = SYSTEMS[task.system](task, clock)
-    except Exception as error:  # that a system does not run here is a result, too
+    except Exception as error:  # a system that does not run here is a result, too
         traceback.print_exc()
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
         return
@@ -87,10 +87,17 @@ def until_solved(
     train: Callable[[], float],
     evaluate: Callable[[], float],
 ) -> float:
-    """Trains until the evaluation passes, or the budget is spent; the last evaluation's mean.
+    """Trains until an evaluation passes, or the budget is spent.
 
-    `train` goes on for a little and returns the mean return of what it trained on: only where that
-    is high enough is there an evaluation. One more when time is up, for the record.
+    Args:
+      task: threshold and budget.
+      clock: counts the seconds.
+      train: trains a little, and returns the mean return of its training episodes. Only a mean
+        that reaches the threshold is followed by an evaluation.
+      evaluate: the mean return of fresh episodes; called once more when the budget is spent.
+
+    Returns:
+      The last evaluation's mean.
     """
     while clock.elapsed() < task.budget:
         clock("run")
@@ -104,14 +111,14 @@ def until_solved(
 
 
 def pgjax(task: argparse.Namespace, clock: Clock) -> tuple[float, int]:
-    """pgjax with its defaults on all cores, as `pgjax train` uses them; after every update the
-    returns of its 64 episodes are looked at."""
+    """pgjax with its defaults on all cores, as `pgjax train` uses them. The returns of an update's
+    64 episodes decide whether an evaluation follows."""
     import jax
 
     from pgjax.core import parallel
 
     parallel.use_cores()  # before gymnax is imported, which starts JAX's devices
-    # By name: `import pgjax` alone puts off the packages underneath until a name is used.
+    # By name: `import pgjax` alone imports nothing until a name is used.
     from pgjax import Config, evaluate, init, make_mesh, update
 
     clock("compile")
@@ -119,7 +126,7 @@ def pgjax(task: argparse.Namespace, clock: Clock) -> tuple[float, int]:
     config = Config(env="CartPole-v1")
     init_key, key = jax.random.split(jax.random.key(task.seed))
     state = init(init_key, config)
-    # A first evaluation, of the untrained policy's short episodes: next to nothing but compiling.
+    # An evaluation of the untrained policy, whose episodes are short: nearly all of it compiles.
     evaluate(key, state, config, EPISODES).mean.block_until_ready()
     mesh = make_mesh(parallel.fitting(config.sampler.num_trajectories))
     state = parallel.replicated(state, mesh)
@@ -132,8 +139,8 @@ def pgjax(task: argparse.Namespace, clock: Clock) -> tuple[float, int]:
 
     def mean_return() -> float:
         nonlocal key
-        key, now = jax.random.split(key)
-        return float(evaluate(now, parallel.local(state), config, EPISODES).mean)
+        key, evaluation_key = jax.random.split(key)
+        return float(evaluate(evaluation_key, parallel.local(state), config, EPISODES).mean)
 
     return until_solved(task, clock, train, mean_return), int(state.env_steps)
 
@@ -172,30 +179,30 @@ def rejax_ppo(task: argparse.Namespace, clock: Clock) -> tuple[float, int]:
 
     def evaluate() -> float:
         nonlocal key
-        key, now = jax.random.split(key)
-        return float(evaluation(state, now))
+        key, evaluation_key = jax.random.split(key)
+        return float(evaluation(state, evaluation_key))
 
     return until_solved(task, clock, train, evaluate), int(state.global_step)
 
 
 def torch_reinforce(task: argparse.Namespace, clock: Clock) -> tuple[float, int]:
-    """One episode an update; looks at its returns after every one."""
+    """PyTorch's REINFORCE of one episode an update; the last 20 decide about an evaluation."""
     import torch
     from torch_reinforce import Reinforce
 
     clock("other")
-    torch.set_num_threads(1)  # faster than more of them, for networks so small
+    torch.set_num_threads(1)  # faster than several, for networks so small
     agent = Reinforce(task.seed)
-    tried = 0  # episodes before the latest evaluation: the next one wants fresh ones
+    evaluated = 0  # training episodes before the last evaluation, which no longer count
 
     def train() -> float:
         agent.update()
-        fresh = agent.returns[tried:][-WINDOW:]
-        return sum(fresh) / WINDOW  # below the threshold while the window is not full
+        recent = agent.returns[evaluated:][-WINDOW:]
+        return sum(recent) / WINDOW  # below the threshold while the window is not full
 
     def evaluate() -> float:
-        nonlocal tried
-        tried = len(agent.returns)
+        nonlocal evaluated
+        evaluated = len(agent.returns)
         return agent.evaluate(EPISODES)
 
     return until_solved(task, clock, train, evaluate), agent.steps
@@ -205,38 +212,44 @@ def sb3_a2c(task: argparse.Namespace, clock: Clock) -> tuple[float, int]:
     """Stable-Baselines3's A2C."""
     from stable_baselines3 import A2C
 
-    # More steps than fit into any budget: it ends in the callback.
+    # More steps than fit into any budget: the callback ends it.
     return stable_baselines(task, clock, A2C, {}, steps=10**9)
 
 
 def sb3_ppo(task: argparse.Namespace, clock: Clock) -> tuple[float, int]:
-    """Stable-Baselines3's PPO; without an end to its schedules it would not be the tuned one."""
+    """Stable-Baselines3's PPO, as long as its tuned schedules."""
     from stable_baselines3 import PPO
 
-    schedules = {"learning_rate": lambda left: left * 1e-3, "clip_range": lambda left: left * 0.2}
+    schedules = {
+        "learning_rate": lambda remaining: remaining * 1e-3,
+        "clip_range": lambda remaining: remaining * 0.2,
+    }
     return stable_baselines(task, clock, PPO, PPO_BATCH | schedules, steps=PPO_STEPS)
 
 
 def stable_baselines(
     task: argparse.Namespace, clock: Clock, algorithm: Any, options: dict[str, Any], steps: int
 ) -> tuple[float, int]:
-    """Trains in eight environments; looks at the returns of the last episodes after every step."""
+    """Trains in eight environments. After every step the last 20 episodes decide whether an
+    evaluation follows."""
     import torch
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.evaluation import evaluate_policy
 
     clock("other")
-    torch.set_num_threads(1)  # faster than more of them, for networks so small
+    torch.set_num_threads(1)  # faster than several, for networks so small
     envs = make_vec_env("CartPole-v1", n_envs=8, seed=task.seed)
-    others = make_vec_env("CartPole-v1", n_envs=32, seed=10**6)
+    evaluation_envs = make_vec_env("CartPole-v1", n_envs=32, seed=10**6)
     model = algorithm(
         "MlpPolicy", envs, seed=task.seed, device="cpu", stats_window_size=WINDOW, **options
     )
 
     def evaluate() -> float:
         clock("evaluate")
-        mean, _ = evaluate_policy(model, others, n_eval_episodes=EPISODES, deterministic=False)
+        mean, _ = evaluate_policy(
+            model, evaluation_envs, n_eval_episodes=EPISODES, deterministic=False
+        )
         clock("run")
         return float(mean)
 
@@ -247,7 +260,7 @@ def stable_baselines(
             recent = [episode["r"] for episode in model.ep_info_buffer]
             if sum(recent) / WINDOW >= task.threshold:  # not while the window is not full
                 self.mean = evaluate()
-                model.ep_info_buffer.clear()  # the next evaluation wants fresh episodes
+                model.ep_info_buffer.clear()  # these episodes no longer count
             return self.mean < task.threshold and clock.elapsed() < task.budget
 
     stop = Stop()

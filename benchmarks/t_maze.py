@@ -13,7 +13,7 @@ LEFT, RIGHT, FORWARD = range(3)
 
 @struct.dataclass
 class TMazeParams(EnvParams):
-    """The corridor's length in steps, from the entrance to the junction; and the time limit."""
+    """The corridor's length in steps, from the entrance to the junction, and the time limit."""
 
     length: int = 50
     max_steps_in_episode: int = 150
@@ -21,7 +21,7 @@ class TMazeParams(EnvParams):
 
 @struct.dataclass
 class TMazeState(EnvState):
-    """Steps from the entrance, and the way to turn: −1 left, 1 right."""
+    """Steps from the entrance, and the direction to turn: −1 left, 1 right."""
 
     position: jax.Array
     way: jax.Array
@@ -47,13 +47,13 @@ class TMaze(GymnaxEnvironment):
         return self.observed(state, params), state
 
     def step_env(self, key, state, action, params):
-        there = state.position >= params.length
+        at_junction = state.position >= params.length
         turned = action != FORWARD
-        right_way = (action == RIGHT) == (state.way > 0)
-        reward = jnp.where(there & turned & right_way, 4.0, jnp.where(there | turned, -0.1, 0.0))
-        position = state.position + (~there & ~turned)
+        solved = at_junction & turned & ((action == RIGHT) == (state.way > 0))
+        reward = jnp.where(solved, 4.0, jnp.where(at_junction | turned, -0.1, 0.0))
+        position = state.position + (~at_junction & ~turned)
         after = TMazeState(time=state.time + 1, position=position, way=state.way)
-        return self.observed(after, params), after, reward, there & turned, {}
+        return self.observed(after, params), after, reward, at_junction & turned, {}
 
     def observed(self, state, params):
         sign = jnp.where(state.position == 0, state.way, 0)

@@ -1,4 +1,4 @@
-"""Trained environment steps per second beside the ceiling that training runs against.
+"""Trained environment steps per second beside their ceiling: the same rollout without learning.
 
 Five programs for each environment and each number m of trajectories side by side:
 
@@ -9,11 +9,11 @@ Five programs for each environment and each number m of trajectories side by sid
   train all    `pgjax.update` with a mesh of all devices, as `pgjax train` does.
 
 Auto-reset computes a reset in every step, whole episodes do not: with few side by side, where the
-number of operations counts and not their size, training may pass what is called its ceiling.
+number of operations counts and not their size, training may exceed its ceiling.
 
-All of it with a trained policy, and a learning rate of 0 while the clock runs: the same arithmetic
-as with any other, but the policy, and with it the length of the episodes, stays the same in every
-block and at every m.
+The policy is a trained one, and the learning rate is 0 during the measurement: the arithmetic is
+that of any other rate, but the policy, and with it the length of the episodes, stays the same in
+every block and at every m.
 
     python benchmarks/throughput.py
 """
@@ -48,7 +48,7 @@ from matplotlib.ticker import NullLocator
 import pgjax
 from pgjax.training.config import bind
 
-# What the measured policies are trained with. Breakout's last longer than random ones by then.
+# Settings by which the measured policies are trained. Breakout's then last longer than random ones.
 ENVIRONMENTS = {
     "CartPole-v1": {},
     "Acrobot-v1": {},
@@ -94,7 +94,7 @@ def trained(name: str, overrides: dict[str, Any]) -> tuple[pgjax.Config, pgjax.T
 def measure_size(
     config: pgjax.Config, state: pgjax.TrainState, length: float, m: int, target: int
 ) -> dict[str, Any]:
-    """The five speeds with m side by side; `train` is missing where memory would not do."""
+    """The five speeds with m side by side; without `train` where its memory would be too large."""
     steps = max(16, min(target // m, MAX_LENGTH))
     config = config.replace(
         **{
@@ -120,12 +120,12 @@ def measure_size(
         if line == "train" or mesh is not None:
             program = partial(train_block, num_updates=num_updates, mesh=devices)
             point[line] = speed(jax.jit(program), (state, config))
-    found = significant(point["train"]["num_steps"] / (m * num_updates))
-    return {**point, "num_updates": num_updates, "episode_length": found}
+    episode_length = significant(point["train"]["num_steps"] / (m * num_updates))
+    return {**point, "num_updates": num_updates, "episode_length": episode_length}
 
 
 def auto_reset_rollout(keys, state, config, steps: int, random: bool) -> jax.Array:
-    """Plain gymnax: environments that reset themselves, `steps` steps; their rewards, [keys]."""
+    """The sums of rewards of `steps` steps of plain gymnax's auto-reset environments, [keys]."""
     m, key = keys.shape[0], keys[0]
     env, env_params = gymnax.make(config.env)
     policy = bind(config, 0).policy
@@ -152,7 +152,7 @@ def auto_reset_rollout(keys, state, config, steps: int, random: bool) -> jax.Arr
 
 
 def sampled(key: jax.Array, distribution: Any) -> jax.Array:
-    """An action by JAX's own samplers, as one would without pgjax."""
+    """An action by JAX's own samplers, without pgjax."""
     if hasattr(distribution, "logits"):
         return jax.random.categorical(key, distribution.logits)
     noise = jax.random.normal(key, distribution.mean.shape)
@@ -217,15 +217,15 @@ def picture(points: list[dict[str, Any]], path: Path) -> None:
     styles = (("0.7", "-"), ("C0", "--"), ("C1", "--"), ("C0", "-"), ("C1", "-"))
     for panel, name in zip(panels, names, strict=True):
         for line, label, (color, style) in zip(LINES, labels, styles, strict=True):
-            found = [p for p in points if p["env"] == name and line in p]
-            sizes, speeds = [p["m"] for p in found], [p[line] for p in found]
+            measured = [p for p in points if p["env"] == name and line in p]
+            sizes, speeds = [p["m"] for p in measured], [p[line] for p in measured]
             middle = [s["steps_per_second"] for s in speeds]
             spread = [
                 [s["steps_per_second"] - s["lowest"] for s in speeds],
                 [s["highest"] - s["steps_per_second"] for s in speeds],
             ]
-            looks = {"color": color, "linestyle": style, "marker": "o", "ms": 3.5}
-            panel.errorbar(sizes, middle, spread, label=label, **looks)
+            format_ = {"color": color, "linestyle": style, "marker": "o", "ms": 3.5}
+            panel.errorbar(sizes, middle, spread, label=label, **format_)
         panel.set(xscale="log", yscale="log", title=name, xlabel="m, side by side")
         panel.set_xticks(sorted({p["m"] for p in points}))
         panel.set_xticklabels(sorted({p["m"] for p in points}), fontsize=8)

@@ -11,16 +11,16 @@ passed belongs to one part:
   other     making PyTorch's environments, networks and optimizers, the first of which imports
             PyTorch's own compiler.
 
-An evaluation takes place where the latest training episodes have the wanted return as well: the 64
-of an update in pgjax, the last 20 otherwise; rejax, which does not keep them, is evaluated every
-2500 steps. Not reached is what takes more than 120 s, or, for Stable-Baselines3's PPO, more steps
-than its learning rate's schedule. The hyperparameters are pgjax's defaults, those that RL
+An evaluation takes place once the latest training episodes have that mean return, too: the 64 of an
+update in pgjax, the last 20 otherwise; rejax, which does not keep them, is evaluated every 2500
+steps. "Not reached" means more than 120 s, or, for Stable-Baselines3's PPO, more steps than its
+learning rate's schedule. The hyperparameters are pgjax's defaults, those that RL
 Baselines3 Zoo and rejax have for CartPole, and PyTorch's in `torch_reinforce.py`. PyTorch runs on
 one thread.
 
 Cold is an empty compilation cache, as a new user has it; warm is JAX's persistent cache the second
-time. A process without time for training, which is not counted, comes before the seeds of each
-system, so that none pays for reading its packages from a slow disk.
+time. Before the seeds of each system an uncounted process, without time for training, reads its
+packages from the disk.
 
     pip install -e '.[benchmarks]' && python benchmarks/time_to_solve.py
 """
@@ -54,7 +54,13 @@ INSTALL = "pip install -e '.[benchmarks]'"
 
 
 class System(NamedTuple):
-    """Something to compare with: its name among the solvers, in the table, and its packages."""
+    """A system to compare with.
+
+    Attributes:
+      solver: its name in solvers.py.
+      label: its name in the table.
+      packages: those that it needs.
+    """
 
     solver: str
     label: str
@@ -86,7 +92,7 @@ def main() -> None:
 
 
 def measure_pgjax(num_seeds: int, threshold: float, warm_up: bool) -> list[dict[str, Any]]:
-    """Each seed twice, first with an empty compilation cache, then with what that run put there."""
+    """Measures each seed twice: with an empty compilation cache, then with the filled one."""
     if warm_up:
         process("pgjax", 0, threshold, budget=0)
     pairs = []
@@ -94,7 +100,7 @@ def measure_pgjax(num_seeds: int, threshold: float, warm_up: bool) -> list[dict[
         with tempfile.TemporaryDirectory() as cache:
             pairs.append([process("pgjax", seed, threshold, cache=cache) for _ in range(2)])
     errors = [row["error"] for pair in pairs for row in pair if "error" in row]
-    if errors:  # a result in other systems, a broken benchmark in this one
+    if errors:  # for other systems a result, for pgjax a broken benchmark
         raise RuntimeError(f"pgjax did not run: {errors[0]}")
     labels = ("pgjax, cold cache", "pgjax, warm cache")
     return [
@@ -104,15 +110,15 @@ def measure_pgjax(num_seeds: int, threshold: float, warm_up: bool) -> list[dict[
 
 
 def measure(system: System, num_seeds: int, threshold: float) -> dict[str, Any]:
-    """The seeds of another system, or why there are none."""
+    """The seeds of another system, or the reason that it has none."""
     missing = [name for name in system.packages if importlib.util.find_spec(name) is None]
     if missing:
         return absent(system, f"not installed: {INSTALL}")
-    tried = process(system.solver, 0, threshold, budget=0)
-    if "error" in tried:
+    warm_up = process(system.solver, 0, threshold, budget=0)
+    if "error" in warm_up:
         first, *others = versions(system.packages).items()
         beside = ", ".join(" ".join(package) for package in others)
-        status = f"{' '.join(first)} does not run with {beside}: {tried['error']}"
+        status = f"{' '.join(first)} does not run with {beside}: {warm_up['error']}"
         return absent(system, status)
     rows = [process(system.solver, seed, threshold) for seed in range(num_seeds)]
     return summary(system.label, system.packages, rows)
@@ -121,11 +127,11 @@ def measure(system: System, num_seeds: int, threshold: float) -> dict[str, Any]:
 def process(
     solver: str, seed: int, threshold: float, budget: float = BUDGET, cache: str | None = None
 ) -> dict[str, Any]:
-    """What one process reports; {"error": why} if it does not get that far."""
+    """The report of one process; {"error": reason} if it has none."""
     command = [sys.executable, str(Path(__file__).with_name("solvers.py")), solver]
     command += ["--seed", str(seed), "--threshold", str(threshold), "--budget", str(budget)]
     command += [] if cache is None else ["--cache", cache]
-    # A cache of the user's own would make cold ones warm.
+    # Without the user's own cache, which would be warm.
     env = {name: x for name, x in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     command += ["--started", repr(time.time())]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
@@ -140,7 +146,7 @@ def process(
 
 
 def summary(label: str, packages: tuple[str, ...], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The seeds of a system and their medians; a median is None where it was not reached."""
+    """The seeds of a system and their medians; the seconds' is None if it was not reached."""
     failed = [row for row in rows if "error" in row]
     if failed:
         return {"system": label, "status": failed[0]["error"], "rows": [], "packages": {}}
@@ -165,7 +171,7 @@ def absent(system: System, status: str) -> dict[str, Any]:
 
 
 def seconds(row: dict[str, Any]) -> float:
-    """From process start to solved; infinity if that was not reached."""
+    """Seconds from process start to solved; infinity if that was not reached."""
     return row["seconds"] if row["reached"] else math.inf
 
 
@@ -187,12 +193,12 @@ def spread(rows: list[dict[str, Any]]) -> str:
 
 
 def shown(x: float) -> str:
-    """Seconds in words."""
+    """Seconds as text."""
     return f"{x:.1f}" if math.isfinite(x) else "not reached"
 
 
 def draw(systems: list[dict[str, Any]], threshold: float, path: Path) -> None:
-    """Median seconds of each part: all systems, and pgjax once more at its own scale."""
+    """Draws the median seconds of each part: all systems, and pgjax once more at its own scale."""
     ours = [system for system in systems if system["system"].startswith("pgjax")]
     rows = (len(systems), len(ours)) if len(systems) > len(ours) else (len(ours),)
     figure = Figure(figsize=(8, 1.5 + 0.42 * sum(rows)), dpi=120, layout="constrained")
@@ -208,12 +214,12 @@ def draw(systems: list[dict[str, Any]], threshold: float, path: Path) -> None:
 
 
 def words(system: dict[str, Any]) -> str:
-    """Median and range, or why there are none."""
+    """Median and range, or the reason that there are none."""
     return spread(system["rows"]) if "medians" in system else system["status"].partition(":")[0]
 
 
 def bars(axes: Axes, systems: list[dict[str, Any]], texts: list[str]) -> None:
-    """One stacked bar a system, the first at the top, and a text behind it."""
+    """Draws one stacked bar for each system, the first at the top, and a text beside it."""
     measured = [system.get("medians", dict.fromkeys(PARTS, 0.0)) for system in systems]
     left = [0.0] * len(systems)
     for name in PARTS:
@@ -229,13 +235,13 @@ def bars(axes: Axes, systems: list[dict[str, Any]], texts: list[str]) -> None:
 
 
 def label_parts(axes: Axes, systems: list[dict[str, Any]]) -> None:
-    """The seconds of each part, inside the bars where there is room."""
-    room = 0.03 * axes.get_xlim()[1]
+    """Writes the seconds of each part into the bars that are wide enough."""
+    least_width = 0.03 * axes.get_xlim()[1]
     for y, system in enumerate(systems):
         left = 0.0
         for name in PARTS:
             width = system["medians"][name]
-            if width > room:
+            if width > least_width:
                 color = "white" if name == "compile" else "black"
                 middle = {"ha": "center", "va": "center"}
                 axes.text(left + width / 2, y, f"{width:.1f}", color=color, fontsize=8, **middle)

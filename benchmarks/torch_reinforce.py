@@ -1,4 +1,4 @@
-"""REINFORCE as one writes it in PyTorch: an episode, a gradient step, the next episode.
+"""Plain REINFORCE in PyTorch: an episode, a gradient step, the next episode.
 
 The weights are the rewards to go, discounted by 0.99 and standardised within the episode: the usual
 recipe (the example in PyTorch's own repository), and with one episode at a time there is no batch
@@ -34,10 +34,10 @@ class Reinforce:
         self.steps = 0
 
     def update(self) -> None:
-        """One episode, one step of gradient ascent."""
+        """Plays one episode, and makes one step of gradient ascent."""
         observations, actions, rewards = self._episode()
         weights = standardised(rewards_to_go(rewards))
-        # One forward pass over the whole episode: far cheaper than keeping a graph for every step.
+        # One forward pass over the episode: far cheaper than keeping a graph for every step.
         log_probs = torch.log_softmax(self.logits(observations), -1)
         chosen = log_probs.gather(1, actions[:, None])[:, 0]
         self.optimizer.zero_grad()
@@ -49,7 +49,7 @@ class Reinforce:
     def evaluate(self, num_episodes: int) -> float:
         """Mean return of fresh episodes with sampled actions, all side by side."""
         envs = [gymnasium.make("CartPole-v1") for _ in range(num_episodes)]
-        # Seeds that training, which seeds its environment once, does not come across.
+        # Training seeds its environment once, with a smaller seed.
         running = [(env, env.reset(seed=10**6 + i)[0]) for i, env in enumerate(envs)]
         total = 0.0
         while running:
@@ -78,13 +78,13 @@ class Reinforce:
 
 def rewards_to_go(rewards: list[float]) -> torch.Tensor:
     """G_t = r_t + γ G_{t+1}."""
-    found, total = [], 0.0
+    returns, total = [], 0.0
     for reward in reversed(rewards):
         total = reward + DISCOUNT * total
-        found.append(total)
-    return torch.tensor(found[::-1])
+        returns.append(total)
+    return torch.tensor(returns[::-1])
 
 
 def standardised(values: torch.Tensor) -> torch.Tensor:
-    """Mean 0, standard deviation 1."""
+    """The values, shifted and scaled to mean 0 and standard deviation 1."""
     return (values - values.mean()) / (values.std() + 1e-8)

@@ -1,6 +1,6 @@
-"""How the presets were found: a sweep over settings of one algorithm on one environment.
+"""The search for a preset: a sweep over settings of one algorithm on one environment.
 
-Each setting is run with the same seeds; what decides is the mean over seeds of the mean return of
+Each setting is run with the same seeds, and ranked by the mean over seeds of the mean return of
 fresh evaluation episodes with the final policy. Prints a table, best first.
 
     python benchmarks/tune.py Acrobot-v1 ppo --set num_updates=100 \\
@@ -30,7 +30,7 @@ EVALUATION_SEED = 2_000_000
 
 
 def main() -> None:
-    """Runs the sweep."""
+    """Runs the sweep, prints a table."""
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     flags.add_argument("env")
     flags.add_argument("algorithm", choices=[*presets.ALGORITHMS, "preset"])
@@ -41,18 +41,18 @@ def main() -> None:
     options = flags.parse_args()
     fixed = {path: value for path, (value,) in map(parsed, options.set)}
     grid = dict(map(parsed, options.grid))
-    begin = {**presets.ALGORITHMS, "preset": presets.preset}[options.algorithm]
-    config = begin(options.env, **fixed)
-    found = pgjax.sweep(jax.random.key(0), config, grid, options.num_seeds, pgjax.make_mesh())
+    make_config = {**presets.ALGORITHMS, "preset": presets.preset}[options.algorithm]
+    config = make_config(options.env, **fixed)
+    sweep = pgjax.sweep(jax.random.key(0), config, grid, options.num_seeds, pgjax.make_mesh())
     print(f"{options.env}, {options.algorithm}, {fixed}: {options.num_seeds} seeds, ", end="")
-    steps = int(np.max(found.metrics.env_steps))
-    print(f"{steps:,} steps, {found.run_seconds:.0f} s running, {found.compile_seconds:.0f} s more")
-    rows = [row(found, index, options.episodes) for index in settings(found)]
+    steps = int(np.max(sweep.metrics.env_steps))
+    print(f"{steps:,} steps, {sweep.run_seconds:.0f} s running, {sweep.compile_seconds:.0f} s more")
+    rows = [row(sweep, index, options.episodes) for index in settings(sweep)]
     print(markdown((*grid, "return", "worst", "mode"), sorted(rows, key=lambda r: -r[-3])))
 
 
 class _Names(dict):
-    """Names in a value: pgjax and optax are the modules, anything else is itself, as a text."""
+    """The names in a value: `pgjax` and `optax` are the modules, any other name is a string."""
 
     def __missing__(self, name: str) -> str:
         return name
@@ -64,14 +64,14 @@ def parsed(text: str) -> tuple[str, list[Any]]:
     return path, eval(f"[{values}]", _Names(pgjax=pgjax, optax=optax))
 
 
-def settings(found: pgjax.Sweep) -> Any:
+def settings(sweep: pgjax.Sweep) -> Any:
     """Indices of all settings."""
-    return itertools.product(*map(range, found.shape[:-1]))
+    return itertools.product(*map(range, sweep.shape[:-1]))
 
 
-def row(found: pgjax.Sweep, index: tuple[int, ...], episodes: int) -> tuple:
+def row(sweep: pgjax.Sweep, index: tuple[int, ...], episodes: int) -> tuple:
     """A setting's values; mean over seeds of sampled returns, the worst seed, mean with modes."""
-    members = [found.at(*index, seed) for seed in range(found.num_seeds)]
+    members = [sweep.at(*index, seed) for seed in range(sweep.num_seeds)]
     means = {}
     for deterministic in (False, True):
         key = jax.random.key(EVALUATION_SEED + deterministic)
