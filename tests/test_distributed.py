@@ -118,7 +118,7 @@ def test_a_coordinator_that_is_not_there(capsys):
         ),
         (["--distributed", "--timeout", "0"], "--timeout must be at least 1, got 0"),
         (["--devices", "0"], "at least 1"),
-        (["--devices", "two"], "invalid int value"),
+        (["--devices", "two"], "expected a whole number"),
         (["--devices", "9"], "9 devices asked for"),
         (["--devices", "7"], "multiple of the 7 devices, got 64; 63 or 70 would do"),
     ],

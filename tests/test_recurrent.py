@@ -193,3 +193,13 @@ def test_statistics_of_observations_are_not_those_of_memories():
     config = config_of(pgjax.Episodes(8), normalize_observations=True, num_updates=1)
     state, _ = pgjax.train(jax.random.key(0), config)
     assert state.variables["normalizer"].mean.shape == (1,)
+
+
+def test_a_memory_that_is_none_of_the_policys_is_refused():
+    config = pgjax.Config(Recall(), network=pgjax.Recurrent(features=4))
+    policy = bind(config, 0).policy
+    variables = policy.init(jax.random.key(0))
+    message = r"memory must be policy.initial_memory\(\) at .*, float32\[4\], .*, got "
+    for memory, got in (((), r"\(\)"), (jnp.zeros(3), r"float32\[3\]")):
+        with pytest.raises(ValueError, match=message + got):
+            policy.apply(variables, policy.blank_obs(), memory)

@@ -321,7 +321,7 @@ def test_exact_answers_are_those_of_the_states_update():
     [
         (Schedule(lambda: lambda n: 0.1 if n < 3 else 0.0), "use jnp.where"),
         (Schedule(lambda x: lambda n: x * jnp.ones(2), x=1.0), r"shape \(2,\), not a scalar's"),
-        (Schedule(optax.linear_schedule, value=1.0), "makes no value for update 0"),
+        (Schedule(optax.linear_schedule, init_value=1.0), "makes no value for update 0"),
         (Schedule(optax.cosine_decay_schedule, init_value=1.0, decay_steps=0), "positive"),
     ],
 )
@@ -383,3 +383,19 @@ def test_a_value_out_of_range_at_the_end_and_a_share_below_zero_are_refused():
             Share(share)
     with pytest.raises(ValueError, match="give num_updates"):
         falling(Share(1.0)).value(0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: Schedule(optax.linear_schedule, init_value=1.0, end_valeu=0.0),
+            "unknown argument 'end_valeu' of linear_schedule; did you mean 'end_value'",
+        ),
+        (lambda: Schedule(optax.linear_schedule, 1.0), "linear_schedule by name, got 1.0 without"),
+        (lambda: Schedule(0.5), "takes a function that makes a schedule, .*, got 0.5$"),
+    ],
+)
+def test_arguments_that_a_schedule_does_not_have(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()

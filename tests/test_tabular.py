@@ -90,3 +90,9 @@ def test_probabilities_of_another_shape_are_refused():
     mdp = pgjax.FiniteMDP(np.full((2, 2, 2), 0.5), np.zeros((2, 2)), [1.0, 0.0], horizon=2)
     with pytest.raises(ValueError, match=r"shape \[S, A\] = \[2, 2\], got \[3\]"):
         inspect.unwrap(pgjax.tabular.action_values)(np.ones(3) / 3, mdp)
+
+
+def test_an_argument_that_a_finite_mdp_does_not_have():
+    message = "FiniteMDP has no field 'horizn'; did you mean 'horizon'"
+    with pytest.raises(TypeError, match=message):
+        pgjax.FiniteMDP([[[1.0]]], [[0.0]], [1.0], horizn=1)

@@ -112,7 +112,7 @@ def _grid_value(path: str, text: str, known: dict[str, Any], config: Config) -> 
         if "nargs" in options:
             return tuple(map(integer, text.split()))
         return options["type"](text)
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, argparse.ArgumentTypeError):
         spaced = f"; write numbers with spaces between: '{path}=64 64'"
         hint = spaced if "nargs" in options else ""
         raise ValueError(f"{path} cannot be {text!r}{hint}") from None
@@ -229,7 +229,7 @@ class _Tuple(argparse.Action):
         words = list(values or ())
         try:
             setattr(namespace, self.dest, tuple(map(integer, words)))
-        except ValueError:
+        except argparse.ArgumentTypeError:
             given = " ".join(words)
             # Of 64,64 or [64, 64] or 64x64.
             listed = re.fullmatch(r"[\d\s,;x*()\[\]]+", given)

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from pgjax.cli import startup
-from pgjax.cli.startup import Parser, integer
+from pgjax.cli.startup import Parser, integer, seed
 
 
 def train() -> Parser:
@@ -251,9 +251,7 @@ def _add_loop_options(parser: Parser) -> None:
 
 
 def _add_seed(parser: Parser) -> None:
-    parser.add_argument(
-        "--seed", type=integer, default=0, help="of all random numbers (default: 0)"
-    )
+    parser.add_argument("--seed", type=seed, default=0, help="of all random numbers (default: 0)")
 
 
 def _add_eval_episodes(parser: Parser) -> None:

@@ -62,18 +62,29 @@ def integer(text: str) -> int:
     """An int, from "1000" or "1e3" alike; for `type=` of an option.
 
     Raises:
-      ValueError: no whole number.
+      argparse.ArgumentTypeError: no whole number.
+    """
+    for read in (int, float):
+        try:
+            if (number := read(text)) == int(number):
+                return int(number)
+        except (ValueError, OverflowError):
+            continue
+    raise argparse.ArgumentTypeError(f"expected a whole number, 1000 or 1e3, got {text!r}")
+
+
+def seed(text: str) -> int:
+    """An int, for `--seed`.
+
+    Raises:
+      argparse.ArgumentTypeError: no whole number; says how several seeds are given.
     """
     try:
-        return int(text)
-    except ValueError:
-        number = float(text)
-        if not number.is_integer():
-            raise ValueError(f"{text!r} is no whole number") from None
-        return int(number)
-
-
-integer.__name__ = "int"  # for argparse's messages
+        return integer(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(
+            f"{error}; for several seeds: pgjax sweep --num-seeds N"
+        ) from None
 
 
 def parser_for(command: str) -> Parser:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgjax.core.components import check_hashable, is_traced, knows_fields
+from pgjax.core.names import unknown
 from pgjax.core.types import Array
 
 # The length of a training, where only the types of a schedule's arguments matter.
@@ -55,6 +57,10 @@ class Schedule:
         `optax.warmup_cosine_decay_schedule`: these, and everything else, are part of the program.
         `make` gets a `Share` as a number of updates, and a `Schedule` as a function of the update.
 
+    Raises:
+      TypeError: `make` cannot be called, or has no argument of a name; the message names the
+        nearest.
+
     >>> import optax
     >>> rate = Schedule(optax.linear_schedule, init_value=1.0, end_value=0.0, transition_steps=4)
     >>> print(rate.value(1))
@@ -66,7 +72,8 @@ class Schedule:
     0.9
     """
 
-    def __init__(self, make: Callable[..., Callable], /, **arguments: Any) -> None:
+    def __init__(self, make: Callable[..., Callable], /, *unnamed: Any, **arguments: Any) -> None:
+        _check_arguments(make, unnamed, arguments)
         self.make = make
         self._leaves, self._structure = jax.tree.flatten(_with_tuples(arguments))
         self._turns: dict[int, list[int]] = {}
@@ -134,7 +141,8 @@ class Schedule:
     def tree_unflatten(cls, program: tuple, children: tuple):
         """The inverse of `tree_flatten_with_keys`, for any leaves."""
         make, structure, traced, static = program
-        numbers, schedule = iter(children), cls(make)
+        numbers, schedule = iter(children), cls.__new__(cls)
+        schedule.make, schedule._turns = make, {}
         schedule._structure, schedule._traced = structure, traced
         schedule._leaves = [
             next(numbers) if is_data else leaf for is_data, leaf in zip(traced, static, strict=True)
@@ -234,6 +242,29 @@ def _is_schedule(node: Any) -> bool:
 
 def _name(make: Callable) -> str:
     return getattr(make, "__name__", repr(make))
+
+
+def _check_arguments(make: Any, unnamed: tuple, arguments: dict[str, Any]) -> None:
+    """Raises TypeError unless what makes a schedule can be called, with arguments that it has."""
+    if not callable(make):
+        raise TypeError(
+            "Schedule takes a function that makes a schedule, optax.linear_schedule for instance, "
+            f"got {make!r}"
+        )
+    if unnamed:
+        raise TypeError(
+            f"Schedule takes the arguments of {_name(make)} by name, got {unnamed[0]!r} without one"
+        )
+    try:
+        parameters = inspect.signature(make).parameters
+    except (TypeError, ValueError):  # what is written in C may tell none
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in arguments:
+        if name not in parameters:
+            what = f"argument {name!r} of {_name(make)}"
+            raise TypeError(f"Schedule: {unknown(what, name, parameters)}")
 
 
 def _with_tuples(value: Any) -> Any:

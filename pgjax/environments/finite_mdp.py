@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from pgjax.core.components import check_int
+from pgjax.core.components import check_int, knows_fields
 from pgjax.core.types import Array
 from pgjax.environments import spaces
 from pgjax.environments.gymnax_objects import EnvParams, EnvState, GymnaxEnvironment
@@ -38,6 +38,7 @@ class MDPState(EnvState):
     state: Any = None
 
 
+@knows_fields
 class FiniteMDP(GymnaxEnvironment):
     """A finite MDP with horizon H: s_0 ~ initial, s' ~ p(· | s, a), r = R(s, a).
 
@@ -53,7 +54,7 @@ class FiniteMDP(GymnaxEnvironment):
 
     Raises:
       ValueError: shapes that do not fit, rows that are not probabilities.
-      TypeError: a horizon that is not an integer.
+      TypeError: a horizon that is not an integer, an argument of another name.
 
     >>> import pgjax
     >>> bandit = pgjax.FiniteMDP([[[1.0], [1.0]]], [[0.0, 1.0]], [1.0], horizon=1)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax.errors import InvalidRngError, ModifyScopeVariableError
 
 from pgjax.core.components import check_int, knows_fields, unknown
-from pgjax.core.contracts import is_array, is_real, require, require_arrays, said
+from pgjax.core.contracts import alike, is_array, is_real, require, require_arrays, said
 from pgjax.core.types import Array, PyTree
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -335,6 +335,18 @@ def initial_memory(network: nn.Module) -> PyTree:
     memory = network.initial_memory()
     require_arrays("network", network, "initial_memory", memory)
     return jax.tree.map(jnp.asarray, memory)
+
+
+def check_given_memory(network: nn.Module, memory: PyTree) -> None:
+    """Raises ValueError unless a memory is one for a network."""
+    if not has_memory(network):
+        return
+    first = initial_memory(network)
+    if not alike(first, memory):
+        raise ValueError(
+            f"memory must be policy.initial_memory() at an episode's start, {_kinds(first)}, and "
+            f"then what apply gave with the last observation, got {_kinds(memory)}"
+        )
 
 
 def window(network: nn.Module) -> int | None:

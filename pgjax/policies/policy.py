@@ -125,12 +125,21 @@ class Policy:
         return networks.initial_memory(self.module.network)
 
     def apply(self, variables: PyTree, obs: PyTree, memory: PyTree) -> tuple[Distribution, PyTree]:
-        """π(· | s) of an observation and the memory before it; and the memory after it."""
+        """π(· | s) of an observation and the memory before it; and the memory after it.
+
+        Raises:
+          ValueError: a memory unlike `initial_memory()`.
+        """
         found = self.outputs(variables, obs, memory)
         return found.distribution, found.memory
 
     def outputs(self, variables: PyTree, obs: PyTree, memory: PyTree) -> Outputs:
-        """`apply`, with the network's value of the state beside it."""
+        """`apply`, with the network's value of the state beside it.
+
+        Raises:
+          ValueError: a memory unlike `initial_memory()`.
+        """
+        networks.check_given_memory(self.module.network, memory)
         encoded = self.encode(variables, obs)
         parameters, value, memory = networks.applied(
             self.module, _plain(variables), encoded, memory
