@@ -36,7 +36,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # `-m "not slow"` leaves them out.
 _SLOW = """
     all_environments benchmarks checking cli contributing crashes curves distributed
-    docs_code evaluation folders fuzz gymnasium learning monte_carlo nan notebooks observations
+    docs_code evaluation folders fuzz gymnasium host learning monte_carlo nan notebooks observations
     package parallel presets readme recurrent rendering resume runs suites suites_cli sweeps
     training typed_keys
 """

@@ -162,20 +162,23 @@ def prepare(command: str, arguments: list[str]) -> None:
         parallel.use_cores(options.devices)
 
 
-def mesh(options: argparse.Namespace, sampler: typing.Any) -> Mesh:
+def mesh(options: argparse.Namespace, config: typing.Any) -> Mesh:
     """The mesh of the devices that `--devices` gives; with `--distributed`, of all devices of all
-    processes; else of as many as the trajectories divide over.
+    processes; else of as many as the trajectories divide over, of one if the environment runs on
+    the host.
 
     Raises:
       ValueError: more devices than exist, trajectories that do not divide evenly.
     """
     from pgjax.core import parallel
+    from pgjax.environments import interface
 
-    number = options.devices
+    number, sampler = options.devices, config.sampler
     if options.distributed:
         number = None
     elif number is None:
-        number = parallel.fitting(sampler.width)
+        on_host = interface.bind(config.env, config.env_params).on_host
+        number = 1 if on_host else parallel.fitting(sampler.width)
     devices = parallel.make_mesh(number)
     flag = f"--sampler.{sampler.width_field.replace('_', '-')}"
     parallel.check_mesh(devices, flag, sampler.width)

@@ -41,7 +41,7 @@ def train(arguments: list[str]) -> int:
     check_options(options)
     config = make_config()
     memory_estimate.check_episodes("--eval-episodes", checked(config), options.eval_episodes)
-    mesh = startup.mesh(options, config.sampler)
+    mesh = startup.mesh(options, config)
     directory = options.directory or _new_directory("runs", config.env, options)
     folders.check_free(directory)
     run = functools.partial(
@@ -75,7 +75,7 @@ def resume(arguments: list[str]) -> int:
     check_options(options)
     config = change(checkpoints.load_config(options.run, env=options.env))
     memory_estimate.check_episodes("--eval-episodes", checked(config), options.eval_episodes)
-    mesh = startup.mesh(options, config.sampler)
+    mesh = startup.mesh(options, config)
     run = functools.partial(
         host_loop.resume,
         options.run,

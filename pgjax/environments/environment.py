@@ -78,6 +78,17 @@ class Environment(abc.ABC):
         start = self.reset(key)
         return jax.tree.map(lambda x, y: jnp.where(running, x, y), (obs, env_state), start)
 
+    @property
+    def on_host(self) -> bool:
+        """Whether its functions call the host, which keeps the environment itself: they then work
+        for one device and one training at a time, and a state can be gone on with once."""
+        return False
+
+    def resumed(self, env_state: PyTree, running: Array) -> tuple[PyTree, Array]:
+        """A state that a program gets from an earlier one, and whether its episode runs, bool[]:
+        on the host it may be lost meanwhile."""
+        return env_state, running
+
 
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +133,13 @@ class Own(Environment):
         start = self.env.restart(key, obs, env_state, running)
         own_results.check_start(self.env, "restart", start)
         return jax.tree.map(strong, tuple(start))
+
+    @property
+    def on_host(self) -> bool:
+        return self.env.on_host
+
+    def resumed(self, env_state: PyTree, running: Array) -> tuple[PyTree, Array]:
+        return self.env.resumed(env_state, running)
 
     def tree_flatten(self):
         return (), (self.env, versions.of_object(self.env))

@@ -73,6 +73,15 @@ class Timed(Environment):
         time = jnp.where(running, time, 0)
         return self._timed(inner, time), (env_state, time)
 
+    @property
+    def on_host(self) -> bool:
+        return self.inner.on_host
+
+    def resumed(self, env_state: PyTree, running: Array) -> tuple[PyTree, Array]:
+        env_state, time = env_state
+        env_state, running = self.inner.resumed(env_state, running)
+        return (env_state, time), running
+
     def _timed(self, obs: PyTree, time: Array) -> dict[str, PyTree]:
         entries = {"obs": obs}
         if self._has_entries:

@@ -17,7 +17,6 @@ from jax.sharding import Mesh
 
 from pgjax.core import processes, schedules
 from pgjax.core.components import check_int, check_seed, unknown
-from pgjax.core.parallel import check_mesh
 from pgjax.core.types import Metrics, TrainState
 from pgjax.pictures import plots
 from pgjax.runs import blocks, checkpoints, disk, folders, recent_metrics
@@ -288,7 +287,7 @@ def _check_changes(path: Path, changes: dict[str, list]) -> None:
 def _checked(config: Config, settings: _Settings) -> Config:
     """The config with arrays as leaves; raises for a config or settings that cannot be."""
     arrays = checked(config)
-    check_mesh(settings.mesh, f"sampler.{config.sampler.width_field}", config.sampler.width)
+    training.check_devices(config, settings.mesh)
     training.check_target(settings.stop_at_return)
     if settings.nan not in _ON_BAD:
         raise ValueError(unknown(f"nan {settings.nan!r}", settings.nan, _ON_BAD))

@@ -15,7 +15,7 @@ from pgjax.core.types import Array
 from pgjax.runs import checkpoints, config_json
 from pgjax.runs.sweep_group import Group
 from pgjax.study import memory_estimate
-from pgjax.training.config import Config, checked
+from pgjax.training.config import Config, check_on_device, checked
 
 
 class Plan:
@@ -44,6 +44,7 @@ class Plan:
         self.settings = [config.replace(**dict(zip(grid, c, strict=True))) for c in combinations]
         self.configs = [checked(setting) for setting in self.settings]
         _check_distinct(grid, self.configs)
+        check_on_device(self.configs[0], "no sweep trains it; call run, or `pgjax train`, for each")
         self.programs = _programs(self.configs)
 
     @property

@@ -93,6 +93,11 @@ class Actor:
         running = running & ~step.terminated & ~truncated
         return Carry(seen[0], seen[1], step.env_state, running), taken
 
+    def resumed(self, carry: Carry) -> Carry:
+        """A carry from an earlier program, without the episodes that are lost meanwhile."""
+        env_state, running = jax.vmap(self.environment.resumed)(carry.env_state, carry.running)
+        return carry._replace(env_state=env_state, running=running)
+
     def chosen(self, distribution: Distribution, noise: PyTree) -> PyTree:
         """A sample, or the mode."""
         pairs = distribution.mode(), distribution.sample(noise)

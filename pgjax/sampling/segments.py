@@ -88,7 +88,7 @@ class Segments(Sampler):
         """Where the streams are before the first update: at an episode's start, [n]."""
         running, zeros = jnp.ones(keys.shape[0], bool), jnp.zeros(keys.shape[0])
         _, carry = actor.begin(keys, running)
-        return Streams(carry, *[zeros] * 5)
+        return Streams(actor.resumed(carry), *[zeros] * 5)
 
     def sample(
         self,
@@ -102,6 +102,8 @@ class Segments(Sampler):
         Returns:
           [T, n] trajectories, and where the streams are then.
         """
+        if actor.environment.on_host:
+            streams = _resumed(actor, streams)
         limits = RolloutLimits(self.length, even_block(self.length), restarts=True)
         trajectories, carry = recorded_steps(actor, keys, streams.carry, limits)
         trajectories = first_rows(trajectories, self.length)
@@ -139,6 +141,15 @@ class Segments(Sampler):
         counts = jnp.stack([streams.num_finished, streams.finished_lengths, taken])
         counts = jnp.sum(counts.astype(jnp.int32), axis=1, dtype=jnp.int32)
         return jnp.sum(streams.finished_returns), counts
+
+
+def _resumed(actor: Actor, streams: Streams) -> Streams:
+    """Streams from an earlier program; an episode that is lost counts nowhere, and the next row
+    resets its environment."""
+    carry = actor.resumed(streams.carry)
+    kept = carry.running | ~streams.carry.running
+    returns, lengths = (jnp.where(kept, x, 0.0) for x in (streams.returns, streams.lengths))
+    return streams._replace(carry=carry, returns=returns, lengths=lengths)
 
 
 def _counted(trajectories: Trajectories, streams: Streams) -> Streams:

@@ -64,6 +64,11 @@ def check_environment(
         env = interface.make(env)
     if isinstance(env, interface.Environment):
         interface.check_own(env, env_params)
+        if env.on_host:
+            raise ValueError(
+                f"{env.name} runs on the host, and check_environment looks at pure functions: "
+                "gymnasium.utils.env_checker.check_env looks at it"
+            )
         env = interface.AsGymnax(env)
     subject = Subject(env, env_params, num_steps, seed)
     for stage in _STAGES:

@@ -211,6 +211,17 @@ def initial_variables(config: Config) -> PyTree:
     return _traced_variables(structure, shapes)
 
 
+def check_on_device(config: Config, otherwise: str) -> None:
+    """Raises ValueError if the environment runs on the host.
+
+    Args:
+      otherwise: what there is to do, for the message.
+    """
+    environment = interface.bind(config.env, config.env_params)
+    if environment.on_host:
+        raise ValueError(f"{environment.name} runs on the host: {otherwise}")
+
+
 def check_key(key: Array) -> None:
     """Raises TypeError unless `key` is one `jax.random.key`."""
     if not is_key(key) or key.shape:

@@ -19,7 +19,14 @@ from pgjax.core.trees import either
 from pgjax.core.types import Array, Metrics, PyTree, Scalar, TrainResult, TrainState, Trajectories
 from pgjax.sampling import rollout
 from pgjax.training import results, updates
-from pgjax.training.config import Config, bind, check_key, checked, initial_variables
+from pgjax.training.config import (
+    Config,
+    bind,
+    check_key,
+    check_on_device,
+    checked,
+    initial_variables,
+)
 
 
 def train(key: Array, config: Config, mesh: Mesh | None = None) -> TrainResult:
@@ -214,8 +221,19 @@ def _traced_state(structure: Any, shapes: tuple, key_impl: Any) -> TrainState:
 
 def _checked(config: Config, mesh: Mesh | None) -> Config:
     config = checked(config)
-    check_mesh(mesh, f"sampler.{config.sampler.width_field}", config.sampler.width)
+    check_devices(config, mesh)
     return config
+
+
+def check_devices(config: Config, mesh: Mesh | None) -> None:
+    """Raises unless each update's trajectories can be divided over the devices of a mesh.
+
+    Args:
+      config: checked.
+    """
+    check_mesh(mesh, f"sampler.{config.sampler.width_field}", config.sampler.width)
+    if mesh is not None and mesh.size > 1:
+        check_on_device(config, f"it takes one device, not {mesh.size}; use mesh=None, --devices 1")
 
 
 @functools.partial(jax.jit, static_argnums=2)

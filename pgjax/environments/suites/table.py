@@ -16,6 +16,7 @@ from pgjax.environments.suites.suite import Suite
 SUITES = {
     "brax": "pgjax.environments.suites.brax:Brax",
     "craftax": "pgjax.environments.suites.craftax:Craftax",
+    "gymnasium": "pgjax.environments.suites.gymnasium:Gymnasium",
     "navix": "pgjax.environments.suites.navix:Navix",
 }
 

@@ -1,0 +1,1 @@
+"""Environments that run in Python on the host, called back from compiled programs."""

@@ -1,0 +1,181 @@
+"""Pools of environments: Gymnasium's vector environments, and who goes on with which.
+
+A pool has n environments. Whoever got an observation of it has tokens, which a further call makes
+those of the past: an environment cannot go back, so a state can be gone on with once.
+"""
+
+import contextlib
+import functools
+import multiprocessing
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from pgjax.environments.host.resting import TERMINATED, TRUNCATED, resting
+
+_MOST_POOLS = 4
+_LOST = -1  # calls
+
+
+class Tokens(NamedTuple):
+    """int32[n] each: which pool, and after how many of its calls."""
+
+    pool: Any
+    calls: Any
+
+
+class _Pool:
+    """n environments.
+
+    Attributes:
+      held: whether streams go on with them; else whoever resets n environments takes them.
+    """
+
+    def __init__(self, vector: VectorEnv) -> None:
+        self.vector = vector
+        # Not of this process's choice: a checkpoint's tokens must not be those of another's pool.
+        self.name, self.calls, self.held = secrets.randbits(31), 0, False
+
+    def tokens(self) -> Tokens:
+        """Those of now."""
+        numbers = self.name, self.calls
+        return Tokens(*(np.full(self.vector.num_envs, number, np.int32) for number in numbers))
+
+    def has(self, tokens: Tokens) -> np.ndarray:
+        """Which tokens are its own, and of now: bool[n]."""
+        return (tokens.pool == self.name) & (tokens.calls == self.calls)
+
+    def reset(self, seeds: np.ndarray, mask: np.ndarray) -> Any:
+        """Observations [n, …] after new episodes where masked, bool[n]."""
+        self._count()
+        return self.vector.reset(seed=seeds.tolist(), options={"reset_mask": mask})[0]
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray]:
+        """Observations [n, …], rewards and how episodes ended."""
+        self._count()
+        obs, rewards, _, _, infos = self.vector.step(actions)
+        return obs, rewards, infos.get("ended", np.zeros(len(rewards), int))
+
+    def _count(self) -> None:
+        self.calls = (self.calls + 1) % 2**31
+
+
+class Pools:
+    """The pools of one environment, at most four: a fifth one closes the one that nobody holds, or
+    else the one whose last use is longest ago.
+
+    Args:
+      make: one environment.
+      asynchronous: each in a process of its own.
+    """
+
+    def __init__(self, make: Callable[[], gymnasium.Env], asynchronous: bool) -> None:
+        self._make, self._asynchronous = functools.partial(resting, make), asynchronous
+        self._pools: list[_Pool] = []  # the latest use comes last
+        self._lock = threading.RLock()
+
+    def reset(self, seeds: np.ndarray) -> tuple[Any, Tokens]:
+        """n new episodes."""
+        with self._lock:
+            pool = self._free(len(seeds))
+            with self._closed_on_error(pool):
+                return pool.reset(seeds, np.ones(len(seeds), bool)), pool.tokens()
+
+    def hold(self, tokens: Tokens, running: np.ndarray) -> tuple[Tokens, np.ndarray]:
+        """Keeps a pool for whoever has tokens of now; of the others, the episodes are lost.
+
+        Returns:
+          The tokens, and which episodes run on, bool[n].
+        """
+        with self._lock:
+            pool = self._of(tokens)
+            mine = np.zeros(len(running), bool) if pool is None else pool.has(tokens)
+            if pool is not None:
+                pool.held = True
+            calls = np.where(mine, tokens.calls, np.int32(_LOST))
+            return Tokens(tokens.pool, calls), running & mine
+
+    def step(self, tokens: Tokens, actions: Any) -> tuple | None:
+        """Observations, tokens, rewards, and two flags of each episode's end; None: no episode
+        runs, and there is nothing to do.
+
+        Raises:
+          RuntimeError: tokens of the past.
+        """
+        with self._lock:
+            pool = self._of(tokens)
+            lost = tokens.calls == _LOST
+            if not np.all(lost | (False if pool is None else pool.has(tokens))):
+                raise RuntimeError("these environments have gone on, or are closed, meanwhile")
+            if pool is None:
+                return None
+            with self._closed_on_error(pool):
+                obs, rewards, ended = pool.step(actions)
+            pairs = zip(tokens, pool.tokens(), strict=True)
+            tokens = Tokens(*(np.where(lost, old, new) for old, new in pairs))
+            return obs, tokens, rewards, ended & TERMINATED > 0, ended & TRUNCATED > 0
+
+    def restart(self, tokens: Tokens, running: np.ndarray, seeds: np.ndarray) -> tuple[Any, Tokens]:
+        """New episodes for those that are not running, bool[n]; the others' observations are as
+        they were. Where all are lost, who went on with the same environments loses them."""
+        with self._lock:
+            pool = self._of(tokens) or self._former(tokens) or self._free(len(running))
+            pool.held = True
+            with self._closed_on_error(pool):
+                return pool.reset(seeds, ~running), pool.tokens()
+
+    def close(self) -> None:
+        """Closes all; who has tokens begins new episodes."""
+        with self._lock:
+            while self._pools:
+                self._pools.pop().vector.close()
+
+    @contextlib.contextmanager
+    def _closed_on_error(self, pool: _Pool) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._pools.remove(pool)
+            pool.vector.close()
+            raise
+
+    def _of(self, tokens: Tokens) -> _Pool | None:
+        """The pool that some of the tokens belong to."""
+        pool = next((pool for pool in self._pools if pool.has(tokens).any()), None)
+        return pool and self._used(pool)
+
+    def _former(self, tokens: Tokens) -> _Pool | None:
+        """The pool that the tokens once belonged to."""
+        pool = next((pool for pool in self._pools if pool.name == tokens.pool[0]), None)
+        return pool and self._used(pool)
+
+    def _free(self, number: int) -> _Pool:
+        """A pool of so many that nobody holds."""
+        for pool in self._pools:
+            if not pool.held and pool.vector.num_envs == number:
+                return self._used(pool)
+        if len(self._pools) == _MOST_POOLS:
+            oldest = min(self._pools, key=lambda pool: pool.held)  # the first of equals
+            self._pools.remove(oldest)
+            oldest.vector.close()
+        self._pools.append(_Pool(self._vector(number)))
+        return self._pools[-1]
+
+    def _used(self, pool: _Pool) -> _Pool:
+        self._pools.remove(pool)
+        self._pools.append(pool)
+        return pool
+
+    def _vector(self, number: int) -> VectorEnv:
+        makers = [self._make] * number
+        if not self._asynchronous:
+            return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+        # JAX has threads, with which a fork may deadlock.
+        methods = multiprocessing.get_all_start_methods()
+        context = "forkserver" if "forkserver" in methods else "spawn"
+        return AsyncVectorEnv(makers, context=context, autoreset_mode=AutoresetMode.DISABLED)

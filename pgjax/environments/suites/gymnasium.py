@@ -1,0 +1,141 @@
+"""Gymnasium: environments in Python, on the host."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium
+import jax
+import numpy as np
+
+from pgjax.core import distribution
+from pgjax.core.components import check_int
+from pgjax.environments import elements
+from pgjax.environments.host.environment import HostEnvironment
+from pgjax.environments.suites.suite import Suite
+
+# They compute with JAX, which a program that calls them may wait for in vain.
+_IN_JAX = ("phys2d/", "tabular/")
+
+
+class Gymnasium(Suite):
+    """`gymnasium/CartPole-v1`, with the options `limit` and `asynchronous`.
+
+    Source: Towers et al. (2024), Gymnasium.
+    """
+
+    name, extra = "gymnasium", "mujoco"
+
+    def names(self) -> Sequence[str]:
+        """The ids that are registered, but for those of environments in JAX."""
+        return sorted(name for name in gymnasium.registry if not name.startswith(_IN_JAX))
+
+    def make(
+        self, name: str, limit: int | None = None, asynchronous: bool = False
+    ) -> HostEnvironment:
+        """Makes what `from_gymnasium` describes."""
+        options = {} if limit is None else {"max_episode_steps": limit}
+        make = functools.partial(gymnasium.make, name, **options)
+        try:
+            return _environment(name, make, asynchronous)
+        except gymnasium.error.DependencyNotInstalled as error:
+            missing = ImportError(str(error).replace("\n", " "))
+            if "mujoco" not in str(error).lower():
+                raise missing from error
+            message = distribution.missing("MuJoCo environments", self.extra, missing)
+            raise distribution.MissingExtra(message) from error
+
+
+def from_gymnasium(
+    env: str | Callable[[], gymnasium.Env], limit: int | None = None, asynchronous: bool = False
+) -> HostEnvironment:
+    """A Gymnasium environment, in Python on the host, as the id `gymnasium/NAME`.
+
+    The sampler says how many there are side by side; all of one step are one call. MuJoCo needs the
+    extra pgjax-rl[mujoco].
+
+    Args:
+      env: a registered id, or a function that makes one environment.
+      limit: steps until an episode is truncated; None: the environment's own.
+      asynchronous: each environment in a process of its own, which pays where a step takes longer
+        than the messages, some 50 µs. A script needs `if __name__ == "__main__":` then.
+
+    Raises:
+      ValueError: an unknown id (the message names the nearest), a limit below 1, a space that
+        policies do not know, an environment that cannot be made here.
+      TypeError: not Gymnasium's interface; a vector environment.
+      ImportError: MuJoCo is not installed.
+
+    >>> import pgjax
+    >>> env = pgjax.from_gymnasium("CartPole-v1")
+    >>> env.limit, env.action_space
+    (500, Discrete(2))
+
+    Source: Towers et al. (2024), Gymnasium.
+    """
+    if isinstance(env, str):
+        return Gymnasium().environment(env, limit=limit, asynchronous=asynchronous)
+    if not callable(env) or isinstance(env, gymnasium.Env):
+        raise TypeError(
+            f"env must be a Gymnasium id or a function that makes one environment, got {env!r}; "
+            "the sampler says how many are made"
+        )
+    if limit is not None:
+        check_int("limit", limit, 1)
+        env = functools.partial(_limited, env, limit)
+    return _environment(getattr(env, "__name__", "the environment"), env, asynchronous)
+
+
+def _limited(make: Callable[[], gymnasium.Env], limit: int) -> gymnasium.Env:
+    return gymnasium.wrappers.TimeLimit(make(), limit)
+
+
+def _environment(
+    name: str, make: Callable[[], gymnasium.Env], asynchronous: bool
+) -> HostEnvironment:
+    probe = make()
+    if isinstance(probe, gymnasium.vector.VectorEnv):
+        raise TypeError(
+            f"{name} is a vector environment: give what makes one environment; the sampler says "
+            "how many there are"
+        )
+    if not isinstance(probe, gymnasium.Env):
+        raise TypeError(
+            f"{name} must be a gymnasium.Env, got {type(probe).__module__}.{type(probe).__name__}; "
+            "Gym's before Gymnasium need an adapter such as shimmy"
+        )
+    try:
+        name = probe.spec.id if probe.spec else name
+        environment = HostEnvironment(name, make, probe, asynchronous)
+        _check(name, probe, environment.observation_space)
+    finally:
+        probe.close()
+    return environment
+
+
+def _check(name: str, env: gymnasium.Env, space: Any) -> None:
+    """Raises unless reset and a step keep to Gymnasium's interface, and the space holds the shapes
+    of observations."""
+    obs = _values(name, "reset(seed=0)", 2, "obs and info", lambda: env.reset(seed=0))[0]
+    env.action_space.seed(0)
+    action = env.action_space.sample()
+    told = "obs, reward, terminated, truncated and info"
+    following, reward, *_ = _values(name, "step", 5, told, lambda: env.step(action))
+    for value in (obs, following):
+        arrays = jax.tree.map(np.asarray, value)
+        for fault in elements.misfits(f"{name}: the observation", arrays, space):
+            raise ValueError(f"{fault.part}: expected {fault.expected}, got {fault.found}")
+    if np.ndim(reward):
+        raise ValueError(f"{name}: the reward must be a number, got {reward!r}")
+
+
+def _values(name: str, part: str, number: int, told: str, call: Callable[[], Any]) -> tuple:
+    expected = f"{name}: {part} must give {number} values, {told}, as Gymnasium's do"
+    try:
+        values = call()
+    except Exception as error:  # an old interface shows in any of a wrapper's lines
+        raise TypeError(f"{expected}; it raised {type(error).__name__}: {error}") from error
+    if not isinstance(values, tuple) or len(values) != number:
+        given = f"{len(values)}" if isinstance(values, tuple) else repr(values)
+        raise TypeError(f"{expected}, got {given}")
+    return values

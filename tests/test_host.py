@@ -1,0 +1,409 @@
+"""Environments of Gymnasium on the host: what is called, how often, and what is learned."""
+
+import functools
+import json
+
+import gymnasium
+import jax
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import pgjax
+from pgjax.cli.main import main
+from pgjax.environments import interface
+from pgjax.environments.host.pools import Pools
+from pgjax.environments.suites.gymnasium import Gymnasium
+
+SMALL = {"network": pgjax.MLP((8,)), "num_updates": 2}
+
+
+class Dice(gymnasium.Env):
+    """Shows the time and a die; pays for the first of two actions; ends by itself at a six."""
+
+    observation_space = spaces.Dict(
+        {"time": spaces.Box(0.0, 99.0, (1,), np.float64), "die": spaces.Discrete(7)}
+    )
+    action_space = spaces.MultiDiscrete([3, 2])
+
+    def _obs(self):
+        self.die = int(self.np_random.integers(1, 7))
+        return {"time": np.array([self.time], np.float64), "die": np.int64(self.die)}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return self._obs(), {}
+
+    def step(self, action):
+        self.time += 1
+        obs = self._obs()
+        return obs, float(action[0] - action[1]), self.die == 6, False, {"die": self.die}
+
+
+class Logged(gymnasium.Wrapper):
+    """Writes down every call, in a list of its own."""
+
+    def __init__(self, env, logs):
+        super().__init__(env)
+        self.log = []
+        logs.append(self.log)
+
+    def reset(self, *, seed=None, options=None):
+        obs, info = self.env.reset(seed=seed)
+        self.log.append(("reset", seed, obs))
+        return obs, info
+
+    def step(self, action):
+        result = self.env.step(action)
+        self.log.append(("step", action, *result[:4]))
+        return result
+
+
+def logged(make):
+    """The environment, and the logs of those that train: the first one was looked at."""
+    logs = []
+    env = pgjax.from_gymnasium(lambda: Logged(make(), logs))
+    del logs[:]
+    return env, logs
+
+
+def cart_pole(limit=9):
+    return gymnasium.make("CartPole-v1", max_episode_steps=limit)
+
+
+def dice(limit=4):
+    return gymnasium.wrappers.TimeLimit(Dice(), limit)
+
+
+def streams(env, num_envs=3, length=20, **fields):
+    sampler = pgjax.Segments(num_envs, length)
+    return pgjax.Config(env, sampler=sampler, estimator=pgjax.GAE(), **{**SMALL, **fields})
+
+
+def rows_of(config, number):
+    """The rows of consecutive updates, and the observations after them."""
+    state = pgjax.init(jax.random.key(0), config)
+    parts = []
+    for seed in range(number):
+        tau = pgjax.sample_trajectories(jax.random.key(seed), state, config)
+        state, _ = pgjax.update(state, config)
+        parts.append(tau)
+    return parts
+
+
+def assert_same(given, expected):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), given, expected)
+
+
+def at(tree, *index):
+    return jax.tree.map(lambda x: x[index], tree)
+
+
+@pytest.mark.parametrize("make", [cart_pole, dice])
+def test_a_stream_is_what_gymnasium_gives_by_hand(make):
+    env, logs = logged(make)
+    config = streams(env)
+    state = pgjax.init(jax.random.key(0), config)
+    tau = pgjax.sample_trajectories(jax.random.key(1), state, config)
+    ends = {"terminated": 0, "truncated": 0}
+    assert len(logs) == 3
+    for i, log in enumerate(logs):
+        assert len(log) == 21  # the first reset, and one call a row
+        by_hand = make()
+        for row, (call, *_) in enumerate(log):
+            if call == "reset":
+                obs = by_hand.reset(seed=log[row][1])[0]
+                if row:
+                    assert not tau.valid[row - 1, i]
+            else:
+                action = np.asarray(tau.action[row - 1, i])
+                obs, reward, terminated, truncated, _ = by_hand.step(action)
+                assert tau.valid[row - 1, i]
+                np.testing.assert_allclose(tau.reward[row - 1, i], reward)
+                assert tau.terminated[row - 1, i] == terminated
+                assert tau.truncated[row - 1, i] == truncated
+                ends["terminated"] += terminated
+                ends["truncated"] += truncated
+            following = at(tau.obs, row, i) if row < 20 else at(tau.final_obs, i)
+            assert_same(following, obs)
+    assert ends["truncated"] > 0
+    assert (ends["terminated"] > 0) == (make is dice)
+
+
+def test_whole_episodes_rest_after_their_end():
+    env, logs = logged(dice)
+    config = pgjax.Config(env, sampler=pgjax.Episodes(4), **SMALL)
+    state = pgjax.init(jax.random.key(0), config)
+    for seed in range(2):  # the same four environments
+        tau = pgjax.sample_trajectories(jax.random.key(seed), state, config)
+        assert len(logs) == 4
+        for i, log in enumerate(logs):
+            assert [call for call, *_ in log] == ["reset", *["step"] * int(tau.valid[:, i].sum())]
+            assert (tau.terminated | tau.truncated)[:, i].sum() == 1
+            del log[:]
+
+
+def test_a_time_limit_truncates_and_the_last_observation_is_the_true_one():
+    env, logs = logged(lambda: gymnasium.make("Pendulum-v1", max_episode_steps=7))
+    assert env.limit == 7
+    config = pgjax.Config(env, sampler=pgjax.Episodes(2), **SMALL)
+    state = pgjax.init(jax.random.key(0), config)
+    tau = pgjax.sample_trajectories(jax.random.key(1), state, config)
+    assert not tau.terminated.any()
+    np.testing.assert_array_equal(tau.truncated, np.arange(7)[:, None].repeat(2, 1) == 6)
+    for i, log in enumerate(logs):
+        observed = [log[0][2], *(obs for _, _, obs, *_ in log[1:])]
+        np.testing.assert_allclose([*tau.obs[:, i], tau.final_obs[i]], observed, rtol=1e-6)
+
+
+def test_cart_pole_is_learned_and_an_evaluation_in_between_changes_nothing():
+    config = pgjax.ppo("gymnasium/CartPole-v1", num_updates=12)
+    config = config.replace(**{"sampler.num_envs": 8, "sampler.length": 128})
+    state, metrics = pgjax.train(jax.random.key(0), config)
+    assert metrics.finite.all()
+    evaluation = pgjax.evaluate(jax.random.key(1), state, config, 8)
+    assert evaluation.mean > 100
+    again = pgjax.init(jax.random.key(0), config)
+    for _ in range(2):
+        again, _ = pgjax.update(again, config)
+        pgjax.evaluate(jax.random.key(2), again, config, 8)
+        pgjax.evaluate(jax.random.key(2), again, config, 5)
+    third = pgjax.update(again, config)[1]
+    np.testing.assert_allclose(third.episode_return, metrics.episode_return[2], rtol=1e-5)
+
+
+def test_a_state_that_others_went_on_with_begins_new_episodes():
+    env, _ = logged(cart_pole)
+    config = streams(env)
+    state = pgjax.init(jax.random.key(0), config)
+    first = pgjax.sample_trajectories(jax.random.key(1), state, config)
+    assert first.valid[0].all()
+    for close in (False, True):
+        if close:
+            env.close()
+        second = pgjax.sample_trajectories(jax.random.key(1), state, config)
+        np.testing.assert_array_equal(second.valid[:2], [[False] * 3, [True] * 3])
+        np.testing.assert_array_equal(second.reward[0], 0)
+    following, metrics = pgjax.update(state, config)
+    assert metrics.finite
+    assert not np.array_equal(following.streams.carry.env_state.pool, [-1] * 3)
+
+
+def test_a_run_is_resumed_with_new_episodes(tmp_path):
+    config = streams("gymnasium/CartPole-v1", time_aware=True)
+    result = pgjax.run(config, directory=tmp_path / "run")
+    interface.make(config.env).close()  # as when the process ends
+    loaded, same = pgjax.load(tmp_path / "run")
+    assert same.env == config.env
+    assert_same(loaded.params, result.state.params)
+    further = pgjax.resume(tmp_path / "run", num_updates=4)
+    assert further.metrics.finite.all()
+    assert int(further.state.num_updates) == 4
+    assert int(further.state.env_steps) <= 4 * 60 - 3  # a row without a step in each stream
+
+
+def test_processes_give_the_same_numbers():
+    states = []
+    for asynchronous in (False, True):
+        env = pgjax.from_gymnasium(functools.partial(cart_pole, 9), asynchronous=asynchronous)
+        states.append(pgjax.train(jax.random.key(0), streams(env, num_envs=2))[0])
+        env.close()
+    assert_same(states[0].params, states[1].params)
+
+
+def test_large_arrays_of_many_environments_do_not_wait_for_each_other():
+    class Wide(Dice):
+        observation_space = spaces.Box(-1.0, 1.0, (20_000,), np.float32)
+        action_space = spaces.Box(-1.0, 1.0, (2_000,), np.float32)
+
+        def _obs(self):
+            self.die = 0
+            return np.full(20_000, self.time / 99, np.float32)
+
+    env = pgjax.from_gymnasium(Wide, limit=3)
+    config = streams(env, num_envs=64, length=4, network=pgjax.MLP((2,)))
+    tau = pgjax.sample_trajectories(
+        jax.random.key(0), pgjax.init(jax.random.key(1), config), config
+    )
+    times = tau.obs[:, :, 0] * 99
+    np.testing.assert_allclose(times, np.arange(4.0)[:, None].repeat(64, 1), rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["HalfCheetah-v5", "Hopper-v5"])
+def test_mujoco(name):
+    pytest.importorskip("mujoco")
+    config = pgjax.ppo(f"gymnasium/{name}?limit=20", num_updates=2)
+    config = config.replace(**{"sampler.num_envs": 4, "sampler.length": 42})
+    state, metrics = pgjax.train(jax.random.key(0), config)
+    assert metrics.finite.all()
+    if name == "HalfCheetah-v5":  # nothing but the limit ends it
+        np.testing.assert_array_equal(metrics.episode_length, [20, 20])
+    assert pgjax.evaluate(jax.random.key(1), state, config, 2).returns.shape == (2,)
+
+
+def pools_of_one_step():
+    """Pools of environments whose reward is 0, and every vector environment that they make."""
+    return Pools(lambda: gymnasium.make("CartPole-v1"), asynchronous=False)
+
+
+def seeds(number):
+    return np.arange(number)
+
+
+def test_whoever_holds_a_pool_keeps_it():
+    pools, running = pools_of_one_step(), np.ones(2, bool)
+    _, tokens = pools.reset(seeds(2))
+    tokens, going = pools.hold(tokens, running)
+    assert going.all()
+    for number in (2, 3, 4, 5, 6, 2):
+        pools.reset(seeds(number))
+    assert pools.hold(tokens, running)[1].all()
+    # Four others that are held, and the first one is closed.
+    for _ in range(4):
+        pools.hold(pools.reset(seeds(2))[1], running)
+    assert not pools.hold(tokens, running)[1].any()
+    pools.close()
+
+
+def test_whoever_goes_on_with_an_earlier_state_takes_the_same_environments():
+    made = []
+    pools = Pools(lambda: made.append(1) or gymnasium.make("CartPole-v1"), asynchronous=False)
+    running, actions = np.ones(2, bool), np.zeros(2, int)
+    _, old = pools.reset(seeds(2))
+    for _ in range(3):
+        lost, going = pools.hold(old, running)
+        tokens = lost
+        if not going.any():
+            assert pools.step(lost, actions) is None
+            _, tokens = pools.restart(lost, going, seeds(2))
+        _, tokens, rewards, *_ = pools.step(tokens, actions)
+        np.testing.assert_array_equal(rewards, [1, 1])
+    assert len(made) == 2
+    pools.close()
+
+
+def test_tokens_of_the_past_are_refused_where_an_episode_runs():
+    pools, actions = pools_of_one_step(), np.zeros(2, int)
+    _, old = pools.reset(seeds(2))
+    _, tokens, rewards, *_ = pools.step(old, actions)
+    np.testing.assert_array_equal(rewards, [1, 1])
+    with pytest.raises(RuntimeError, match="these environments have gone on"):
+        pools.step(old, actions)
+    mixed = type(old)(tokens.pool, np.array([tokens.calls[0], old.calls[1]]))
+    mixed, going = pools.hold(mixed, np.ones(2, bool))
+    np.testing.assert_array_equal(going, [True, False])
+    _, mixed, *_ = pools.step(mixed, actions)
+    _, mixed = pools.restart(mixed, going, seeds(2))
+    assert pools.hold(mixed, np.ones(2, bool))[1].all()
+    pools.close()
+
+
+def test_an_error_in_an_environment_closes_its_pool():
+    pools = pools_of_one_step()
+    _, tokens = pools.reset(seeds(2))
+    with pytest.raises(AssertionError):
+        pools.step(tokens, np.full(2, 9))
+    assert not pools.hold(tokens, np.ones(2, bool))[1].any()
+
+
+class FourValues(Dice):
+    """`step` as it was in Gym before 0.26."""
+
+    def step(self, action):
+        obs, reward, terminated, _, info = super().step(action)
+        return obs, reward, terminated, info
+
+
+class NoInfo(Dice):
+    """`reset` as it was in Gym before 0.26."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0]
+
+
+class NoSeed(Dice):
+    def reset(self):
+        return super().reset()
+
+
+class Words(Dice):
+    observation_space = spaces.Text(5)
+
+
+class WrongShape(Dice):
+    observation_space = spaces.Box(0.0, 1.0, (3,))
+
+    def _obs(self):
+        self.die = 0
+        return np.zeros(2, np.float32)
+
+
+class VectorReward(Dice):
+    def step(self, action):
+        obs, _, *rest = super().step(action)
+        return obs, np.zeros(1), *rest
+
+
+ERRORS = [
+    ("CartPole-v9", ValueError, "unknown gymnasium environment 'CartPole-v9'.*CartPole-v1"),
+    (Dice(), TypeError, "env must be a Gymnasium id or a function that makes one environment"),
+    (object, TypeError, "object must be a gymnasium.Env, got builtins.object; Gym's before"),
+    (
+        lambda: gymnasium.make_vec("CartPole-v1", num_envs=2),
+        TypeError,
+        "is a vector environment: give what makes one environment",
+    ),
+    (FourValues, TypeError, "FourValues: step must give 5 values.*got 4"),
+    (NoInfo, TypeError, "NoInfo: reset.seed=0. must give 2 values, obs and info"),
+    (NoSeed, TypeError, "NoSeed: reset.*it raised TypeError: .*unexpected keyword argument"),
+    (Words, TypeError, "Words: observation_space must be made of Box, Discrete"),
+    (WrongShape, ValueError, r"WrongShape: the observation: expected the shape \(3,\)"),
+    (VectorReward, ValueError, "VectorReward: the reward must be a number"),
+]
+
+
+@pytest.mark.parametrize(("env", "kind", "message"), ERRORS)
+def test_what_is_no_environment_is_refused(env, kind, message):
+    with pytest.raises(kind, match=message):
+        pgjax.from_gymnasium(env)
+
+
+def test_ids_leave_out_what_computes_with_jax():
+    names = Gymnasium().names()
+    assert "CartPole-v1" in names
+    assert not any("phys2d" in name for name in names)
+
+
+def test_what_a_host_cannot_do_is_refused_before_compilation(tmp_path):
+    config, key = streams("gymnasium/CartPole-v1", num_envs=8), jax.random.key(0)
+    keys = jax.random.split(key, 2)
+    with pytest.raises(ValueError, match=r"^CartPole-v1 runs on the host.*no vmap over seeds"):
+        jax.vmap(pgjax.train, in_axes=(0, None))(keys, config)
+    with pytest.raises(ValueError, match="no vmap over seeds, settings or estimates"):
+        pgjax.gradient_statistics(key, pgjax.init(key, config), config, 2)
+    with pytest.raises(ValueError, match=r"^CartPole-v1 runs on the host: no sweep trains it"):
+        pgjax.sweep(key, config, {"optimizer.learning_rate": [0.1]}, 1, directory=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+    with pytest.raises(ValueError, match=r"^CartPole-v1 runs on the host: it takes one device"):
+        pgjax.train(key, config, pgjax.make_mesh(2))
+    with pytest.raises(ValueError, match="check_environment looks at pure functions"):
+        pgjax.check_environment(config.env)
+    with pytest.raises(TypeError, match="env_params must be a NoneType"):
+        pgjax.train(key, config.replace(env_params=3.0))
+    assert pgjax.memory_estimate(config).total > 0
+
+
+def test_the_command_line_takes_one_device(tmp_path, capsys):
+    run, flags = tmp_path / "run", ["--num-updates", "1", "--eval-episodes", "2"]
+    env = "gymnasium/CartPole-v1?limit=20"
+    shape = ["--sampler.num-envs", "32", "--sampler.length", "16"]
+    command = ["train", env, "--algorithm", "ppo", *flags, *shape, "--directory", str(run)]
+    assert main(command) == 0
+    assert "on 1 of 8 CPU devices" in capsys.readouterr().out
+    assert json.loads((run / "config.json").read_text())["config"]["env"] == env
+    assert main([*command[:-1], str(tmp_path / "two"), "--devices", "2"]) == 2
+    assert "runs on the host: it takes one device, not 2" in capsys.readouterr().err
+    assert main(["train", "gymnasium/CartPol-v1"]) == 2
+    assert "CartPole-v1" in capsys.readouterr().err
