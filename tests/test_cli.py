@@ -476,10 +476,10 @@ BAD = [
     ),
     (["train", "CartPole-v1", "--learning-rate", "1"], "mean '--optimizer.learning-rate'"),
     (["train", "CartPole-v1", "--total-timesteps", "9"], "mean '--total-steps'"),
-    (["train", "CartPole-v1", "--network.hidden-sizes", "a"], "write numbers with spaces between"),
+    (["train", "CartPole-v1", "--network.hidden-sizes", "a"], "write values with spaces between"),
     (
         ["sweep", "CartPole-v1", "--grid", "network.hidden_sizes=8x8"],
-        "write numbers with spaces between: 'network.hidden_sizes=64 64'",
+        "write values with spaces between: 'network.hidden_sizes=8 8'",
     ),
     (["sweep", "CartPole-v1", "--grid", "lr=1"], "mean 'optimizer.learning_rate'"),
     (["sweep", "CartPole-v1", "--grid", "sampler.horizon=9,8,9"], "'] has 9 twice; num_seeds"),

@@ -105,17 +105,14 @@ def _grid_value(path: str, text: str, known: dict[str, Any], config: Config) -> 
         names = (*registry.COMPONENTS, *known)
         raise ValueError(unknown(f"setting {path!r}", path, names, "`pgjax sweep --help`"))
     hint = known[path]
-    options = _argument(hint)
+    is_tuple = "nargs" in _argument(hint)
     try:
         if hint is bool:
             return {"true": True, "false": False}[text.lower()]
-        if "nargs" in options:
-            return tuple(map(integer, text.split()))
-        return options["type"](text)
-    except (ValueError, KeyError, argparse.ArgumentTypeError):
-        spaced = f"; write numbers with spaces between: '{path}=64 64'"
-        hint = spaced if "nargs" in options else ""
-        raise ValueError(f"{path} cannot be {text!r}{hint}") from None
+        return _elements(hint, text.split()) if is_tuple else _argument(hint)["type"](text)
+    except (ValueError, KeyError, argparse.ArgumentTypeError) as error:
+        spaced = _spaced(f"{path}=", text.split(), error, "'") if is_tuple else ""
+        raise ValueError(f"{path} cannot be {text!r}{spaced}") from None
 
 
 def _config(
@@ -192,52 +189,79 @@ def _leaves(default: Config) -> Iterator[tuple[str, Any, Any, Any, str]]:
 
 
 def _fields(node: Component | nn.Module, prefix: str) -> Iterator[tuple[str, Any, Any, Any, str]]:
+    """Those of a component, and of the components inside of it."""
     annotations, texts = hints(type(node)), described(type(node))
     for field in dataclasses.fields(node):
-        if field.name not in ("parent", "name") and not _holds_module(annotations[field.name]):
-            value = getattr(node, field.name)
-            hint, text = annotations[field.name], texts.get(field.name, "")
-            yield prefix + field.name, hint, value, field.metadata, text
-
-
-def _holds_module(hint: Any) -> bool:
-    return nn.Module in (hint, *typing.get_args(hint))
+        value, hint = getattr(node, field.name), annotations[field.name]
+        path, text = prefix + field.name, texts.get(field.name, "")
+        if isinstance(value, Component):
+            yield from _fields(value, f"{path}.")
+        elif field.name not in ("parent", "name") and _argument(hint):
+            yield path, hint, value, field.metadata, text
 
 
 def _argument(hint: Any) -> dict[str, Any]:
+    """What argparse needs for a field; nothing for one that no text can be the value of."""
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
+    kinds = [kind for kind in typing.get_args(hint) if kind not in (type(None), ...)]
     if typing.get_origin(hint) is tuple:
-        return {"nargs": "*", "metavar": "N", "action": _Tuple}
+        if not all(kind in _TEXTS for kind in kinds):
+            return {}
+        metavar = "N" if set(kinds) <= {int, float} else "VALUE"
+        return {"nargs": "*", "metavar": metavar, "action": _tuple_of(hint)}
     if isinstance(hint, types.UnionType):
-        kind = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-        return {"type": _optional(kind), "metavar": kind.__name__.upper()}
-    return {"type": integer if hint is int else hint, "metavar": hint.__name__.upper()}
+        kind = next((kind for kind in (float, int, str) if kind in kinds), None)
+        return {"type": _optional(kind), "metavar": kind.__name__.upper()} if kind else {}
+    if hint not in _TEXTS:
+        return {}
+    return {"type": _TEXTS[hint], "metavar": hint.__name__.upper()}
+
+
+# What reads a text of each kind.
+_TEXTS: dict[Any, Callable[[str], Any]] = {int: integer, float: float, str: str}
 
 
 def _optional(kind: type) -> Any:
     def parse(text: str) -> Any:
-        number = integer if kind is int else kind
-        return None if text.lower() == "none" else number(text)
+        return None if text.lower() == "none" else _TEXTS[kind](text)
 
     parse.__name__ = kind.__name__
     return parse
 
 
-class _Tuple(argparse.Action):
-    def __call__(self, parser, namespace, values, option_string=None):
-        words = list(values or ())
-        try:
-            setattr(namespace, self.dest, tuple(map(integer, words)))
-        except argparse.ArgumentTypeError:
-            given = " ".join(words)
-            # Of 64,64 or [64, 64] or 64x64.
-            listed = re.fullmatch(r"[\d\s,;x*()\[\]]+", given)
-            numbers = " ".join(re.findall(r"\d+", given)) if listed else "64 64"
-            raise ValueError(
-                f"{option_string} cannot be {given!r}; write numbers with spaces between: "
-                f"{option_string} {numbers}"
-            ) from None
+def _elements(hint: Any, words: list[str]) -> tuple[Any, ...]:
+    """A tuple, as its annotation says: of any number of one kind, or of one kind for each place."""
+    kinds = [kind for kind in typing.get_args(hint) if kind is not ...]
+    kinds = kinds * len(words) if ... in typing.get_args(hint) else kinds
+    if len(kinds) != len(words):
+        raise ValueError(f"expected {len(kinds)} values, got {len(words)}")
+    return tuple(_TEXTS[kind](word) for kind, word in zip(kinds, words, strict=True))
+
+
+def _tuple_of(hint: Any) -> type[argparse.Action]:
+    """The action that reads a tuple's elements."""
+
+    class Tuple(argparse.Action):
+        def __call__(self, parser, namespace, values, option_string=None):
+            words = list(values or ())
+            try:
+                setattr(namespace, self.dest, _elements(hint, words))
+            except (ValueError, argparse.ArgumentTypeError) as error:
+                spaced = _spaced(f"{option_string} ", words, error)
+                raise ValueError(f"{option_string} cannot be {' '.join(words)!r}{spaced}") from None
+
+    return Tuple
+
+
+def _spaced(prefix: str, words: list[str], error: Exception, quote: str = "") -> str:
+    """What is wrong with a tuple's words, or how they are written; to be added to a message."""
+    if len(words) > 1:
+        return f": {error}"
+    # Of 64,64 or [64, 64] or 64x64.
+    listed = re.fullmatch(r"[\d\s.,;x*()\[\]]+", *words) if words else None
+    numbers = " ".join(re.findall(r"[\d.]+", *words)) if listed else "64 64"
+    return f"; write values with spaces between: {quote}{prefix}{numbers}{quote}"
 
 
 def _named(field: str, name: str, classes: dict[str, type]) -> type:

@@ -152,6 +152,8 @@ def _value(value: Any) -> Any:
         return value
     if "type" in value:
         return _component("network", value)
+    if "component" in value:
+        return _inner_component(value)
     if "share" in value:
         return Share(value["share"])
     if "mapping" in value:
@@ -163,6 +165,16 @@ def _value(value: Any) -> Any:
     if "function" in value:
         return identities.imported(value["function"], identities.FUNCTIONS)
     return _schedule(value["schedule"], value["arguments"])
+
+
+def _inner_component(data: dict[str, Any]) -> Any:
+    """The inverse of `_inner`."""
+    name = data["component"]
+    fields = {key: value for key, value in data.items() if key != "component"}
+    for field, classes in registry.COMPONENTS.items():
+        if name in classes:
+            return _component(field, {"type": name, **fields})
+    raise ValueError(unknown(f"component {name!r}", name, _classes()))
 
 
 def _schedule(name: str, arguments: dict[str, Any]) -> Schedule:
@@ -196,15 +208,29 @@ def _plain(value: Any) -> Any:
         return {"share": value.share}
     if isinstance(value, Schedule):
         return _plain_schedule(value)
-    if isinstance(value, Component) or (
-        dataclasses.is_dataclass(value) and not isinstance(value, type)
-    ):
+    if isinstance(value, Component):
+        return _inner(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _fields(value)
     if isinstance(value, (tuple, list)):
         return [_plain(inner) for inner in value]
     if isinstance(value, Mapping):
         return {"mapping": [[_plain(key), _plain(inner)] for key, inner in value.items()]}
     return _plain_object(value)
+
+
+def _inner(component: Component) -> dict[str, Any]:
+    """A component inside of another, with its type's name; the user's own is described."""
+    name = type(component).__name__
+    if _classes().get(name) is not type(component):
+        return _described(component)
+    return {"component": name, **_fields(component)}
+
+
+def _classes() -> dict[str, type]:
+    """The components of all families by name."""
+    families = registry.COMPONENTS.values()
+    return {name: cls for family in families for name, cls in family.items()}
 
 
 def _plain_schedule(schedule: Schedule) -> dict[str, Any]:
