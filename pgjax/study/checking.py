@@ -45,7 +45,7 @@ def check_environment(
     key gives the same; rewards and observations; time limits, and what an automatic reset leaves.
 
     Args:
-      env: a gymnax id, an environment object with the gymnax ≥ 1.0 interface, or a
+      env: an id, an environment object with the gymnax ≥ 1.0 interface, or a
         `pgjax.Environment`.
       env_params: its parameters; None: its defaults.
       num_steps: steps of each of four streams of episodes, ≥ 16.

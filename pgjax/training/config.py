@@ -58,8 +58,8 @@ class Config(Component):
     """All that `train` needs besides a key.
 
     Attributes:
-      env: a gymnax id, an environment object with the gymnax ≥ 1.0 interface, or a
-        `pgjax.Environment`. Static.
+      env: an id, gymnax's or `suite/name`; an environment object with the gymnax ≥ 1.0 interface;
+        or a `pgjax.Environment`. Static.
       env_params: the environment's parameters, or None for its defaults. Traced, but for
         `max_steps_in_episode`, which sizes the arrays.
       network: a Flax Linen module from one observation to features. Static.
