@@ -29,7 +29,9 @@ from pgjax.environments.finite_mdp import FiniteMDP as FiniteMDP
 from pgjax.environments.suites.brax import from_brax as from_brax
 from pgjax.environments.suites.craftax import from_craftax as from_craftax
 from pgjax.environments.suites.gymnasium import from_gymnasium as from_gymnasium
+from pgjax.environments.suites.jumanji import from_jumanji as from_jumanji
 from pgjax.environments.suites.navix import from_navix as from_navix
+from pgjax.environments.suites.xminigrid import from_xminigrid as from_xminigrid
 from pgjax.estimators.action_value import ActionValue as ActionValue
 from pgjax.estimators.estimator import Estimator as Estimator
 from pgjax.estimators.estimator import Values as Values

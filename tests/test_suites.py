@@ -83,6 +83,8 @@ MAKERS = {
     "brax": (pgjax.from_brax, "inverted_pendulun", "inverted_pendulum"),
     "navix": (pgjax.from_navix, "Navix-Empty-5x5-v1", "Navix-Empty-5x5-v0"),
     "craftax": (pgjax.from_craftax, "Craftax-Symbolic-v2", "Craftax-Symbolic-v1"),
+    "jumanji": (pgjax.from_jumanji, "Snake-v0", "Snake-v1"),
+    "xminigrid": (pgjax.from_xminigrid, "MiniGrid-LockedRoom-v0", "MiniGrid-LockedRoom"),
 }
 
 

@@ -17,7 +17,9 @@ SUITES = {
     "brax": "pgjax.environments.suites.brax:Brax",
     "craftax": "pgjax.environments.suites.craftax:Craftax",
     "gymnasium": "pgjax.environments.suites.gymnasium:Gymnasium",
+    "jumanji": "pgjax.environments.suites.jumanji:Jumanji",
     "navix": "pgjax.environments.suites.navix:Navix",
+    "xminigrid": "pgjax.environments.suites.xminigrid:XMiniGrid",
 }
 
 
