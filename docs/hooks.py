@@ -1,9 +1,8 @@
-"""What MkDocs does not do by itself: links into the code, notebooks, equations, other folders.
+"""Additions to MkDocs: links into the code, notebooks, equations, pages from other folders.
 
-Pages also read well where the repository is browsed, since links lead to its files. Here such a
-file becomes a page of the site. A link to the package with a name for its text,
-[`GAE.weights`](../pgjax), leads to that name: in the reference if it is public, else at its line of
-the source. So no page says which module a name is in.
+In the repository, links lead to files; here such a file becomes a page of the site. A link to the
+package whose text is a name, [`GAE.weights`](../pgjax), leads to that name: in the reference if it
+is public, else at its line of the source. So no page states the module of a name.
 """
 
 import ast
@@ -29,7 +28,7 @@ FOREIGN = [*RENAMED, "benchmarks/MUTANTS.md"]
 
 
 def on_files(files: Files, config) -> Files:
-    """Adds pages for what lies outside docs/, and for each source file that a page links to."""
+    """Adds pages for files outside docs/, and for each source file that a page links to."""
     foreign = [ROOT / name for name in FOREIGN] + sorted((ROOT / "benchmarks/results").glob("*.md"))
     texts = {
         _site_path(path): path.read_text(encoding="utf-8")
@@ -53,7 +52,7 @@ def on_files(files: Files, config) -> Files:
 
 
 def on_page_markdown(markdown: str, page, config, files: Files) -> str:
-    """Rewrites links and equations, but not inside of code blocks."""
+    """Rewrites links and equations outside of code blocks."""
     uri = page.file.src_uri
     if uri.startswith("source/"):
         return markdown
@@ -64,7 +63,7 @@ def on_page_markdown(markdown: str, page, config, files: Files) -> str:
 
 
 def with_links(text: str, uri: str) -> str:
-    """Links between files of the repository, as the page `uri` of the site needs them."""
+    """The text with links between the repository's files turned into links from the page `uri`."""
 
     def link(match: re.Match) -> str:
         label, (target, hash_sign, anchor) = match[1], match[2].partition("#")
@@ -72,10 +71,10 @@ def with_links(text: str, uri: str) -> str:
             return match[0]
         path = _resolved(target, uri)
         if path == ROOT / "pgjax":
-            there, hash_sign, anchor = name_link(label.strip("`"))
+            page, hash_sign, anchor = name_link(label.strip("`"))
         else:
-            there = _site_path(path)
-        return f"[{label}]({posixpath.relpath(there, posixpath.dirname(uri))}{hash_sign}{anchor})"
+            page = _site_path(path)
+        return f"[{label}]({posixpath.relpath(page, posixpath.dirname(uri))}{hash_sign}{anchor})"
 
     return LINK.sub(link, text)
 
@@ -116,7 +115,7 @@ def definition(name: str) -> tuple[Path, int]:
 
 @functools.cache
 def definitions() -> dict[str, list[tuple[Path, int]]]:
-    """Where each function, class, method and constant of the package is defined."""
+    """The files and lines that define each function, class, method and constant of the package."""
     places: dict[str, list[tuple[Path, int]]] = {}
     for path in sorted((ROOT / "pgjax").rglob("*.py")):
         for name, line in _names(ast.parse(path.read_text(encoding="utf-8"))):
@@ -164,7 +163,7 @@ def notebook_page(notebook: dict, name: str) -> tuple[str, dict[str, bytes]]:
         for output in cell["outputs"]:
             if output["output_type"] == "stream":
                 printed = f"{''.join(output['text']).rstrip()}\n```"
-                if parts[-1].startswith("```text"):  # goes on with what was printed before
+                if parts[-1].startswith("```text"):  # output that continues the last one
                     parts[-1] = parts[-1].removesuffix("```") + printed
                 else:
                     parts.append(f"```text\n{printed}")
@@ -177,7 +176,7 @@ def notebook_page(notebook: dict, name: str) -> tuple[str, dict[str, bytes]]:
 
 
 def source_page(path: Path) -> str:
-    """A file of code with numbered lines, which the search leaves out."""
+    """The page of a file of code, with numbered lines; the search leaves it out."""
     title, code = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
     language = {".py": "python", ".sh": "sh"}.get(path.suffix, "text")
     front = "---\nsearch: {exclude: true}\nhide: [toc]\n---\n"
@@ -197,7 +196,7 @@ def _linked_sources(texts: dict[str, str]) -> Iterator[Path]:
 
 
 def _site_path(path: Path) -> str:
-    """Where a file of the repository is on the site."""
+    """The path of a repository's file on the site."""
     name = Path(os.path.normpath(path)).relative_to(ROOT).as_posix()
     if name.startswith("docs/"):
         return name.removeprefix("docs/")

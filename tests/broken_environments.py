@@ -13,7 +13,11 @@ from pgjax.environments.interface import EnvState, GymnaxEnvironment, spaces
 
 
 def broken(**parts):
-    """A class that differs from `Counter` in what its `step_env` gives."""
+    """A class that differs from `Counter` in the named results of `step_env`.
+
+    Args:
+      parts: functions of the key and the results by name: obs, state, reward, terminated, info.
+    """
 
     class Broken(Counter):
         def step_env(self, key, state, action, params):
@@ -26,7 +30,7 @@ def broken(**parts):
 
 
 def observing(value):
-    """A class that differs from `Counter` in that it observes this all the time."""
+    """A class that differs from `Counter` in observing always the same value."""
 
     class Observing(Counter):
         def reset_env(self, key, params):
@@ -39,7 +43,7 @@ def observing(value):
 
 
 class Wrapper:
-    """What wrappers are: another object that calls the environment's reset and step."""
+    """A wrapper: another object that calls the environment's reset and step."""
 
     def __init__(self, env: Any) -> None:
         self._env = env
@@ -174,7 +178,7 @@ class CountsCallsInItsRewards(CountsCalls):
 
 
 class WritesIntoState(Counter):
-    """A dict for a state, and changes it where it is."""
+    """Has a dict for a state, and changes it in place."""
 
     def reset_env(self, key, params):
         return jnp.zeros(1), {"time": jnp.int32(0)}
@@ -204,7 +208,7 @@ class HostDice(Counter):
 
 
 class FirstOfBatch(HostDice):
-    """What the host gives for one environment is given to all beside it."""
+    """Gives the host's number for one environment to all of the batch."""
 
     def step_env(self, key, state, action, params):
         obs, state, _, done, info = super(HostDice, self).step_env(key, state, action, params)
@@ -231,7 +235,7 @@ class OtherTruncationInStep(Counter):
 
 
 class OwnStep(Counter):
-    """The automatic reset written by hand, so that its parts can be left out."""
+    """Writes the automatic reset by hand, so that subclasses can leave parts of it out."""
 
     def step(self, key, state, action, params=None):
         obs, after, reward, terminated, info = self.step_env(key, state, action, params)

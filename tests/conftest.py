@@ -1,19 +1,19 @@
-"""What holds for every test: no silent broadcasting between ranks, and no window for pictures."""
+"""Settings of all tests: no silent broadcasting between ranks, no windows, fast compilation."""
 
 import os
 import tempfile
 from importlib.metadata import version
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Programs run for milliseconds here and are compiled for seconds: with these, a third as long.
-# jaxlib 0.11 no longer knows the second, and ends a process that gives it.
+# Programs run for milliseconds here and compile for seconds: these flags save two thirds of that.
+# jaxlib 0.11 no longer knows the second flag, and ends a process that has it.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0"
     + " --xla_cpu_use_fusion_emitters=false"
     * version("jaxlib").startswith(("0.7.", "0.8.", "0.9.", "0.10.")),
 )
-# Programs that commands compile are not kept where the user's are.
+# Commands keep compiled programs here, not in the user's cache.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="pgjax-tests-")
 
 import jax
@@ -23,17 +23,17 @@ from jax.experimental.compilation_cache import compilation_cache
 
 shape_checks.install()
 
-# For the tests of several devices, virtual where the machine has fewer cores; all others use one.
+# For tests of several devices, which are virtual where the machine has fewer cores.
 jax.config.update("jax_num_cpu_devices", 8)
-jax.devices()  # before a command that a test runs says how many
-# Reference values are float32's: an accelerator multiplies matrices in fewer bits unless told.
+jax.devices()  # before a command in a test sets another number
+# Reference values are float32's: by default an accelerator multiplies matrices in fewer bits.
 if jax.default_backend() != "cpu":
     jax.config.update("jax_default_matmul_precision", "highest")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Whole runs, processes of their own, several devices, and doctests of the files of these names:
-# `-m "not slow"` leaves them out.
+# Files with entire runs, processes of their own or several devices, and doctests of modules with
+# these names: `-m "not slow"` leaves them out.
 _SLOW = """
     all_environments benchmarks checking cli contributing crashes curves distributed
     docs_code evaluation folders fuzz gymnasium host learning monte_carlo nan notebooks observations
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items):
     slow = [item for item in items if item.path.stem.removeprefix("test_") in _SLOW.split()]
     for item in slow:
         item.add_marker("slow")
-    # They go first, so that neither process is left alone with one of them at the end.
+    # Slow tests first: else one of the two processes would wait for the other at the end.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:
         for marker in item.iter_markers("devices"):
@@ -67,7 +67,7 @@ def float64():
 
 @pytest.fixture(autouse=True)
 def _rank_promotion_inside_gymnax(request):
-    # gymnax's Swimmer subtracts a matrix from a vector; every other environment is strict itself.
+    # gymnax's Swimmer subtracts a matrix from a vector; all other environments keep to the rule.
     allowed = "Swimmer" in request.node.name
     with jax.numpy_rank_promotion("allow" if allowed else "raise"):
         yield
@@ -75,7 +75,7 @@ def _rank_promotion_inside_gymnax(request):
 
 @pytest.fixture(autouse=True)
 def _no_compilation_cache_left_on():
-    # A command turns it on for its process; here that would be for all tests that follow.
+    # A command turns the cache on for its process, which here has all the tests that follow.
     yield
     if jax.config.jax_compilation_cache_dir is not None:
         jax.config.update("jax_compilation_cache_dir", None)

@@ -20,7 +20,7 @@ class CounterParams(EnvParams):
 
 
 class Counter(GymnaxEnvironment):
-    """Observes the time, pays it as a reward, ends by itself after `lifetime` steps."""
+    """Observes the time, gives it as the reward, terminates after `lifetime` steps."""
 
     def __init__(self, lifetime: int = 3, limit: int = 5) -> None:
         self._params = CounterParams(lifetime=lifetime, max_steps_in_episode=limit)
@@ -45,7 +45,7 @@ class Counter(GymnaxEnvironment):
 
 
 class FiveValues(Counter):
-    """`step` as it was before gymnax 1.0."""
+    """Has the `step` of gymnax before 1.0, of five values."""
 
     def step(self, key, state, action, params=None):
         obs, state, reward, done, info = self.step_env(key, state, action, params)
@@ -147,7 +147,7 @@ class KeyedCounter(Counter):
 
 
 class Spaces(Counter):
-    """Its spaces as they are given, or those of `Counter`."""
+    """Has the given spaces, or those of `Counter`."""
 
     def __init__(self, observations: Any = None, actions: Any = None) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ class Spaces(Counter):
 
 
 class TupleParams(NamedTuple):
-    """As those of `Counter`, a NamedTuple."""
+    """The parameters of `Counter` as a NamedTuple."""
 
     lifetime: int = 2
     max_steps_in_episode: int = 4
@@ -172,14 +172,14 @@ class TupleParams(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass
 class PlainParams:
-    """As those of `Counter`, without a method `replace`."""
+    """The parameters of `Counter` without a method `replace`."""
 
     lifetime: int = 2
     max_steps_in_episode: Any = 4
 
 
 class WithParams(Counter):
-    """As `Counter`, with these parameters."""
+    """A `Counter` with the given parameters."""
 
     def __init__(self, params: Any) -> None:
         self._params = params
@@ -224,7 +224,7 @@ class Uncomparable:
 
 
 class UncomparableState(Counter):
-    """A sound environment with such a state."""
+    """A sound environment whose state has no `__eq__`."""
 
     def reset_env(self, key, params):
         return jnp.zeros(1), Uncomparable(0)
@@ -250,7 +250,7 @@ class ObservesTime(Counter):
 
 @struct.dataclass
 class ContextState(EnvState):
-    """What the reward depends on, and the action does not."""
+    """The cue to repeat, and a number that the reward depends on and no action changes."""
 
     cue: Any = None
     context: Any = None

@@ -9,8 +9,8 @@ from typing import Any
 import jaxtyping
 from beartype import beartype
 
-# Functions of arrays. Those that users give configs and keys to answer a wrong one in words of
-# their own, which are tested; a check of types would come before.
+# Modules with functions of arrays. Functions of configs and keys have error messages of their own,
+# which are tested; a check of types would come before them.
 MODULES = (
     "pgjax.critics.two_hot",
     "pgjax.critics.units",
@@ -23,15 +23,15 @@ _KINDS = (types.FunctionType, staticmethod, property)
 
 
 def install() -> None:
-    """Checks the functions and methods of these modules from their import on."""
+    """Makes Python check the functions and methods of these modules, from their import on."""
     sys.meta_path.insert(0, _Finder())
 
 
 class _Finder:
-    """Finds the modules as Python does, and changes them once they are made.
+    """Finds the modules as Python does, and adds the checks after their import.
 
-    jaxtyping's own import hook checks constructors too, but pgjax's components answer a wrong
-    field in their own words, and JAX makes records of axes and of shapes.
+    jaxtyping's own import hook checks constructors too, but pgjax's components have their own
+    messages about a wrong field, and JAX makes records of axes and of shapes.
     """
 
     @staticmethod
@@ -39,13 +39,13 @@ class _Finder:
         if not f"{name}.".startswith(tuple(f"{module}." for module in MODULES)):
             return None
         spec = PathFinder.find_spec(name, path, target)
-        make = spec.loader.exec_module
+        execute = spec.loader.exec_module
 
-        def make_and_check(module: types.ModuleType) -> None:
-            make(module)
+        def execute_and_check(module: types.ModuleType) -> None:
+            execute(module)
             _check_all(module)
 
-        spec.loader.exec_module = make_and_check
+        spec.loader.exec_module = execute_and_check
         return spec
 
 
@@ -65,7 +65,7 @@ def _check_all(module: types.ModuleType) -> None:
 
 
 def _checked(member: Any) -> Any:
-    """A function, method or property whose annotated shapes are checked; all else as it is."""
+    """A function, method or property with checks of its annotated shapes; others unchanged."""
     if isinstance(member, staticmethod):
         return staticmethod(_checked(member.__func__))
     if isinstance(member, property):

@@ -83,16 +83,16 @@ def grid(texts: list[str], config: Config) -> dict[str, list[Any]]:
       ValueError: no values, a value of the wrong type, an unknown path or component.
     """
     known = {path: hint for path, hint, *_ in _leaves(config)}
-    found = {}
+    settings = {}
     for text in texts:
         path, equals, values = text.partition("=")
         path = path.replace("-", "_")
         if not equals or not all(values.split(",")):
             raise ValueError(f"--grid takes PATH=A,B,…, got {text!r}")
-        if path in found:
+        if path in settings:
             raise ValueError(f"--grid has {path} twice: write {path}=A,B,… once")
-        found[path] = [_grid_value(path, value, known, config) for value in values.split(",")]
-    return found
+        settings[path] = [_grid_value(path, value, known, config) for value in values.split(",")]
+    return settings
 
 
 def _grid_value(path: str, text: str, known: dict[str, Any], config: Config) -> Any:
@@ -153,8 +153,10 @@ def add_flags(parser: Parser) -> None:
     texts = described(Config)
     for field, classes in registry.COMPONENTS.items():
         if len(classes) > 1:
-            now = type(getattr(default, field)).__name__
-            text = f"{texts[field].partition(':')[0]}: {', '.join(classes)} (default: {now})"
+            default_name = type(getattr(default, field)).__name__
+            text = (
+                f"{texts[field].partition(':')[0]}: {', '.join(classes)} (default: {default_name})"
+            )
             parser.add_argument(
                 f"--{field}", dest=f"/{field}", metavar="NAME", help=text, default=argparse.SUPPRESS
             )
@@ -164,10 +166,10 @@ def add_flags(parser: Parser) -> None:
 def add_settings(parser: Parser) -> None:
     """Adds a flag for every path of a config, without those that choose a component."""
     default = Config(env="")
-    seen = set()
+    paths = set()
     for path, hint, value, metadata, text in _leaves(default):
-        if path not in seen:
-            seen.add(path)
+        if path not in paths:
+            paths.add(path)
             shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
             choices = [name for name in metadata.get("choices") or () if f'"{name}"' not in text]
             text = "; ".join(filter(None, (text, ", ".join(choices)))) + f" (default: {shown})"
@@ -274,17 +276,17 @@ def _named(field: str, name: str, classes: dict[str, type]) -> type:
 
 def _take_env_params(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
     """The arguments without the environment's parameters, and those; their names depend on ENV."""
-    rest, found, left = [], {}, list(arguments)
-    while left:
-        flag = left.pop(0)
+    others, params, unread = [], {}, list(arguments)
+    while unread:
+        flag = unread.pop(0)
         name, equals, value = flag.removeprefix(_ENV_PARAMS).partition("=")
         if not flag.startswith(_ENV_PARAMS):
-            rest.append(flag)
-        elif equals or left:
-            found[name.replace("-", "_")] = value if equals else left.pop(0)
+            others.append(flag)
+        elif equals or unread:
+            params[name.replace("-", "_")] = value if equals else unread.pop(0)
         else:
             raise ValueError(f"argument {flag}: expected one argument")
-    return rest, found
+    return others, params
 
 
 def _env_params(env: str, given: dict[str, str]) -> Any:

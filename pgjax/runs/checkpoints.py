@@ -220,10 +220,10 @@ def named_env(path: Path, saved: Any, name: str) -> Any:
             raise ValueError(f"{path} is of the environment {saved!r}, not of {name!r}")
         return interface.import_environment(name) if interface.is_own_name(name) else name
     env = interface.make(interface.import_environment(name))
-    kind = type(env).__qualname__.rpartition(".")[2]
-    saved_kind = re.match(r"\w+", without_module(saved["custom"]))
-    if saved_kind is None or saved_kind[0] != kind:
-        raise ValueError(f"{path} is of {saved['custom']}; {name} makes a {kind}")
+    class_name = type(env).__qualname__.rpartition(".")[2]
+    saved_name = re.match(r"\w+", without_module(saved["custom"]))
+    if saved_name is None or saved_name[0] != class_name:
+        raise ValueError(f"{path} is of {saved['custom']}; {name} makes a {class_name}")
     return env
 
 

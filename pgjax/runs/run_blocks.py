@@ -116,16 +116,16 @@ def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _arrays(runs: np.ndarray, block: RunBlock) -> dict[str, np.ndarray]:
     """The arrays of a block's part, by name."""
-    state, made = local(block.state), block.num_updates
+    state, num_updates = local(block.state), block.num_updates
     leaves = checkpoints.to_arrays(state).items()
     return {
         "runs": runs,
         "num_updates": np.asarray(state.num_updates),
         "ended": block.ended,
-        "seconds": block.seconds[:made],
+        "seconds": block.seconds[:num_updates],
         "compile_seconds": np.array(block.compile_seconds),
         **{_STATE + path: np.asarray(leaf) for path, leaf in leaves},
-        **{sweep_folders.METRICS + name: x[:, :made] for name, x in block.metrics.items()},
+        **{sweep_folders.METRICS + name: x[:, :num_updates] for name, x in block.metrics.items()},
     }
 
 
