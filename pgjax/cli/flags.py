@@ -257,12 +257,13 @@ def _tuple_of(hint: Any) -> type[argparse.Action]:
 
 
 def _spaced(prefix: str, words: list[str], error: Exception, quote: str = "") -> str:
-    """What is wrong with a tuple's words, or how they are written; to be added to a message."""
+    """The end of a message about a tuple's words: the error, or how to write the values."""
     if len(words) > 1:
         return f": {error}"
-    # Of 64,64 or [64, 64] or 64x64.
-    listed = re.fullmatch(r"[\d\s.,;x*()\[\]]+", *words) if words else None
-    numbers = " ".join(re.findall(r"[\d.]+", *words)) if listed else "64 64"
+    text = "".join(words)
+    # 64,64 or [64, 64] or 64x64.
+    listed = re.fullmatch(r"[\d\s.,;x*()\[\]]+", text)
+    numbers = " ".join(re.findall(r"[\d.]+", text)) if listed else "64 64"
     return f"; write values with spaces between: {quote}{prefix}{numbers}{quote}"
 
 
