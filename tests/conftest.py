@@ -42,8 +42,13 @@ _SLOW = """
 """
 
 
+def _is_slow(stem):
+    return stem in _SLOW.split() or stem.startswith("suite_")
+
+
 def pytest_collection_modifyitems(items):
-    slow = [item for item in items if item.path.stem.removeprefix("test_") in _SLOW.split()]
+    stems = [item.path.stem.removeprefix("test_") for item in items]
+    slow = [item for item, stem in zip(items, stems, strict=True) if _is_slow(stem)]
     for item in slow:
         item.add_marker("slow")
     # Slow tests first: else one of the two processes would wait for the other at the end.

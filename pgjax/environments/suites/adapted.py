@@ -47,9 +47,11 @@ class Adapted(GymnaxEnvironment):
         action_space: Any,
         limit: int,
     ) -> None:
-        self._name, self._reset, self._step, self._limit = name, reset, step, limit
+        self._name, self._limit = name, limit
+        # Physics take seconds to trace: jitted, once for all programs.
+        self._reset, self._step = jax.jit(reset), jax.jit(step)
         self._observation_space, self._action_space = observation_space, action_space
-        self._structure = jax.tree.structure(jax.eval_shape(reset, jax.random.key(0))[1])
+        self._structure = jax.tree.structure(jax.eval_shape(self._reset, jax.random.key(0))[1])
 
     @property
     def name(self) -> str:

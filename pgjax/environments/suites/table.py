@@ -19,6 +19,8 @@ SUITES = {
     "gymnasium": "pgjax.environments.suites.gymnasium:Gymnasium",
     "jumanji": "pgjax.environments.suites.jumanji:Jumanji",
     "navix": "pgjax.environments.suites.navix:Navix",
+    "pgx": "pgjax.environments.suites.pgx:Pgx",
+    "playground": "pgjax.environments.suites.playground:Playground",
     "xminigrid": "pgjax.environments.suites.xminigrid:XMiniGrid",
 }
 
