@@ -26,7 +26,7 @@ class Brax(Suite):
         return sorted(imported("brax.envs", self.extra)._envs)
 
     def make(self, name: str, limit: int = 1000, backend: _Backend | None = None) -> Adapted:
-        """As `from_brax`."""
+        """The environment, as `from_brax` describes it."""
         env_id = f"{self.name}/{name}"
         chosen = {} if backend is None else {"backend": backend}
         env = imported("brax.envs", self.extra).get_environment(name, **chosen)

@@ -30,7 +30,7 @@ class Craftax(Suite):
         return _NAMES
 
     def make(self, name: str, limit: int = 10_000) -> Adapted:
-        """As `from_craftax`."""
+        """The environment, as `from_craftax` describes it."""
         env_id = f"{self.name}/{name}"
         craftax = imported("craftax.craftax_env", self.extra)
         env = craftax.make_craftax_env_from_name(name, auto_reset=False)

@@ -23,7 +23,7 @@ class Navix(Suite):
         return sorted(imported("navix", self.extra).registry())
 
     def make(self, name: str, limit: int = 100) -> Adapted:
-        """As `from_navix`."""
+        """The environment, as `from_navix` describes it."""
         env_id = f"{self.name}/{name}"
         env = imported("navix", self.extra).make(name, max_steps=limit)
 

@@ -78,7 +78,7 @@ class Suite(abc.ABC):
         return self._environment(name, options, as_text=False)
 
     def environment_of_texts(self, name: str, texts: Mapping[str, str]) -> Any:
-        """As `environment`, with the options as an id has them."""
+        """`environment`, with the options as an id has them."""
         return self._environment(name, texts, as_text=True)
 
     def _environment(self, name: str, options: Mapping[str, Any], as_text: bool) -> Any:
