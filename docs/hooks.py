@@ -56,6 +56,8 @@ def on_page_markdown(markdown: str, page, config, files: Files) -> str:
     uri = page.file.src_uri
     if uri.startswith("source/"):
         return markdown
+    if uri == "reference/README.md":
+        markdown = with_names(markdown)
     parts = FENCE.split(markdown)
     for i in range(0, len(parts), 2):
         parts[i] = with_equations(with_links(parts[i], uri))
@@ -70,6 +72,8 @@ def with_links(text: str, uri: str) -> str:
         if not target:
             return match[0]
         path = _resolved(target, uri)
+        if path.is_dir() and path != ROOT / "pgjax":
+            return label  # a folder has no page
         if path == ROOT / "pgjax":
             page, hash_sign, anchor = name_link(label.strip("`"))
         else:
@@ -77,6 +81,16 @@ def with_links(text: str, uri: str) -> str:
         return f"[{label}]({posixpath.relpath(page, posixpath.dirname(uri))}{hash_sign}{anchor})"
 
     return LINK.sub(link, text)
+
+
+def with_names(text: str) -> str:
+    """The reference's table of pages, with links to the names of each."""
+
+    def row(match: re.Match) -> str:
+        names = [name for name, page in reference().items() if page == f"reference/{match[1]}"]
+        return f"{match[0]}: {', '.join(f'[`{name}`](../../pgjax)' for name in names)}"
+
+    return re.sub(r"^\| \[[^]]+\]\((\w+\.md)\) \|.*?(?= \|$)", row, text, flags=re.MULTILINE)
 
 
 def name_link(name: str) -> tuple[str, str, str]:

@@ -9,6 +9,8 @@ from pgjax.ascents.trust_region import TrustRegion as TrustRegion
 from pgjax.core.components import Component as Component
 from pgjax.core.components import component as component
 from pgjax.core.components import option as option
+from pgjax.core.components import record as record
+from pgjax.core.components import static as static
 from pgjax.core.parallel import make_mesh as make_mesh
 from pgjax.core.schedules import Schedule as Schedule
 from pgjax.core.schedules import Share as Share
@@ -22,6 +24,7 @@ from pgjax.critics.base import BaseCritic as BaseCritic
 from pgjax.critics.base import BoundCritic as BoundCritic
 from pgjax.critics.base import Oracle as Oracle
 from pgjax.critics.critic import Critic as Critic
+from pgjax.critics.fitted import NetworkCritic as NetworkCritic
 from pgjax.critics.shared import SharedCritic as SharedCritic
 from pgjax.critics.two_hot import TwoHotCritic as TwoHotCritic
 from pgjax.environments.environment import Environment as Environment

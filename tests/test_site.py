@@ -58,6 +58,13 @@ def site(tmp_path_factory):
     return folder, {file: Page(file.read_text(encoding="utf-8")) for file in files}
 
 
+def test_the_references_first_page_leads_to_every_public_name(site):
+    folder, _ = site
+    text = (folder / "reference/index.html").read_text("utf-8")
+    for name in pgjax.__all__:
+        assert re.search(rf'href="[\w./]+#pgjax\.{name}"', text), name
+
+
 def test_every_public_name_is_in_the_reference(site):
     folder, pages = site
     anchors = set()

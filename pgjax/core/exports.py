@@ -52,6 +52,7 @@ OTHERS = {
     "LinearCell",
     "MemoryNetwork",
     "MinGRU",
+    "NetworkCritic",
     "Objective",
     "Oracle",
     "Sampler",

@@ -37,7 +37,9 @@ class ValueModule(nn.Module):
 
 
 class NetworkCritic(BaseCritic, abc.ABC):
-    """Base of their settings.
+    """The settings of a critic with a network of its own: base of those with another loss.
+
+    A subclass declares the fields below, with its defaults.
 
     Attributes:
       network: a Flax module as for the policy; None: the policy's architecture, its own parameters.
