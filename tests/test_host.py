@@ -1,6 +1,5 @@
 """Environments of Gymnasium on the host: what is called, how often, and what is learned."""
 
-import functools
 import json
 
 import gymnasium
@@ -205,9 +204,9 @@ def test_a_run_is_resumed_with_new_episodes(tmp_path):
 
 def test_processes_give_the_same_numbers():
     states = []
-    for asynchronous in (False, True):
-        env = pgjax.from_gymnasium(functools.partial(cart_pole, 9), asynchronous=asynchronous)
-        states.append(pgjax.train(jax.random.key(0), streams(env, num_envs=2))[0])
+    for processes in (1, 2):
+        env = pgjax.from_gymnasium(dice, processes=processes)
+        states.append(pgjax.train(jax.random.key(0), streams(env, num_envs=4))[0])
         env.close()
     assert_same(states[0].params, states[1].params)
 
@@ -245,7 +244,7 @@ def test_mujoco(name):
 
 def pools_of_one_step():
     """Pools of environments whose reward is 0, and every vector environment that they make."""
-    return Pools(lambda: gymnasium.make("CartPole-v1"), asynchronous=False)
+    return Pools(lambda: gymnasium.make("CartPole-v1"), processes=1)
 
 
 def seeds(number):
@@ -269,7 +268,7 @@ def test_whoever_holds_a_pool_keeps_it():
 
 def test_whoever_goes_on_with_an_earlier_state_takes_the_same_environments():
     made = []
-    pools = Pools(lambda: made.append(1) or gymnasium.make("CartPole-v1"), asynchronous=False)
+    pools = Pools(lambda: made.append(1) or gymnasium.make("CartPole-v1"), processes=1)
     running, actions = np.ones(2, bool), np.zeros(2, int)
     _, old = pools.reset(seeds(2))
     for _ in range(3):
@@ -368,6 +367,18 @@ ERRORS = [
 def test_what_is_no_environment_is_refused(env, kind, message):
     with pytest.raises(kind, match=message):
         pgjax.from_gymnasium(env)
+
+
+def test_processes_are_at_least_one_and_mujoco_is_an_extra(monkeypatch):
+    with pytest.raises(ValueError, match="processes must be at least 1, got 0"):
+        pgjax.from_gymnasium("CartPole-v1", processes=0)
+
+    def make(name):
+        raise gymnasium.error.DependencyNotInstalled("MuJoCo is not installed")
+
+    monkeypatch.setattr(gymnasium, "make", make)
+    with pytest.raises(ImportError, match=r"need the extra: pip install 'pgjax-rl\[mujoco\]'"):
+        pgjax.from_gymnasium("Swimmer-v5")
 
 
 def test_ids_leave_out_what_computes_with_jax():

@@ -31,7 +31,7 @@ class HostEnvironment(Environment):
       name: for messages.
       make: makes one environment, whose interface was looked at.
       probe: one that it made.
-      asynchronous: whether each is in a process of its own.
+      processes: how many they are divided over; 1: this one.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class HostEnvironment(Environment):
         name: str,
         make: Callable[[], gymnasium.Env],
         probe: gymnasium.Env,
-        asynchronous: bool,
+        processes: int,
     ) -> None:
         self._name, self._limit = name, _limit(probe)
         self._observation_space = spaces.read(f"{name}: observation_space", probe.observation_space)
         self._action_space = spaces.read(f"{name}: action_space", probe.action_space)
         self._host_actions = probe.action_space
-        self._pools = Pools(make, asynchronous)
+        self._pools = Pools(make, processes)
         # Also at the end of the process.
         weakref.finalize(self, self._pools.close)
 

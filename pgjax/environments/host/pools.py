@@ -1,4 +1,4 @@
-"""Pools of environments: Gymnasium's vector environments, and who goes on with which.
+"""Pools of environments, in this process or divided over several, and who goes on with which.
 
 A pool has n environments. Whoever got an observation of it has tokens, which a further call makes
 those of the past: an environment cannot go back, so a state can be gone on with once.
@@ -9,14 +9,17 @@ import functools
 import multiprocessing
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
+import jax
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-from pgjax.environments.host.resting import TERMINATED, TRUNCATED, resting
+from pgjax.core.types import PyTree
+from pgjax.environments.host.bundle import Bundle
+from pgjax.environments.host.resting import TERMINATED, TRUNCATED
 
 _MOST_POOLS = 4
 _LOST = -1  # calls
@@ -33,33 +36,50 @@ class _Pool:
     """n environments.
 
     Attributes:
+      number: n.
       held: whether streams go on with them; else whoever resets n environments takes them.
     """
 
-    def __init__(self, vector: VectorEnv) -> None:
-        self.vector = vector
+    def __init__(self, make: Callable[[], gymnasium.Env], number: int, processes: int) -> None:
+        self.number = number
+        # Equal shares, of as many processes as that takes.
+        shares = next(n for n in range(min(processes, number), 0, -1) if number % n == 0)
+        self._shape = (number,) if shares == 1 else (shares, number // shares)
+        firsts = range(0, number, number // shares)
+        bundles = [functools.partial(Bundle, make, number // shares, first) for first in firsts]
+        self._env = bundles[0]() if shares == 1 else _divided(bundles)
         # Not of this process's choice: a checkpoint's tokens must not be those of another's pool.
         self.name, self.calls, self.held = secrets.randbits(31), 0, False
 
     def tokens(self) -> Tokens:
         """Those of now."""
         numbers = self.name, self.calls
-        return Tokens(*(np.full(self.vector.num_envs, number, np.int32) for number in numbers))
+        return Tokens(*(np.full(self.number, number, np.int32) for number in numbers))
 
     def has(self, tokens: Tokens) -> np.ndarray:
         """Which tokens are its own, and of now: bool[n]."""
         return (tokens.pool == self.name) & (tokens.calls == self.calls)
 
-    def reset(self, seeds: np.ndarray, mask: np.ndarray) -> Any:
+    def reset(self, seeds: np.ndarray, mask: np.ndarray) -> PyTree:
         """Observations [n, …] after new episodes where masked, bool[n]."""
         self._count()
-        return self.vector.reset(seed=seeds.tolist(), options={"reset_mask": mask})[0]
+        obs, _ = self._env.reset(options={"seeds": seeds, "mask": mask})
+        return self._together(obs)
 
-    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray]:
+    def step(self, actions: PyTree) -> tuple[PyTree, np.ndarray, np.ndarray]:
         """Observations [n, …], rewards and how episodes ended."""
         self._count()
-        obs, rewards, _, _, infos = self.vector.step(actions)
-        return obs, rewards, infos.get("ended", np.zeros(len(rewards), int))
+        actions = jax.tree.map(lambda x: x.reshape(*self._shape, *x.shape[1:]), actions)
+        obs, _, _, _, info = self._env.step(actions)
+        return self._together(obs), info["rewards"].ravel(), info["ended"].ravel()
+
+    def close(self) -> None:
+        """Ends its processes, if it has any."""
+        self._env.close()
+
+    def _together(self, obs: PyTree) -> PyTree:
+        rows = len(self._shape)
+        return jax.tree.map(lambda x: x.reshape(self.number, *x.shape[rows:]), obs)
 
     def _count(self) -> None:
         self.calls = (self.calls + 1) % 2**31
@@ -71,11 +91,11 @@ class Pools:
 
     Args:
       make: one environment.
-      asynchronous: each in a process of its own.
+      processes: how many they are divided over, as far as they can be evenly; 1: this one.
     """
 
-    def __init__(self, make: Callable[[], gymnasium.Env], asynchronous: bool) -> None:
-        self._make, self._asynchronous = functools.partial(resting, make), asynchronous
+    def __init__(self, make: Callable[[], gymnasium.Env], processes: int) -> None:
+        self._make, self._processes = make, processes
         self._pools: list[_Pool] = []  # the latest use comes last
         self._lock = threading.RLock()
 
@@ -133,7 +153,7 @@ class Pools:
         """Closes all; who has tokens begins new episodes."""
         with self._lock:
             while self._pools:
-                self._pools.pop().vector.close()
+                self._pools.pop().close()
 
     @contextlib.contextmanager
     def _closed_on_error(self, pool: _Pool) -> Iterator[None]:
@@ -141,7 +161,7 @@ class Pools:
             yield
         except BaseException:
             self._pools.remove(pool)
-            pool.vector.close()
+            pool.close()
             raise
 
     def _of(self, tokens: Tokens) -> _Pool | None:
@@ -157,13 +177,13 @@ class Pools:
     def _free(self, number: int) -> _Pool:
         """A pool of so many that nobody holds."""
         for pool in self._pools:
-            if not pool.held and pool.vector.num_envs == number:
+            if not pool.held and pool.number == number:
                 return self._used(pool)
         if len(self._pools) == _MOST_POOLS:
             oldest = min(self._pools, key=lambda pool: pool.held)  # the first of equals
             self._pools.remove(oldest)
-            oldest.vector.close()
-        self._pools.append(_Pool(self._vector(number)))
+            oldest.close()
+        self._pools.append(_Pool(self._make, number, self._processes))
         return self._pools[-1]
 
     def _used(self, pool: _Pool) -> _Pool:
@@ -171,11 +191,9 @@ class Pools:
         self._pools.append(pool)
         return pool
 
-    def _vector(self, number: int) -> VectorEnv:
-        makers = [self._make] * number
-        if not self._asynchronous:
-            return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
-        # JAX has threads, with which a fork may deadlock.
-        methods = multiprocessing.get_all_start_methods()
-        context = "forkserver" if "forkserver" in methods else "spawn"
-        return AsyncVectorEnv(makers, context=context, autoreset_mode=AutoresetMode.DISABLED)
+
+def _divided(bundles: Sequence[Callable[[], gymnasium.Env]]) -> AsyncVectorEnv:
+    # JAX has threads, with which a fork may deadlock.
+    methods = multiprocessing.get_all_start_methods()
+    context = "forkserver" if "forkserver" in methods else "spawn"
+    return AsyncVectorEnv(bundles, context=context, autoreset_mode=AutoresetMode.DISABLED)

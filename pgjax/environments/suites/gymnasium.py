@@ -19,7 +19,7 @@ _IN_JAX = ("phys2d/", "tabular/")
 
 
 class Gymnasium(Suite):
-    """`gymnasium/CartPole-v1`, with the options `limit` and `asynchronous`.
+    """`gymnasium/CartPole-v1`, with the options `limit` and `processes`.
 
     Source: Towers et al. (2024), Gymnasium.
     """
@@ -30,14 +30,12 @@ class Gymnasium(Suite):
         """The ids that are registered, but for those of environments in JAX."""
         return sorted(name for name in gymnasium.registry if not name.startswith(_IN_JAX))
 
-    def make(
-        self, name: str, limit: int | None = None, asynchronous: bool = False
-    ) -> HostEnvironment:
+    def make(self, name: str, limit: int | None = None, processes: int = 1) -> HostEnvironment:
         """Makes what `from_gymnasium` describes."""
         options = {} if limit is None else {"max_episode_steps": limit}
         make = functools.partial(gymnasium.make, name, **options)
         try:
-            return _environment(name, make, asynchronous)
+            return _environment(name, make, processes)
         except gymnasium.error.DependencyNotInstalled as error:
             missing = ImportError(str(error).replace("\n", " "))
             if "mujoco" not in str(error).lower():
@@ -47,7 +45,7 @@ class Gymnasium(Suite):
 
 
 def from_gymnasium(
-    env: str | Callable[[], gymnasium.Env], limit: int | None = None, asynchronous: bool = False
+    env: str | Callable[[], gymnasium.Env], limit: int | None = None, processes: int = 1
 ) -> HostEnvironment:
     """A Gymnasium environment, in Python on the host, as the id `gymnasium/NAME`.
 
@@ -57,12 +55,13 @@ def from_gymnasium(
     Args:
       env: a registered id, or a function that makes one environment.
       limit: steps until an episode is truncated; None: the environment's own.
-      asynchronous: each environment in a process of its own, which pays where a step takes longer
-        than the messages, some 50 µs. A script needs `if __name__ == "__main__":` then.
+      processes: how many the environments are divided over, as far as they can be evenly; 1: this
+        one. Several pay where a step of all takes longer than the messages, and cores are idle. A
+        script needs `if __name__ == "__main__":` then.
 
     Raises:
-      ValueError: an unknown id (the message names the nearest), a limit below 1, a space that
-        policies do not know, an environment that cannot be made here.
+      ValueError: an unknown id (the message names the nearest), a limit or processes below 1, a
+        space that policies do not know, an environment that cannot be made here.
       TypeError: not Gymnasium's interface; a vector environment.
       ImportError: MuJoCo is not installed.
 
@@ -74,7 +73,7 @@ def from_gymnasium(
     Source: Towers et al. (2024), Gymnasium.
     """
     if isinstance(env, str):
-        return Gymnasium().environment(env, limit=limit, asynchronous=asynchronous)
+        return Gymnasium().environment(env, limit=limit, processes=processes)
     if not callable(env) or isinstance(env, gymnasium.Env):
         raise TypeError(
             f"env must be a Gymnasium id or a function that makes one environment, got {env!r}; "
@@ -83,16 +82,15 @@ def from_gymnasium(
     if limit is not None:
         check_int("limit", limit, 1)
         env = functools.partial(_limited, env, limit)
-    return _environment(getattr(env, "__name__", "the environment"), env, asynchronous)
+    return _environment(getattr(env, "__name__", "the environment"), env, processes)
 
 
 def _limited(make: Callable[[], gymnasium.Env], limit: int) -> gymnasium.Env:
     return gymnasium.wrappers.TimeLimit(make(), limit)
 
 
-def _environment(
-    name: str, make: Callable[[], gymnasium.Env], asynchronous: bool
-) -> HostEnvironment:
+def _environment(name: str, make: Callable[[], gymnasium.Env], processes: int) -> HostEnvironment:
+    check_int("processes", processes, 1)
     probe = make()
     if isinstance(probe, gymnasium.vector.VectorEnv):
         raise TypeError(
@@ -106,7 +104,7 @@ def _environment(
         )
     try:
         name = probe.spec.id if probe.spec else name
-        environment = HostEnvironment(name, make, probe, asynchronous)
+        environment = HostEnvironment(name, make, probe, processes)
         _check(name, probe, environment.observation_space)
     finally:
         probe.close()

@@ -1,0 +1,50 @@
+"""Environments side by side in one process, which may be a worker's; imports no JAX."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from pgjax.environments.host.resting import resting
+
+
+class Bundle(gymnasium.Env):
+    """Some of n environments as one, whose observations and actions are theirs, [k, …].
+
+    Rewards and ends, [k] each, are in the info: the bundle has no episodes.
+
+    Args:
+      make: makes one environment.
+      number: k.
+      first: the index of its first one among the n.
+    """
+
+    def __init__(self, make: Callable[[], gymnasium.Env], number: int, first: int) -> None:
+        makers = [functools.partial(resting, make)] * number
+        self._envs = SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+        self.observation_space = self._envs.observation_space
+        self.action_space = self._envs.action_space
+        self._share = slice(first, first + number)
+        self._obs: Any = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Resets those that `options` marks: of all n, "mask" bool[n] and "seeds" int[n]."""
+        mask, seeds = ((options or {})[name][self._share] for name in ("mask", "seeds"))
+        if mask.any():
+            self._obs, _ = self._envs.reset(seed=seeds.tolist(), options={"reset_mask": mask})
+        return self._obs, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """A step of each."""
+        self._obs, rewards, _, _, infos = self._envs.step(action)
+        ended = infos.get("ended", np.zeros(len(rewards), int))
+        return self._obs, 0.0, False, False, {"rewards": rewards, "ended": ended}
+
+    def close(self) -> None:
+        """Closes them."""
+        self._envs.close()
