@@ -4,6 +4,7 @@ import pytest
 from environments_for_tests import Counter
 from gymnax.wrappers import purerl
 from PIL import Image
+from test_contracts import Corridor
 
 import pgjax
 from pgjax.environments import interface
@@ -71,6 +72,29 @@ def test_an_environment_may_draw_itself(tmp_path):
     state = pgjax.init(jax.random.key(0), config)
     assert pgjax.render(jax.random.key(1), state, config, tmp_path / "a.gif") == [45.0]
     assert len(frames(tmp_path / "a.gif")[0]) == 9
+
+
+class Pole(Corridor):
+    """Another problem than gymnax's of that name."""
+
+    name = "CartPole-v1"
+
+
+class Lit(Corridor):
+    def frame(self, state, params):
+        assert params is None
+        return np.full((8, 8, 3), 40 * int(state[0]), np.uint8)
+
+
+def test_an_environment_of_ones_own_is_drawn_by_its_frame_alone(tmp_path):
+    config = pgjax.Config(env=Lit(), network=pgjax.MLP((4,)))
+    state = pgjax.init(jax.random.key(0), config)
+    returns = pgjax.render(jax.random.key(1), state, config, tmp_path / "a.gif", max_steps=3)
+    np.testing.assert_array_equal(returns, [0.0])
+    for env in (Pole(), "gymnasium/CartPole-v1"):
+        name = env if isinstance(env, str) else "CartPole-v1"
+        with pytest.raises(ValueError, match=f"nobody has said how to draw {name}: `pgjax plot`"):
+            pgjax.render(jax.random.key(1), state, config.replace(env=env), tmp_path / "a.gif")
 
 
 def test_what_cannot_be_drawn_is_said(tmp_path):

@@ -15,10 +15,10 @@ TOLERANCE = 1e-3  # relative and absolute; compiled programs round differently
 
 
 class Fault(NamedTuple):
-    """The part that is at fault, what was found of it, and what was expected."""
+    """The part that is at fault, what it is, and what was expected."""
 
     part: str
-    found: str
+    actual: str
     expected: str
 
 
@@ -74,8 +74,8 @@ def outside(part: str, obs: PyTree, space: Any) -> Iterator[Fault]:
     )
     for index in np.argwhere(~(inside & np.isfinite(obs)))[:1]:
         place = tuple(index[obs.ndim - low.ndim :])
-        found = f"{obs[tuple(index)]:g}" + (f" at {[int(i) for i in place]}" if place else "")
-        yield Fault(part, found, f"between {low[place]:g} and {high[place]:g}, as {space!r}")
+        number = f"{obs[tuple(index)]:g}" + (f" at {[int(i) for i in place]}" if place else "")
+        yield Fault(part, number, f"between {low[place]:g} and {high[place]:g}, as {space!r}")
 
 
 def shape(leaf: Any) -> str:

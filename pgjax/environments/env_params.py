@@ -79,10 +79,10 @@ def split(params: PyTree) -> PyTree:
 def joined(params: PyTree) -> PyTree:
     """The inverse of `split`, whatever the other leaves are."""
 
-    def one(leaf):
+    def unwrapped(leaf):
         return leaf.value if isinstance(leaf, _Static) else leaf
 
-    return jax.tree.map(one, params, is_leaf=lambda node: isinstance(node, _Static))
+    return jax.tree.map(unwrapped, params, is_leaf=lambda node: isinstance(node, _Static))
 
 
 def check(params: PyTree, defaults: PyTree) -> None:
@@ -97,8 +97,8 @@ def check(params: PyTree, defaults: PyTree) -> None:
     given, usual = map(_by_name, (params, defaults))
     for name in usual.keys() - given.keys():
         inside = sum(path.startswith((f"{name}.", f"{name}[")) for path in given)
-        found = f"a tree of {inside} numbers" if inside else "None"
-        raise TypeError(f"{name} must be {kind(usual[name])}, got {found}")
+        actual = f"a tree of {inside} numbers" if inside else "None"
+        raise TypeError(f"{name} must be {kind(usual[name])}, got {actual}")
     for name, leaf in given.items():
         if isinstance(leaf, int) and not _fits(leaf):
             raise ValueError(f"{name} must fit {jnp.result_type(int)}, got {leaf}")
@@ -110,25 +110,25 @@ def check(params: PyTree, defaults: PyTree) -> None:
 
 def _by_name(params: PyTree) -> dict[str, Any]:
     """The leaves, but for the time limit."""
-    found = jax.tree_util.tree_leaves_with_path(split(params))
-    return {f"env_params{jax.tree_util.keystr(path)}": leaf for path, leaf in found}
+    leaves = jax.tree_util.tree_leaves_with_path(split(params))
+    return {f"env_params{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
 
 
 def kind(default: Any) -> str:
     """What a parameter with this default must be, as "a float" or "floats of the shape (2,)"."""
-    one, shape = _kind(default), np.shape(default)
-    return f"{one}s of the shape {shape}" if shape else f"{'an' if one == 'int' else 'a'} {one}"
+    noun, shape = _kind(default), np.shape(default)
+    return f"{noun}s of the shape {shape}" if shape else f"{'an' if noun == 'int' else 'a'} {noun}"
 
 
 def constants(params: PyTree) -> PyTree:
     """Python's integers as NumPy's of JAX's dtype, so that they can size what is traced."""
 
-    def one(leaf):
+    def constant(leaf):
         if not isinstance(leaf, (int, np.integer)) or not _fits(leaf):
             return leaf
         return np.asarray(leaf, jax.dtypes.canonicalize_dtype(jnp.result_type(leaf)))[()]
 
-    return jax.tree.map(one, params)
+    return jax.tree.map(constant, params)
 
 
 def with_limit(params: PyTree, limit: int) -> PyTree | None:
@@ -160,10 +160,10 @@ def _kind(leaf: Any) -> str:
 
 def _check_kind(name: str, leaf: Any, default: Any) -> None:
     """Raises unless a parameter, traced or not, is of its default's kind and shape."""
-    one, usual, alike = _kind(leaf), _kind(default), np.shape(leaf) == np.shape(default)
-    if one == "number" or one not in _TAKES.get(usual, (usual,)) or not alike:
+    actual, usual, alike = _kind(leaf), _kind(default), np.shape(leaf) == np.shape(default)
+    if actual == "number" or actual not in _TAKES.get(usual, (usual,)) or not alike:
         meant = integer_meant(leaf) if usual == "int" else number_meant(leaf)
-        given = f"{one}s of the shape {np.shape(leaf)}" if np.ndim(leaf) else f"{leaf!r}{meant}"
+        given = f"{actual}s of the shape {np.shape(leaf)}" if np.ndim(leaf) else f"{leaf!r}{meant}"
         raise TypeError(f"{name} must be {kind(default)}, got {given}")
 
 

@@ -114,4 +114,4 @@ def check(environment: Environment) -> None:
             )
     part = f"{environment.name}: the observation"
     for fault in elements.misfits(part, obs, environment.observation_space):
-        raise ValueError(f"{fault.part}: expected {fault.expected}, got {fault.found}")
+        raise ValueError(f"{fault.part}: expected {fault.expected}, got {fault.actual}")

@@ -155,8 +155,8 @@ def encode(value: PyTree, space: Any) -> PyTree:
     """
     parts = children(space)
     if parts is not None:
-        found = {name: encode(entry(value, name), child) for name, child in parts.items()}
-        return joined(space, found)
+        codes = {name: encode(entry(value, name), child) for name, child in parts.items()}
+        return joined(space, codes)
     if isinstance(space, Discrete):
         return jax.nn.one_hot(value, space.n)
     if isinstance(space, MultiDiscrete):
@@ -197,19 +197,19 @@ def is_whole(space: Any) -> bool:
     return np.dtype(space.dtype).kind in "iub"
 
 
-def alike(one: Any, other: Any, bounds: bool) -> bool:
+def alike(left: Any, right: Any, bounds: bool) -> bool:
     """Whether two spaces, as `read` gives them, have the same kinds, sizes and shapes, and, if
     asked, the same bounds."""
-    parts, others = children(one), children(other)
+    parts, others = children(left), children(right)
     if parts is not None and others is not None:
         return parts.keys() == others.keys() and all(
             alike(child, others[name], bounds) for name, child in parts.items()
         )
-    if type(one) is not type(other) or tuple(one.shape) != tuple(other.shape):
+    if type(left) is not type(right) or tuple(left.shape) != tuple(right.shape):
         return False
-    if isinstance(one, Box) and not bounds:
+    if isinstance(left, Box) and not bounds:
         return True
-    return all(np.allclose(*pair) for pair in zip(limits(one), limits(other), strict=True))
+    return all(np.allclose(*pair) for pair in zip(limits(left), limits(right), strict=True))
 
 
 def text(space: Any) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pgjax.core.types import PyTree
+from pgjax.environments.interface import Environment
 
 SIZE = 240  # pixels of a drawing's width
 _SMOOTHING = 3  # a drawing is made so many times larger, then shrunk
@@ -69,6 +70,8 @@ def drawing_of(env: Any) -> Drawing | None:
     unknown."""
     if hasattr(type(env), "frame"):
         return lambda env, state, obs, params: Image.fromarray(np.asarray(env.frame(state, params)))
+    if isinstance(env, Environment):  # whose states are its own, whatever its name
+        return None
     inner = getattr(env, "__dict__", {}).get("_env")
     if inner is None:
         return _DRAWINGS.get(getattr(env, "name", type(env).__name__))

@@ -102,7 +102,8 @@ def render(
     episodes = _play(key, state, bound, num_episodes, horizon, jnp.bool_(deterministic))
     episodes = _untimed(episodes, config)
     episodes = jax.tree.map(lambda x: x if is_key(x) else np.asarray(x), episodes)
-    params = env.default_params if config.env_params is None else config.env_params
+    params = config.env_params
+    params = interface.default_params(config.env) if params is None else params
     name = str(getattr(env, "name", ""))
     _write(path, _frames(episodes, name, functools.partial(draw, env), params), name, episodes)
     return episodes.returns[-1]
@@ -117,10 +118,11 @@ def drawing_for(config: Config) -> tuple[Any, drawing.Drawing]:
     env = interface.make(config.env) if isinstance(config.env, str) else config.env
     draw = drawing.drawing_of(env)
     if draw is None:
+        name = config.env if isinstance(config.env, str) else getattr(env, "name", env)
         raise ValueError(
-            f"nobody has said how to draw {getattr(env, 'name', config.env)}: `pgjax plot` draws "
-            "its learning curve; an environment of your own can have a method "
-            f"frame(state, params); known: {', '.join(drawing.names())}"
+            f"nobody has said how to draw {name}: `pgjax plot` draws its learning curve; an "
+            "environment of your own can have a method frame(state, params); known: "
+            f"{', '.join(drawing.names())}"
         )
     return env, draw
 

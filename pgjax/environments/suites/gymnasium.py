@@ -67,8 +67,8 @@ def from_gymnasium(
 
     >>> import pgjax
     >>> env = pgjax.from_gymnasium("CartPole-v1")
-    >>> env.limit, env.action_space
-    (500, Discrete(2))
+    >>> env.limit, env.action_space.n
+    (500, 2)
 
     Source: Towers et al. (2024), Gymnasium.
     """
@@ -122,7 +122,7 @@ def _check(name: str, env: gymnasium.Env, space: Any) -> None:
     for value in (obs, following):
         arrays = jax.tree.map(np.asarray, value)
         for fault in elements.misfits(f"{name}: the observation", arrays, space):
-            raise ValueError(f"{fault.part}: expected {fault.expected}, got {fault.found}")
+            raise ValueError(f"{fault.part}: expected {fault.expected}, got {fault.actual}")
     if np.ndim(reward):
         raise ValueError(f"{name}: the reward must be a number, got {reward!r}")
 
