@@ -32,7 +32,7 @@ class Playground(Suite):
     Source: Zakka et al. (2025), MuJoCo Playground.
     """
 
-    name, extra = "playground", "playground"
+    name, extra, module = "playground", "playground", "mujoco_playground"
 
     def names(self) -> Sequence[str]:
         """The control suite, and the robots of locomotion and manipulation."""
