@@ -81,7 +81,7 @@ def test_what_was_sampled_is_replayed_with_the_same_probability(sampler, window,
     (obs, memory, action, log_prob, *_), valid = updates.task(state, tau, bound).surrogate.batch()
     rows = tau.valid.shape[0]
     assert valid.shape == (-(-rows // (window or rows)), tau.valid.shape[1], window or rows)
-    replay = jax.vmap(bound.policy.replay, (None, 0, 0, 0))
+    replay = jax.vmap(bound.policy.outputs_of_steps, (None, 0, 0, 0))
     found = replay(state.policy_variables, obs, memory, valid).distribution
     scored = jax.vmap(jax.vmap(jax.vmap(lambda d, a: d.log_prob(a))))(found, action)
     np.testing.assert_allclose(scored[valid], log_prob[valid], rtol=1e-5, atol=1e-6)

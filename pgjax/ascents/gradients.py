@@ -80,7 +80,7 @@ class Terms:
             return distribution.log_prob(action), log_probs, distribution.entropy()
 
         variables = {"params": params, **self.variables}
-        outputs = self.policy.replay(variables, obs, memory, valid)
+        outputs = self.policy.outputs_of_steps(variables, obs, memory, valid)
         log_prob, log_probs, entropy = per_step(score, chunk.valid)(outputs.distribution, action)
         step = Step(
             log_prob=log_prob,
@@ -171,7 +171,7 @@ class Surrogate:
         tau = self.trajectories
         steps = tau.obs, tau.memory, tau.action, tau.log_prob
         data = *steps, self.weights(params), self.lesson, chunks.row_numbers(tau.valid)
-        return Batch(*self.terms.policy.arranged(data, tau.valid))
+        return Batch(*self.terms.policy.windowed(data, tau.valid))
 
     def minibatches(self, key: Array, number: int, params: PyTree) -> Batch:
         """All steps dealt out, each leaf [number, …]; see `chunks.minibatches`."""
@@ -265,11 +265,11 @@ class Surrogate:
         """log π_θ(a_t | s_t) of all steps: float[T, m]."""
         tau, policy = self.trajectories, self.terms.policy
         variables = {"params": params, **self.terms.variables}
-        data, valid = policy.arranged((tau.obs, tau.memory, tau.action), tau.valid)
+        data, valid = policy.windowed((tau.obs, tau.memory, tau.action), tau.valid)
 
         def scored(row):
             (obs, memory, action), valid = row
-            found = policy.replay(variables, obs, memory, valid).distribution
+            found = policy.outputs_of_steps(variables, obs, memory, valid).distribution
             return per_step(lambda one, action: one.log_prob(action), valid)(found, action)
 
         if valid.ndim == 2:
@@ -317,7 +317,9 @@ def _step_taken(context: tuple[PyTree, Terms], chunk: Chunk) -> tuple[Array, Arr
         return old.divergence(new), jnp.sum(gain)
 
     new, old = (
-        terms.policy.replay({"params": which, **terms.variables}, obs, memory, chunk.valid)
+        terms.policy.outputs_of_steps(
+            {"params": which, **terms.variables}, obs, memory, chunk.valid
+        )
         for which in (params, old_params)
     )
     pair = new.distribution, old.distribution

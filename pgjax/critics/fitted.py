@@ -110,7 +110,7 @@ class Fitted(Learned):
         obs, memory = policy.blank_obs(), policy.initial_memory()
         action = jax.tree.map(jnp.zeros_like, policy.apply(variables, obs, memory)[0].mode())
         inputs = self._inputs(variables, obs, memory, action)
-        variables = networks.initial("critic.network", self.module, key, inputs)
+        variables = networks.initial_variables("critic.network", self.module, key, inputs)
         params = variables.pop("params")
         if variables:
             raise ValueError(
@@ -152,7 +152,7 @@ class Fitted(Learned):
 
         def value(action):
             inputs = self._inputs(variables, obs, memory, action)
-            output = networks.applied(self.module, {"params": state.params}, inputs)
+            output = networks.apply_module(self.module, {"params": state.params}, inputs)
             return state.in_rewards(self._value(output))
 
         if self.setting.estimator.critic == "states":
@@ -206,7 +206,7 @@ class Fitted(Learned):
 
         def one(obs, memory, lesson):
             inputs = self._inputs(variables, obs, memory, lesson[0])
-            output = networks.applied(self.module, {"params": params}, inputs)
+            output = networks.apply_module(self.module, {"params": params}, inputs)
             return self._loss(state, output, lesson)
 
         losses = per_step(one, chunk.valid)(*chunk.data)

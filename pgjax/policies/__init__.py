@@ -1,4 +1,4 @@
-"""Observation → network → head → distribution of actions, with a memory or not."""
+"""Policies: observation → network → head → distribution of actions, with or without a memory."""
 
 from pgjax.core.moved import former_module
 

@@ -1,6 +1,6 @@
 """Action distributions π(· | s) for one state; batch with `vmap`.
 
-Each turns noise drawn beforehand into an action, so that noise can be drawn for many steps at
+Each distribution turns noise into an action, so that the noise of many steps can be drawn at
 once, and scores the action as sampled. `environment_action` makes it legal for the environment.
 """
 
@@ -32,11 +32,11 @@ class Distribution(abc.ABC):
 
     @abc.abstractmethod
     def sample(self, noise: PyTree) -> PyTree:
-        """The action that the noise, drawn by the head, becomes; as it is stored and scored."""
+        """The action for noise from the head's `noise`; in the form that is stored and scored."""
 
     @abc.abstractmethod
     def mode(self) -> PyTree:
-        """The action that is taken where there is no chance."""
+        """The action of a deterministic policy."""
 
     @abc.abstractmethod
     def log_prob(self, action: PyTree) -> Float[Array, ""]:
@@ -48,15 +48,15 @@ class Distribution(abc.ABC):
 
     @abc.abstractmethod
     def divergence(self, other: Any) -> Float[Array, ""]:
-        """KL(self ‖ other), nats: float[]; the other is of the same kind."""
+        """KL(self ‖ other), nats: float[]; both are of the same class."""
 
     @abc.abstractmethod
     def environment_action(self, action: PyTree) -> PyTree:
-        """What the environment gets for an action."""
+        """The action in the form that the environment's `step` takes."""
 
 
 def probabilities(distribution: Distribution) -> Float[Array, " n"]:
-    """Those of all actions, where they are few: float[n].
+    """π(a | s) of each of the n actions: float[n].
 
     Raises:
       TypeError: a distribution over actions that cannot be listed.
@@ -126,7 +126,7 @@ class Normal(Distribution):
     Attributes:
       mean: float[*shape], the action space's shape, action units.
       log_std: float[*shape], log of action units.
-      low, high: float[*shape], action units; the legal range; infinite where there is none.
+      low, high: float[*shape], action units; the legal range; infinite without a bound.
 
     Source: Sutton & Barto (2018), eq. 13.19.
     """
@@ -142,7 +142,7 @@ class Normal(Distribution):
         return jax.random.normal(key, shape)
 
     def sample(self, noise: Float[Array, "..."]) -> Float[Array, "*shape"]:
-        """mean + std · noise: float[*shape], not clipped; of noise [*shape], or [] for all."""
+        """mean + std · noise: float[*shape], not clipped; noise is [*shape], or one number []."""
         return self.mean + jnp.exp(self.log_std) * noise
 
     def mode(self) -> Float[Array, "*shape"]:
@@ -154,7 +154,7 @@ class Normal(Distribution):
         return _sum_free(self, _normal_log_density(action, self.mean, self.log_std))
 
     def entropy(self) -> Float[Array, ""]:
-        """Σ_i (½ + ½ log 2π + log std_i), nats; that of the unclipped action."""
+        """Σ_i (½ + ½ log 2π + log std_i), nats; the entropy of the unclipped action."""
         return _sum_free(self, 0.5 + _HALF_LOG_TWO_PI + self.log_std)
 
     def divergence(self, other: "Normal") -> Float[Array, ""]:
@@ -219,7 +219,7 @@ class TanhNormal(Distribution):
 
 @record
 class SquashedNormal(Distribution):
-    """Normal squashed into a range that is open on some sides: a = f(u), u ~ N(mean, std²), where
+    """Normal squashed into a range without some of its bounds: a = f(u), u ~ N(mean, std²), where
 
         f(u) = low + (high − low)(tanh u + 1)/2    between two bounds, as `TanhNormal`,
         f(u) = low + softplus(u)                   above one,
@@ -232,7 +232,7 @@ class SquashedNormal(Distribution):
     Attributes:
       mean: float[*shape], mean of u.
       log_std: float[*shape], log standard deviation of u.
-      low, high: float[*shape], action units; infinite where there is none.
+      low, high: float[*shape], action units; infinite without a bound.
 
     Source: Kucukelbir et al. (2017), Automatic differentiation variational inference, section 2.3,
       normals mapped into constrained supports.
@@ -252,21 +252,22 @@ class SquashedNormal(Distribution):
 
     def environment_action(self, action: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """a = f(u), inside [low, high]: float[*shape], action units."""
-        # Every branch is finite, so that the one that is not taken spoils no derivative.
+        # Every branch is finite, so that a branch that is not selected spoils no derivative.
         low, high = (jnp.where(jnp.isfinite(x), x, 0.0) for x in (self.low, self.high))
         between = low + _width(low, high) * (jnp.tanh(action) + 1.0) / 2.0
         above, below = low + jax.nn.softplus(action), high - jax.nn.softplus(-action)
-        return jnp.clip(self._chosen(between, above, below, action), self.low, self.high)
+        return jnp.clip(self._select(between, above, below, action), self.low, self.high)
 
     def _log_slope(self, u: Array) -> Array:
         between = jnp.log(_width(self.low, self.high) / 2.0) + _log_tanh_slope(u)
         above, below = -jax.nn.softplus(-u), -jax.nn.softplus(u)
-        return self._chosen(between, above, below, jnp.zeros_like(u))
+        return self._select(between, above, below, jnp.zeros_like(u))
 
-    def _chosen(self, between: Array, above: Array, below: Array, free: Array) -> Array:
-        lower, upper = jnp.isfinite(self.low), jnp.isfinite(self.high)
-        one = jnp.where(lower, above, jnp.where(upper, below, free))
-        return jnp.where(lower & upper, between, one)
+    def _select(self, between: Array, above: Array, below: Array, free: Array) -> Array:
+        """Selects, in each dimension, the array for the bounds that it has."""
+        has_low, has_high = jnp.isfinite(self.low), jnp.isfinite(self.high)
+        one_sided = jnp.where(has_low, above, jnp.where(has_high, below, free))
+        return jnp.where(has_low & has_high, between, one_sided)
 
 
 @record
@@ -276,7 +277,7 @@ class Beta(Distribution):
     The action that is stored is x, kept 1e-6 away from 0 and 1, where its density may vanish.
 
     Attributes:
-      alpha, beta: float[*shape], ≥ 1: the density has one hump.
+      alpha, beta: float[*shape], ≥ 1: the density has one maximum.
       low, high: float[*shape], action units, finite.
 
     Source: Chou, Maturana & Scherer (2017), Improving stochastic policy gradients in continuous
@@ -290,7 +291,7 @@ class Beta(Distribution):
 
     @staticmethod
     def noise(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt32[Array, "*shape 2"]:
-        """A key's data for each dimension: a beta has no noise that is independent of α and β."""
+        """A key's data for each dimension: no noise that is independent of α and β makes a beta."""
         return jax.random.bits(key, (*shape, 2), "uint32")
 
     def sample(self, noise: UInt32[Array, "*shape 2"]) -> Float[Array, "*shape"]:
@@ -328,7 +329,7 @@ class Beta(Distribution):
         )
 
     def divergence(self, other: "Beta") -> Float[Array, ""]:
-        """KL(self ‖ other), nats; of two with the same range."""
+        """KL(self ‖ other), nats; both have the same range."""
         a, b = self.alpha, self.beta
         return _sum_free(
             self,
@@ -351,8 +352,8 @@ class Rounded(Distribution):
     The action that is stored and scored is the continuous one, so that its density stays exact.
 
     Attributes:
-      continuous: any of the others over real actions; its range reaches half a unit beyond the
-        integers at its ends, so that they are as wide as those between.
+      continuous: a distribution over real actions; its range reaches half a unit beyond the
+        outermost integers, so that their intervals are as wide as the others'.
       low, high: integers[*shape] of the action space's dtype; the legal range.
 
     Source: Salimans et al. (2017), PixelCNN++, section 2.1, integers as intervals of width one; but
@@ -376,7 +377,7 @@ class Rounded(Distribution):
         return self.continuous.log_prob(action)
 
     def entropy(self) -> Float[Array, ""]:
-        """That of the continuous action, nats."""
+        """The entropy of the continuous action, nats."""
         return self.continuous.entropy()
 
     def divergence(self, other: "Rounded") -> Float[Array, ""]:
@@ -389,10 +390,10 @@ class Rounded(Distribution):
 
 
 def rounded(action: Array, low: Array, high: Array) -> Array:
-    """The nearest integers in [low, high], in the dtype of those: [*shape]."""
+    """The nearest integers in [low, high], in the bounds' dtype: [*shape]."""
     nearest = jnp.round(action)
     legal = jnp.clip(nearest, *(x.astype(nearest.dtype) for x in (low, high))).astype(low.dtype)
-    # Again as integers: the largest of them are no floats.
+    # Clipped again as integers: no float is exactly the largest of them.
     return jnp.minimum(jnp.maximum(legal, low), high)
 
 
@@ -401,10 +402,10 @@ class MultiCategorical(Distribution):
     """Independent categoricals: p(a) = Π_i exp(logits_i,a_i) / Σ_b exp(logits_i,b).
 
     Attributes:
-      logits: float[k, n], one row for each integer of the action; a very low one where the row has
-        less than n values, or a mask excludes one.
-      shape: of the action, k integers.
-      dtype: of what the environment gets.
+      logits: float[k, n], one row for each integer of the action; very low for the entries after a
+        row of fewer than n values, and for values that a mask excludes.
+      shape: the action's shape; it has k integers.
+      dtype: the dtype of the environment's actions.
 
     Source: Tavakoli, Pardo & Kormushev (2018), Action branching architectures for deep
       reinforcement learning, a factored policy over discrete dimensions.
@@ -415,11 +416,11 @@ class MultiCategorical(Distribution):
     dtype: Any = static()
 
     def sample(self, noise: Float[Array, "..."]) -> Int[Array, "..."]:
-        """int32[*shape], from a uniform number for each."""
+        """int32[*shape], from a uniform number for each integer."""
         return jax.vmap(Categorical.sample)(self._rows, noise.ravel()).reshape(self.shape)
 
     def mode(self) -> Int[Array, "..."]:
-        """The most probable one of each: int32[*shape]."""
+        """The most probable value of each integer: int32[*shape]."""
         return jax.vmap(Categorical.mode)(self._rows).reshape(self.shape)
 
     def log_prob(self, action: Int[Array, "..."]) -> Float[Array, ""]:
@@ -448,8 +449,8 @@ class Joint(Distribution):
     """Independent parts: p(a) = Π_i p_i(a_i), for the entries a_i of a tuple or a dict.
 
     Attributes:
-      parts: a tuple or dict of distributions, which may be joint ones again; noise and actions have
-        the same structure.
+      parts: a tuple or dict of distributions, which may be joint too; noise and actions have the
+        same structure.
 
     Source: Cover & Thomas (2006), Elements of information theory, theorems 2.5.1 and 2.5.3, the
       chain rules of entropy and of relative entropy, for independent parts.
@@ -476,11 +477,11 @@ class Joint(Distribution):
     def divergence(self, other: "Joint") -> Float[Array, ""]:
         """Σ_i KL(p_i ‖ q_i), nats."""
         return _total(
-            map_children(lambda one, other: one.divergence(other), self.parts, other.parts)
+            map_children(lambda part, other: part.divergence(other), self.parts, other.parts)
         )
 
     def environment_action(self, action: PyTree) -> PyTree:
-        """What the environment gets of each part."""
+        """Each part's environment action."""
         return map_children(
             lambda part, action: part.environment_action(action), self.parts, action
         )
@@ -491,12 +492,12 @@ def _total(parts: Any) -> Array:
 
 
 def _sum_free(distribution: Any, terms: Array) -> Array:
-    """The sum over the dimensions in which an action can vary: one with low = high is certain."""
+    """The sum over the dimensions in which an action can vary, those with low < high."""
     return jnp.sum(jnp.where(distribution.high > distribution.low, terms, 0.0))
 
 
 def _width(low: Array, high: Array) -> Array:
-    """high − low; 1 where that has no logarithm, which nothing then depends on."""
+    """high − low; 1 where its logarithm is not finite, and the result is not used."""
     width = high - low
     return jnp.where(jnp.isfinite(width) & (width > 0.0), width, 1.0)
 
@@ -515,19 +516,19 @@ def _inverse_cumulative(probabilities: Array, uniform: Array) -> Array:
     n = probabilities.shape[0]
     if n <= _FEW:
         sums = _prefix_sums(probabilities)
-        return _passed(sums, uniform * sums[-1])
-    # √n blocks, and then inside one of them: linear in n, where all prefix sums together are not.
+        return _num_passed(sums, uniform * sums[-1])
+    # First the block, of about √n, then the action inside it: O(n), and all prefix sums are O(n²).
     width = math.isqrt(n - 1) + 1
     blocks = jnp.pad(probabilities, (0, -n % width)).reshape(-1, width)
     sums = _prefix_sums(jnp.sum(blocks, axis=1))
     target = uniform * sums[-1]
-    block = _passed(sums, target)
-    before = jnp.where(block > 0, sums[block - 1], 0.0)
-    return block * width + _passed(_prefix_sums(blocks[block]), target - before)
+    block = _num_passed(sums, target)
+    sum_before = jnp.where(block > 0, sums[block - 1], 0.0)
+    return block * width + _num_passed(_prefix_sums(blocks[block]), target - sum_before)
 
 
-def _passed(sums: Array, target: Array) -> Array:
-    # Where the sum has reached its last value no more probability follows, however it was rounded.
+def _num_passed(sums: Array, target: Array) -> Array:
+    # Once a sum equals the last one, all later probabilities are 0, however sums were rounded.
     return jnp.sum((target >= sums[:-1]) & (sums[:-1] < sums[-1]), dtype=jnp.int32)
 
 

@@ -1,4 +1,4 @@
-"""Heads: what a policy needs to know of an environment's action space, one object for each."""
+"""Heads: one object for each action space, which makes distributions over its actions."""
 
 from typing import Any
 
@@ -43,11 +43,12 @@ def of(environment: Environment, distribution: str = "auto") -> Head:
     """The head for an environment's actions.
 
     Args:
-      environment: its action space and bounds count.
+      environment: its action space and bounds decide.
       distribution: "categorical" for Discrete, MultiDiscrete and MultiBinary actions; "normal",
         "tanh_normal" or "beta" for Box ones; "auto": categorical, tanh_normal for a bounded Box,
-        normal for an unbounded one; where a Box has some bounds only, a normal squashed in each
-        dimension by those that it has. Of a Tuple or Dict, it is that of the parts which it covers.
+        normal for an unbounded one; for a Box with some bounds only, a normal squashed in each
+        dimension by the bounds it has. In a Tuple or Dict, it applies to the parts that it covers,
+        and "auto" to the others.
 
     Raises:
       ValueError: an unknown distribution; the message names the nearest.
@@ -59,7 +60,7 @@ def of(environment: Environment, distribution: str = "auto") -> Head:
     return make(part, environment.action_space, environment.bounds, distribution)
 
 
-# Masks are an entry of Dict observations, which the network does not see.
+# A mask is an entry of a Dict observation; the network does not see it.
 
 
 def mask_space(observation_space: Any) -> Any:
@@ -69,29 +70,30 @@ def mask_space(observation_space: Any) -> Any:
 
 
 def check_mask(head: Head, name: str, observation_space: Any) -> None:
-    """Raises ValueError or TypeError unless the observations' mask, if they have one, fits the
+    """Raises ValueError or TypeError unless the observation's mask, if it has one, fits the
     actions; the name begins the message."""
-    found = mask_space(observation_space)
-    if found is not None:
-        head.check_mask(f"{name}: the observation's {_MASK!r}", found)
+    space = mask_space(observation_space)
+    if space is not None:
+        head.check_mask(f"{name}: the observation's {_MASK!r}", space)
 
 
 def mask(obs: PyTree, observation_space: Any) -> PyTree:
-    """An observation's entry "action_mask", in dicts and tuples; None if its space has none."""
-    found = mask_space(observation_space)
-    return None if found is None else _plain(spaces.entry(obs, _MASK), found)
+    """An observation's entry "action_mask", as dicts and tuples; None if its space has none."""
+    space = mask_space(observation_space)
+    return None if space is None else _builtin(spaces.entry(obs, _MASK), space)
 
 
-def _plain(value: PyTree, space: Any) -> PyTree:
+def _builtin(value: PyTree, space: Any) -> PyTree:
+    """A value of a space with Python's own dicts and tuples for its containers."""
     parts = spaces.children(space)
     if parts is None:
         return value
-    plain = {name: _plain(spaces.entry(value, name), child) for name, child in parts.items()}
-    return spaces.joined(space, plain)
+    entries = {name: _builtin(spaces.entry(value, name), child) for name, child in parts.items()}
+    return spaces.joined(space, entries)
 
 
 def without_mask(observation_space: Any) -> Any:
-    """The space of what the network sees."""
+    """The observation space without its entry "action_mask", which the network does not see."""
     if mask_space(observation_space) is None:
         return observation_space
     entries = spaces.children(observation_space) or {}

@@ -1,4 +1,4 @@
-"""Networks: from one observation to a vector of features. Any Flax Linen module will do."""
+"""Networks: from one observation to a vector of features. Any Flax Linen module can be one."""
 
 import abc
 import re
@@ -30,7 +30,7 @@ INITIALIZERS: dict[str, Callable] = {
 
 
 class Network(nn.Module):
-    """Base of pgjax's own modules: a module that checks its fields."""
+    """Base of pgjax's networks: a Flax module that checks its fields."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -40,18 +40,18 @@ class Network(nn.Module):
         """Raises TypeError or ValueError if a field's value is not allowed."""
 
 
-def applied(
+def apply_module(
     module: nn.Module, variables: PyTree, *inputs: PyTree, method: str | None = None
 ) -> Any:
-    """A module's outputs; Flax types them as if collections that change might come with them."""
+    """A module's outputs, as `Any`: Flax's type for them includes collections that change."""
     return module.apply(variables, *inputs, method=method)
 
 
 class MemoryNetwork(Network, abc.ABC):
     """A network with a memory: from one observation and a memory to features and a memory.
 
-    The memory is a pytree of arrays, whose structure, shapes and dtypes stay as they are at an
-    episode's start. A module of your own subclasses this; `Recurrent` is one.
+    The memory is a pytree of arrays, whose structure, shapes and dtypes never change. To write
+    your own network with a memory, subclass this; `Recurrent` is one.
 
     Attributes:
       window: steps that gradients go back through; None: all of an update's.
@@ -69,23 +69,24 @@ class MemoryNetwork(Network, abc.ABC):
 
     @nn.nowrap
     def without_memory(self) -> nn.Module:
-        """What a critic's network is unless given: it sees the memory beside the observation."""
+        """The default network of a critic, which sees the policy's memory with the observation."""
         return MLP()
 
     def replay(self, obs: PyTree, memory: PyTree, starts: Array) -> tuple[Array, PyTree]:
-        """The rows of a window one after another; gradients go back through all of them.
+        """Calls the network on a window's rows in order; gradients go back through all of them.
 
         Args:
           obs: encoded observations, each leaf [L, …].
-          memory: the one before the window's first row.
-          starts: bool[L]; where an episode starts, at which the memory is `initial_memory()`.
+          memory: the memory before the window's first row.
+          starts: bool[L]; whether an episode starts in the row, so that its memory is
+            `initial_memory()`.
 
         Returns:
           Features float[L, n], and the memory after the last row.
         """
         module, variables = self.unbind()
         return scanned(
-            lambda memory, row: applied(module, variables, row, memory)[::-1],
+            lambda memory, row: apply_module(module, variables, row, memory)[::-1],
             (memory, self.initial_memory()),
             (obs, starts),
         )
@@ -96,11 +97,12 @@ def scanned(
     memories: tuple[PyTree, PyTree],
     rows: tuple[PyTree, Array],
 ) -> tuple[Array, PyTree]:
-    """Features float[L, n] and the last memory, of a step from (memory, row) to (memory, features).
+    """Scans a step over a window's rows: features float[L, n] and the last memory.
 
     Args:
-      memories: before the first row, and at an episode's start.
-      rows: the steps' inputs [L, …], and bool[L], whether an episode starts with a row.
+      step: (memory, inputs of a row) -> (next memory, features).
+      memories: the memory before the first row, and the one at an episode's start.
+      rows: the inputs [L, …], and bool[L], whether an episode starts in the row.
     """
     first, initial = memories
 
@@ -114,16 +116,16 @@ def scanned(
 
 
 class Dense(nn.Module):
-    """x W + b for one vector x, arranged so that its gradient is fast on a CPU.
+    """x W + b for one vector x, computed so that its gradient is fast on a CPU.
 
-    Over a batch, the sum that is the gradient of b costs as much as a product, unless it is a row
-    of one: [x, 1] [W; b]. And the gradient of a product with two columns takes as long as one with
-    64, unless it is two products with one column.
+    Over a batch, the gradient of b is a sum that costs as much as a product; as a row of W it is
+    part of one product: [x, 1] [W; b]. The gradient of a product with two columns takes as long as
+    one with 64; two products with one column each are faster.
 
     Attributes:
       features: columns of W.
-      kernel_init: W's initialiser.
-      bias_init: b's; it starts at 0.
+      kernel_init: initialiser of W.
+      bias_init: initialiser of b; zeros by default.
     """
 
     features: int
@@ -143,14 +145,15 @@ class Dense(nn.Module):
 class MLP(Network):
     """Dense layers with an activation after each: x ← act(x W + b).
 
-    The observation's leaves are flattened and concatenated first. `hidden_sizes=()` passes the
-    observation on, which makes the policy linear (softmax-linear, for discrete actions).
+    The observation's leaves are flattened and concatenated first. With `hidden_sizes=()` the
+    features are the observation, so that the policy is linear (softmax-linear, for discrete
+    actions).
 
     Attributes:
       hidden_sizes: widths of the layers.
       activation: "tanh", "relu", "elu", "gelu" or "silu".
-      initializer: of W: "lecun_normal", entries of variance 1 / inputs; or "orthogonal", √2 times a
-        matrix with orthonormal rows or columns, as Stable-Baselines3 and CleanRL begin with.
+      initializer: W's first value: "lecun_normal", entries of variance 1 / inputs; or "orthogonal",
+        √2 times a matrix with orthonormal rows or columns, as in Stable-Baselines3 and CleanRL.
 
     Source of the shape: Schulman et al. (2017), two layers of 64 tanh units; orthogonal matrices:
       Saxe et al. (2014), Exact solutions to the nonlinear dynamics of learning in deep linear
@@ -162,7 +165,7 @@ class MLP(Network):
     initializer: str = "lecun_normal"
 
     def check(self, path: str) -> None:
-        """Raises unless the sizes are positive integers, and the names known ones."""
+        """Raises unless the sizes are positive integers and the names are known."""
         _check_sizes(f"{path}.hidden_sizes", self.hidden_sizes)
         _check_choice(f"{path}.activation", self.activation, ACTIVATIONS)
         _check_choice(f"{path}.initializer", self.initializer, INITIALIZERS)
@@ -178,10 +181,11 @@ class MLP(Network):
 
 
 class CNN(Network):
-    """Convolutions over a grid [height, width, channels], then dense layers; act after each.
+    """Convolutions over a grid [height, width, channels], then dense layers; an activation after
+    each.
 
-    No padding: a kernel of k makes a grid of h one of h − k + 1. A convolution is written as one
-    product of its patches, whose gradient is a product too, and fast on a CPU.
+    Without padding: a kernel of size k turns a height h into h − k + 1. A convolution is computed
+    as one product of its patches, whose gradient is a product too, and fast on a CPU.
 
     Attributes:
       channels: filters of each convolution.
@@ -198,7 +202,7 @@ class CNN(Network):
     activation: str = "relu"
 
     def check(self, path: str) -> None:
-        """Raises unless the sizes are positive integers, and the activation a known one."""
+        """Raises unless the sizes are positive integers and the activation is known."""
         _check_sizes(f"{path}.hidden_sizes", self.hidden_sizes)
         _check_sizes(f"{path}.channels", self.channels)
         check_int(f"{path}.kernel_size", self.kernel_size, 1)
@@ -209,7 +213,7 @@ class CNN(Network):
         """float[height, width, channels] -> float[hidden_sizes[-1]].
 
         Raises:
-          ValueError: not a grid, or one smaller than the kernels.
+          ValueError: the observation is not a grid, or smaller than the kernels.
         """
         k = self.kernel_size
         if getattr(obs, "ndim", None) != 3:
@@ -238,11 +242,11 @@ class CNN(Network):
 
 
 class CriticInputs(NamedTuple):
-    """What a critic's network sees, where that is more than the observation.
+    """The inputs of a critic's network, if it sees more than the observation.
 
     Attributes:
-      action: encoded, for Q of actions that cannot be listed; else ().
-      memory: the policy's before the observation, where it has one; else ().
+      action: the encoded action, for Q of actions that cannot be listed; else ().
+      memory: the policy's memory before the observation; () if it has none.
       obs: the observation as the policy's network sees it.
     """
 
@@ -254,14 +258,14 @@ class CriticInputs(NamedTuple):
 class Select(Network):
     """A network that sees only some entries of a Dict observation.
 
-    Different ones for policy and critic make a privileged critic: one that knows, in training, what
-    the policy will have to do without. The names are those of the environment's entries, in a
-    critic too: what it sees besides the observation, a policy's memory or an action, it still sees.
-    With a memory: `Recurrent(Select(names, network))`.
+    With different entries for policy and critic, the critic is privileged: in training it sees
+    entries that the policy never sees. The names are those of the environment's entries, in a
+    critic too, which still sees an action or the policy's memory with them. For a memory, write
+    `Recurrent(Select(names, network))`.
 
     Attributes:
-      names: one entry's name, and the network sees that entry; or a tuple of names, and it sees a
-        dict of those.
+      names: one entry's name, for a network of that entry; or a tuple of names, for a network of a
+        dict of those entries.
       network: a module without memory.
 
     Source: Pinto et al. (2018), Asymmetric actor critic for image-based robot learning.
@@ -286,10 +290,10 @@ class Select(Network):
         check(self.network, f"{path}.network")
 
     def __call__(self, inputs: PyTree) -> Array:
-        """One observation, or what a critic sees of it -> features, of the entries named.
+        """One observation, or a critic's inputs -> features.
 
         Raises:
-          ValueError: the observation has no entries, or none of a name.
+          ValueError: the observation is no Dict, or lacks one of the names.
         """
         if isinstance(inputs, CriticInputs):
             return self.network(inputs._replace(obs=self._selected(inputs.obs)))
@@ -304,13 +308,13 @@ class Select(Network):
             )
         for name in (names,) if isinstance(names, str) else names:
             if name not in obs:
-                what = f"entry {name!r} of the observation"
-                raise InputError(f"{path}: {unknown(what, name, sorted(obs))}")
+                subject = f"entry {name!r} of the observation"
+                raise InputError(f"{path}: {unknown(subject, name, sorted(obs))}")
         return obs[names] if isinstance(names, str) else {name: obs[name] for name in names}
 
 
 class InputError(ValueError):
-    """A module's inputs are not those that it is for; begins with its path inside the whole."""
+    """A module cannot take its inputs; the message begins with the module's path in the network."""
 
 
 def has_memory(network: nn.Module) -> bool:
@@ -319,7 +323,7 @@ def has_memory(network: nn.Module) -> bool:
 
 
 def without_memory(network: nn.Module) -> nn.Module:
-    """A network of the same kind for what is remembered already: itself, if it has no memory."""
+    """The network itself if it has no memory, else the one that it names in its place."""
     if not isinstance(network, MemoryNetwork):
         return network
     plain = network.without_memory()
@@ -329,7 +333,7 @@ def without_memory(network: nn.Module) -> nn.Module:
 
 
 def initial_memory(network: nn.Module) -> PyTree:
-    """The memory at an episode's start; () of a network without one."""
+    """The memory at an episode's start; () for a network without memory."""
     if not isinstance(network, MemoryNetwork):
         return ()
     memory = network.initial_memory()
@@ -350,15 +354,15 @@ def check_given_memory(network: nn.Module, memory: PyTree) -> None:
 
 
 def window(network: nn.Module) -> int | None:
-    """Rows that gradients go back through: 0: all; None: the network has no memory."""
+    """The rows that gradients go back through; 0: all rows; None: the network has no memory."""
     return (network.window or 0) if isinstance(network, MemoryNetwork) else None
 
 
 def check(network: Any, path: str = "network") -> None:
-    """Raises unless `network` is a Flax module, and if one of pgjax's, a possible one."""
+    """Raises unless `network` is a Flax module and its fields, if it is pgjax's, are allowed."""
     if not isinstance(network, nn.Module):
-        given = repr(network).partition("\n")[0]
-        raise TypeError(f"{path} must be a flax.linen.Module instance, got {given}")
+        first_line = repr(network).partition("\n")[0]
+        raise TypeError(f"{path} must be a flax.linen.Module instance, got {first_line}")
     if isinstance(network, nn.RNNCellBase):
         name = type(network).__name__
         raise TypeError(
@@ -371,7 +375,7 @@ def check(network: Any, path: str = "network") -> None:
 
 
 def vector(path: str, network: nn.Module, features: Any) -> Array:
-    """The features that a network gave, if they are one vector; raises ValueError otherwise."""
+    """Returns a network's features; raises ValueError unless they are one vector."""
     if not is_real(features) or jnp.ndim(features) != 1:
         raise ValueError(
             f"{path} must map one observation to a vector of features, float[n]; "
@@ -380,15 +384,15 @@ def vector(path: str, network: nn.Module, features: Any) -> Array:
     return jnp.asarray(features)
 
 
-def kept(path: str, network: nn.Module, before: PyTree, after: PyTree) -> PyTree:
-    """The memory after an observation, if it is one like that before; raises ValueError if not."""
-    kinds = [_kinds(memory) for memory in (before, after)]
-    if kinds[0] != kinds[1]:
+def checked_memory(path: str, network: nn.Module, memory: PyTree, next_memory: PyTree) -> PyTree:
+    """Returns a network's next memory; raises ValueError unless it is like the memory before."""
+    old, new = _kinds(memory), _kinds(next_memory)
+    if old != new:
         raise ValueError(
             f"{path} must keep the structure, shapes and dtypes of its initial_memory(); "
-            f"{type(network).__name__} made {kinds[1]} of {kinds[0]}"
+            f"{type(network).__name__} made {new} of {old}"
         )
-    return after
+    return next_memory
 
 
 def _kinds(tree: PyTree) -> PyTree:
@@ -401,7 +405,7 @@ def _kinds(tree: PyTree) -> PyTree:
 
 
 def check_without_memory(path: str, network: Any) -> None:
-    """`check`, which also refuses a network with a memory: TypeError."""
+    """Raises as `check` does, and TypeError for a network with a memory."""
     check(network, path)
     if has_memory(network):
         name = type(network).__name__
@@ -416,23 +420,23 @@ def _check_sizes(path: str, sizes: Any) -> None:
         raise ValueError(f"{path} must be a tuple of positive integers, got {sizes}")
 
 
-def _check_choice(path: str, given: Any, choices: Mapping[str, Any]) -> None:
-    if given not in choices:
-        raise ValueError(unknown(f"{path} {given!r}", given, choices))
+def _check_choice(path: str, name: Any, choices: Mapping[str, Any]) -> None:
+    if name not in choices:
+        raise ValueError(unknown(f"{path} {name!r}", name, choices))
 
 
-def initial(path: str, module: nn.Module, key: Array, *inputs: PyTree) -> PyTree:
-    """The module's variables, if its outputs are a function of them and the inputs alone.
+def initial_variables(path: str, module: nn.Module, key: Array, *inputs: PyTree) -> PyTree:
+    """The initial variables of a module whose outputs depend only on them and the inputs.
 
     Raises:
       ValueError: it draws random numbers, or writes to a collection, whenever it is called.
     """
-    # jaxlib's CPU backend can hang on several batched QR factorisations at once, which is what
-    # vmapped orthogonal initialisers are; one seed after another has none. What is traced comes as
-    # an argument: the rule for `vmap` would keep a closure's tracers.
-    one_by_one = jax.custom_batching.sequential_vmap(module.init)
+    # jaxlib's CPU backend can hang on several batched QR factorisations at once, and vmapped
+    # orthogonal initialisers are such; one seed after another is safe. Traced values come as
+    # arguments: the rule for `vmap` would keep a closure's tracers.
+    sequential_init = jax.custom_batching.sequential_vmap(module.init)
     try:
-        variables = one_by_one(key, *inputs)
+        variables = sequential_init(key, *inputs)
         jax.eval_shape(module.apply, variables, *inputs)
     except InputError as error:
         raise ValueError(path.removesuffix("network") + str(error)) from None
@@ -450,7 +454,7 @@ def initial(path: str, module: nn.Module, key: Array, *inputs: PyTree) -> PyTree
     return variables
 
 
-def _quoted(error: Exception, before: str) -> str:
-    """The name that follows `before` in Flax's message."""
-    match = re.search(before + r' "(\w+)"', str(error))
+def _quoted(error: Exception, word: str) -> str:
+    """The quoted name that follows a word in Flax's message."""
+    match = re.search(word + r' "(\w+)"', str(error))
     return repr(match[1]) if match else "unnamed"

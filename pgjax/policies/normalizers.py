@@ -1,4 +1,4 @@
-"""Running statistics of observations: what the network sees is relative to them."""
+"""Running statistics of observations, relative to which the network sees them."""
 
 import jax
 import jax.numpy as jnp
@@ -6,18 +6,19 @@ from flax import struct
 
 from pgjax.core.types import Array, PyTree
 
-# Observations further than this many standard deviations from the mean are cut there.
+# Observations are clipped to this many standard deviations around the mean.
 _RANGE = 10.0
-_LEAST_VARIANCE = 1e-8
+_MIN_VARIANCE = 1e-8
 
 
 @struct.dataclass
 class Statistics:
-    """Moments of all observations so far, each leaf like an encoded one.
+    """Mean and variance of all observations so far, each with the leaves of an encoded one.
 
     Attributes:
-      mean, variance: of each number of the observation, its units and their square.
-      number: float[]; observations seen.
+      mean: the mean of each number of the observation, in its units.
+      variance: the variance of each number of the observation, in its units squared.
+      number: float[]; the number of observations.
     """
 
     mean: PyTree
@@ -26,22 +27,22 @@ class Statistics:
 
 
 def init(encoded: PyTree) -> Statistics:
-    """Statistics before any observation: mean 0 and variance 1, which change nothing."""
+    """Statistics of no observations: mean 0 and variance 1, which change nothing."""
     zeros = jax.tree.map(jnp.zeros_like, encoded)
     return Statistics(zeros, jax.tree.map(jnp.ones_like, encoded), jnp.zeros(()))
 
 
 def normalized(statistics: Statistics, encoded: PyTree) -> PyTree:
-    """(x − mean) / std, cut to ±10."""
+    """(x − mean) / std, clipped to ±10."""
 
-    def one(x, mean, variance):
-        return jnp.clip((x - mean) * jax.lax.rsqrt(variance + _LEAST_VARIANCE), -_RANGE, _RANGE)
+    def normalize(x, mean, variance):
+        return jnp.clip((x - mean) * jax.lax.rsqrt(variance + _MIN_VARIANCE), -_RANGE, _RANGE)
 
-    return jax.tree.map(one, encoded, statistics.mean, statistics.variance)
+    return jax.tree.map(normalize, encoded, statistics.mean, statistics.variance)
 
 
 def add(statistics: Statistics, encoded: PyTree, valid: Array) -> Statistics:
-    """The statistics after the valid ones among [T, m, …] observations.
+    """The statistics with the valid ones among [T, m, …] observations added.
 
     Source: Chan, Golub & LeVeque (1983), merging the moments of two samples.
     """
@@ -58,11 +59,10 @@ def add(statistics: Statistics, encoded: PyTree, valid: Array) -> Statistics:
         )
         between = jnp.square(shift) * statistics.number * new / number
         total = variance * statistics.number + squares + between
-        seen = statistics.number + new > 0
-        return mean + shift * new / number, jnp.where(seen, total / number, variance)
+        has_data = statistics.number + new > 0
+        return mean + shift * new / number, jnp.where(has_data, total / number, variance)
 
-    leaves, structure = jax.tree.flatten(encoded)
-    means, variances = (jax.tree.leaves(t) for t in (statistics.mean, statistics.variance))
-    found = [merged(*each) for each in zip(leaves, means, variances, strict=True)]
-    mean, variance = (jax.tree.unflatten(structure, part) for part in zip(*found, strict=True))
+    moments = jax.tree.map(merged, encoded, statistics.mean, statistics.variance)
+    structure = jax.tree.structure(encoded)
+    mean, variance = jax.tree.transpose(structure, jax.tree.structure((0, 0)), moments)
     return Statistics(mean, variance, statistics.number + new)

@@ -1,4 +1,4 @@
-"""Stochastic policies π_θ(a | s): a network, and a head that the action space chooses."""
+"""Stochastic policies π_θ(a | s): a network, and the head of the environment's action space."""
 
 import dataclasses
 from typing import NamedTuple
@@ -23,13 +23,12 @@ _REMEMBERED = ("features", "the memory after")
 
 
 class Outputs(NamedTuple):
-    """What a policy makes of one observation.
+    """A policy's outputs for one observation.
 
     Attributes:
       distribution: π(· | s), over the action as it is sampled.
-      value: what the network says of the state's value, float[] or float[A]; () of one that says
-        nothing.
-      memory: after the observation.
+      value: the network's output for a `SharedCritic`, float[] or float[A]; () if it has none.
+      memory: the memory after the observation.
     """
 
     distribution: Distribution
@@ -45,16 +44,17 @@ class PolicyModule(nn.Module):
     value: nn.Module | None = None
 
     def __call__(self, obs: PyTree, memory: PyTree) -> tuple[PyTree, PyTree, PyTree]:
-        """The parameters, the value's output, () without one, and the memory after the observation.
+        """The parameters, the value module's output (() without one), and the next memory.
 
         Raises:
-          ValueError: the network does not give one vector of floats, or a memory unlike the first.
+          ValueError: the network's features are not one vector of floats, or its next memory has
+            another structure, shape or dtype than its initial one.
         """
         if networks.has_memory(self.network):
             outputs = self.network(obs, memory)
             require_values("network", self.network, "__call__", _REMEMBERED, outputs)
-            features, after = outputs
-            memory = networks.kept("network", self.network, memory, after)
+            features, next_memory = outputs
+            memory = networks.checked_memory("network", self.network, memory, next_memory)
         else:
             features = self.network(obs)
         features = networks.vector("network", self.network, features)
@@ -62,7 +62,7 @@ class PolicyModule(nn.Module):
         return self.head(features), value, memory
 
     def replay(self, obs: PyTree, memory: PyTree, starts: Array) -> tuple[PyTree, PyTree]:
-        """Parameters and value's outputs of a window, [L, …]; see `MemoryNetwork.replay`."""
+        """Parameters and values of a window's rows, [L, …]; see `MemoryNetwork.replay`."""
         outputs = self.network.replay(obs, memory, starts)
         require_values("network", self.network, "replay", _REMEMBERED, outputs)
         features, rows = outputs[0], len(starts)
@@ -70,32 +70,32 @@ class PolicyModule(nn.Module):
         contract = f"features float[L, n] of L = {rows} rows, as many as __call__ gives"
         require(right, "network", self.network, "replay", contract, features)
         try:
-            value = () if self.value is None else _for_rows(self.value, features)
-            return _for_rows(self.head, features), value
+            value = () if self.value is None else _map_rows(self.value, features)
+            return _map_rows(self.head, features), value
         except ScopeParamShapeError:
             require(False, "network", self.network, "replay", contract, features)
             raise
 
 
-def _for_rows(module: nn.Module, features: Array) -> PyTree:
-    """A bound module's outputs of float[L, n]."""
+def _map_rows(module: nn.Module, features: Array) -> PyTree:
+    """A bound module's outputs for each row of float[L, n]."""
     module, variables = module.unbind()
-    return jax.vmap(lambda row: networks.applied(module, variables, row))(features)
+    return jax.vmap(lambda row: networks.apply_module(module, variables, row))(features)
 
 
 @record
 class Policy:
     """A stochastic policy as pure functions of its variables; one observation at a time.
 
-    Its memory, `()` for most, is what it knows of the observations before; variables are Flax's,
-    {"params": θ, other collections…}.
+    Its memory, `()` for most policies, holds what it remembers of an episode's earlier
+    observations. Its variables are Flax's, {"params": θ, other collections…}.
 
     Attributes:
       environment: its spaces decide the encoding and the head.
-      head: over the environment's actions.
-      module: the network, and a head's on top of it.
+      head: makes distributions over the environment's actions.
+      module: the network, with the head's module on top of it.
       normalizes: whether the network sees observations relative to the running mean and standard
-        deviation of those seen in training.
+        deviation of all training's observations.
     """
 
     environment: Environment
@@ -104,15 +104,16 @@ class Policy:
     normalizes: bool = static()
 
     def with_value(self, value: nn.Module | None) -> "Policy":
-        """The same, whose network's features also give a value."""
+        """A copy whose network also predicts a value from its features, by the module `value`."""
         return dataclasses.replace(self, module=self.module.clone(value=value))
 
     def init(self, key: Array) -> PyTree:
-        """Fresh variables."""
-        first = spaces.encode(self.blank_obs(), self._input_space)
-        variables = networks.initial("network", self.module, key, first, self.initial_memory())
+        """Initial variables, drawn with the key."""
+        obs = spaces.encode(self.blank_obs(), self._input_space)
+        inputs = obs, self.initial_memory()
+        variables = networks.initial_variables("network", self.module, key, *inputs)
         if self.normalizes:
-            variables = {**variables, _NORMALIZER: normalizers.init(first)}
+            variables = {**variables, _NORMALIZER: normalizers.init(obs)}
         return variables
 
     def blank_obs(self) -> PyTree:
@@ -125,54 +126,60 @@ class Policy:
         return networks.initial_memory(self.module.network)
 
     def apply(self, variables: PyTree, obs: PyTree, memory: PyTree) -> tuple[Distribution, PyTree]:
-        """π(· | s) of an observation and the memory before it; and the memory after it.
+        """π(· | s), given an observation and the memory before it; and the memory after it.
 
         Raises:
           ValueError: a memory unlike `initial_memory()`.
         """
-        found = self.outputs(variables, obs, memory)
-        return found.distribution, found.memory
+        outputs = self.outputs(variables, obs, memory)
+        return outputs.distribution, outputs.memory
 
     def outputs(self, variables: PyTree, obs: PyTree, memory: PyTree) -> Outputs:
-        """`apply`, with the network's value of the state beside it.
+        """`apply`, and the value that the network predicts.
 
         Raises:
           ValueError: a memory unlike `initial_memory()`.
         """
         networks.check_given_memory(self.module.network, memory)
         encoded = self.encode(variables, obs)
-        parameters, value, memory = networks.applied(
-            self.module, _plain(variables), encoded, memory
+        parameters, value, memory = networks.apply_module(
+            self.module, _module_variables(variables), encoded, memory
         )
         return Outputs(self._distribution(parameters, obs), value, memory)
 
     def encode(self, variables: PyTree, obs: PyTree) -> PyTree:
-        """The observation in floats, as the network sees it: without a mask, and normalised if it
-        is to be."""
-        plain = spaces.encode(obs, self._input_space)
-        return normalizers.normalized(variables[_NORMALIZER], plain) if self.normalizes else plain
+        """The observation in floats, as the network sees it: without its mask, and normalised if
+        the policy `normalizes`."""
+        encoded = spaces.encode(obs, self._input_space)
+        if not self.normalizes:
+            return encoded
+        return normalizers.normalized(variables[_NORMALIZER], encoded)
 
-    def replay(self, variables: PyTree, obs: PyTree, memory: PyTree, valid: Array) -> Outputs:
-        """`outputs` of steps as `arranged` has them side by side, [n, …]: of windows [n, L, …], the
-        memory is computed anew from the first row's on."""
+    def outputs_of_steps(
+        self, variables: PyTree, obs: PyTree, memory: PyTree, valid: Array
+    ) -> Outputs:
+        """`outputs` for n steps, [n, …], or n windows, [n, L, …], from `windowed`.
+
+        In a window, memory starts from the first row's stored memory, is recomputed through the
+        window, and is reset where an episode starts.
+        """
         if self._window is None:
             return jax.vmap(self.outputs, (None, 0, 0))(variables, obs, memory)
-        return jax.vmap(self._replay_window, (None, 0, 0, 0))(variables, obs, memory, valid)
+        return jax.vmap(self._window_outputs, (None, 0, 0, 0))(variables, obs, memory, valid)
 
-    def arranged(self, data: PyTree, valid: Array) -> tuple[PyTree, Array]:
-        """Data and valid, [T, m, …], for `replay`: as they are, or, where a memory is to be
-        computed anew, in windows [T / L, m, L, …]."""
+    def windowed(self, data: PyTree, valid: Array) -> tuple[PyTree, Array]:
+        """Data and valid, [T, m, …], in windows [T / L, m, L, …]; unchanged without a memory."""
         return (data, valid) if self._window is None else chunks.windows(data, valid, self._window)
 
     def update_statistics(self, variables: PyTree, obs: PyTree, valid: Array) -> PyTree:
-        """Variables whose statistics of observations have seen these, [T, m, …]."""
+        """Variables with the observation statistics updated by these observations, [T, m, …]."""
         if not self.normalizes:
             return variables
-        plain = jax.vmap(jax.vmap(lambda x: spaces.encode(x, self._input_space)))(obs)
-        return {**variables, _NORMALIZER: normalizers.add(variables[_NORMALIZER], plain, valid)}
+        encoded = jax.vmap(jax.vmap(lambda x: spaces.encode(x, self._input_space)))(obs)
+        return {**variables, _NORMALIZER: normalizers.add(variables[_NORMALIZER], encoded, valid)}
 
     def stuck(self, obs: PyTree, valid: Array) -> Array:
-        """Whether in a step that was taken, of [T, m, …], a mask allowed no action: bool[]."""
+        """Whether a mask allowed no action in any of the valid steps [T, m, …]: bool[]."""
         mask = heads.mask(obs, self.environment.observation_space)
         return jnp.any(valid & self.head.excludes_all(mask))
 
@@ -182,36 +189,36 @@ class Policy:
 
     @property
     def _window(self) -> int | None:
-        """Rows in which a memory is computed anew; 0: all; None: there is none to compute."""
+        """L, the rows through which memory is recomputed; 0: all rows; None: no memory."""
         return networks.window(self.module.network)
 
     @property
     def _input_space(self) -> PyTree:
-        """The space of what the network sees."""
+        """The space of the network's inputs: the observation's, without a mask."""
         return heads.without_mask(self.environment.observation_space)
 
     def _distribution(self, parameters: PyTree, obs: PyTree) -> Distribution:
         mask = heads.mask(obs, self.environment.observation_space)
         return self.head.distribution(parameters, mask)
 
-    def _replay_window(
+    def _window_outputs(
         self, variables: PyTree, obs: PyTree, memory: PyTree, valid: Array
     ) -> Outputs:
-        """The outputs of one window, [L, …]."""
-        first = jax.tree.map(lambda x: x[0], memory)
-        # A row that follows one in which nothing was done is an episode's first.
+        """`outputs` for the rows of one window, [L, …]."""
+        first_memory = jax.tree.map(lambda x: x[0], memory)
+        # A row that follows one without an action is an episode's first.
         starts = jnp.append(False, ~valid[:-1])
-        encoded = jax.vmap(lambda one: self.encode(variables, one))(obs)
-        inputs = encoded, first, starts
-        parameters, value = networks.applied(
-            self.module, _plain(variables), *inputs, method="replay"
+        encoded = jax.vmap(lambda row: self.encode(variables, row))(obs)
+        inputs = encoded, first_memory, starts
+        parameters, value = networks.apply_module(
+            self.module, _module_variables(variables), *inputs, method="replay"
         )
         return Outputs(jax.vmap(self._distribution)(parameters, obs), value, ())
 
 
-def _plain(variables: PyTree) -> PyTree:
-    """Those of the module."""
-    return {name: found for name, found in variables.items() if name != _NORMALIZER}
+def _module_variables(variables: PyTree) -> PyTree:
+    """The variables without the observation statistics."""
+    return {name: values for name, values in variables.items() if name != _NORMALIZER}
 
 
 def build(
@@ -220,7 +227,7 @@ def build(
     distribution: str = "auto",
     normalize_observations: bool = False,
 ) -> Policy:
-    """The policy of a network for an environment.
+    """Builds the policy of a network for an environment.
 
     Args:
       environment: its spaces decide the encoding and the head.
@@ -228,7 +235,7 @@ def build(
         from an observation and a memory to features and a memory.
       distribution: see `heads.of`.
       normalize_observations: whether the network sees observations relative to the running mean
-        and standard deviation of those seen in training.
+        and standard deviation of all training's observations.
 
     Raises:
       TypeError: an action space that the distribution cannot cover, a network that is no module.

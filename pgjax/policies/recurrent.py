@@ -1,4 +1,4 @@
-"""Networks with a memory: a network, and an RNN cell over what it makes of each observation."""
+"""Networks with a memory: an RNN cell over a network's features of each observation."""
 
 import abc
 from typing import Any, TypeGuard
@@ -17,7 +17,7 @@ from pgjax.policies.networks import (
     Dense,
     MemoryNetwork,
     Select,
-    applied,
+    apply_module,
     check_without_memory,
     scanned,
     vector,
@@ -29,11 +29,12 @@ class LinearCell(nn.RNNCellBase, abc.ABC):
 
         h_t = a_t ⊙ h_{t−1} + b_t,    h = 0 at an episode's start,
 
-    with a_t and b_t functions of the input alone. Two steps are one step of the same kind,
-    (a_1, b_1) then (a_2, b_2) being (a_1 a_2, a_2 b_1 + b_2), and that is associative: L steps are
-    computed in O(log L) rounds. A start sets its a_t to 0. The features are h.
+    with a_t and b_t functions of the input alone. Two steps combine into one of the same form,
+    (a_1, b_1) then (a_2, b_2) into (a_1 a_2, a_2 b_1 + b_2). The combination is associative, so
+    that L steps are computed in O(log L) rounds. At an episode's start, a_t is set to 0. The
+    features are h.
 
-    A cell of your own subclasses this and says what a_t and b_t are.
+    To write your own cell, subclass this and define `coefficients`, which returns a_t and b_t.
 
     Attributes:
       features: numbers in the memory h.
@@ -66,7 +67,7 @@ class LinearCell(nn.RNNCellBase, abc.ABC):
         return 1
 
     def __call__(self, carry: Array, inputs: Array) -> tuple[Array, Array]:
-        """One step: h_{t−1} and one input -> h_t, twice: the memory and the features."""
+        """One step: h_{t−1} and one input -> h_t, as the memory and as the features."""
         a, b = self.checked_coefficients(inputs)
         h = a * carry + b
         return h, h
@@ -81,37 +82,35 @@ class LinearCell(nn.RNNCellBase, abc.ABC):
         return pair
 
     def replay(self, carry: Array, inputs: Array, starts: Array) -> tuple[Array, Array]:
-        """Steps one after another, by an associative scan.
+        """L consecutive steps, by an associative scan.
 
         Args:
-          carry: h before the first, float[features].
+          carry: h before the first step, float[features].
           inputs: float[L, n].
-          starts: bool[L]; where h_{t−1} is 0 instead.
+          starts: bool[L]; whether an episode starts at the step, so that h_{t−1} is 0.
 
         Returns:
-          The last h, float[features], and all of them, float[L, features].
+          The last h, float[features], and all h, float[L, features].
         """
         cell, variables = self.unbind()
-        a, b = jax.vmap(lambda row: applied(cell, variables, row, method="checked_coefficients"))(
-            inputs
-        )
+        a, b = jax.vmap(
+            lambda row: apply_module(cell, variables, row, method="checked_coefficients")
+        )(inputs)
         a = jnp.where(starts[:, None], 0.0, a)
         b = b.at[0].add(a[0] * carry)
-        _, h = jax.lax.associative_scan(_one_after_another, (a, b))
+        _, h = jax.lax.associative_scan(_combine, (a, b))
         return h[-1], h
 
 
-def _one_after_another(
-    first: tuple[Array, Array], second: tuple[Array, Array]
-) -> tuple[Array, Array]:
+def _combine(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:
     return first[0] * second[0], second[0] * first[1] + second[1]
 
 
 class MinGRU(LinearCell):
     """A minimal GRU: z = σ(W_z x + b_z),  h_t = (1 − z) ⊙ h_{t−1} + z ⊙ (W_h x + b_h).
 
-    b_z starts at −log(τ_i − 1), where feature i forgets at the rate z_i = 1/τ_i if W_z x is 0. The
-    τ_i are from 2 steps to `longest`, even on a logarithmic scale: gradients reach that far back.
+    b_z starts at −log(τ_i − 1): feature i then forgets at the rate z_i = 1/τ_i if W_z x is 0. The
+    τ_i run from 2 steps to `longest`, evenly on a logarithmic scale: gradients reach that far back.
 
     Attributes:
       features: numbers in the memory h.
@@ -124,12 +123,12 @@ class MinGRU(LinearCell):
     longest: int = 100
 
     def check(self, path: str) -> None:
-        """Raises unless `longest` is possible."""
+        """Raises unless `longest` is an integer of at least 2."""
         check_int(f"{path}.longest", self.longest, 2)
 
     @nn.compact
     def coefficients(self, inputs: Array) -> tuple[Array, Array]:
-        """a = 1 − z and b = z ⊙ (W_h x + b_h), of one input float[n]."""
+        """a = 1 − z and b = z ⊙ (W_h x + b_h) for one input float[n]."""
         steps = jnp.geomspace(2.0, self.longest, self.features)
         bias = lambda *_: -jnp.log(steps - 1.0)
         z = nn.sigmoid(Dense(self.features, bias_init=bias, name="update")(inputs))
@@ -137,22 +136,23 @@ class MinGRU(LinearCell):
 
 
 class Recurrent(MemoryNetwork):
-    """A memory over a network, for what one observation does not say: an RNN cell, step by step.
+    """A network followed by an RNN cell, whose memory holds what one observation does not show.
 
         c_t, y_t = cell(c_{t−1}, network(o_t))
 
-    The features are y, which of most cells is the memory c or a half of it. An episode starts with
-    the cell's `initialize_carry`, zeros. The gradient goes back through the rows of a window, and
-    from there on the memory is taken as it was when the trajectory was sampled. In a window the
-    network sees all rows at once, only the cell one after another; a `LinearCell` needs no loop.
+    The features are y: in most cells, the memory c or a half of it. An episode starts with the
+    cell's `initialize_carry`, zeros. The gradient goes back through the rows of a window, and stops
+    at the memory that was stored, when the trajectory was sampled, before the window's first row.
+    In a window the network is applied to all rows at once, and the cell to one row after another; a
+    `LinearCell` needs no loop.
 
     Attributes:
       network: a module as for a policy without memory.
       features: numbers in y, for a cell that is given as a class.
       window: steps that gradients go back through; None: all of an update's.
       cell: the class of an RNN cell, `nn.GRUCell`, `nn.LSTMCell`, `nn.OptimizedLSTMCell`,
-        `nn.MGUCell`, `nn.SimpleCell` (of Flax) or `pgjax.MinGRU`, made with `features`; or an
-        instance, `nn.LSTMCell(32)`, whose own count.
+        `nn.MGUCell`, `nn.SimpleCell` (of Flax) or `pgjax.MinGRU`, which gets `features`; or an
+        instance, `nn.LSTMCell(32)`, which has its own.
 
     Source: Cho et al. (2014), gated recurrent units; Hochreiter & Schmidhuber (1997), LSTM.
     """
@@ -170,14 +170,12 @@ class Recurrent(MemoryNetwork):
 
     @nn.nowrap
     def without_memory(self) -> nn.Module:
-        """An `MLP`, of the same entries of the observation."""
+        """An `MLP` that sees the same entries of the observation as the network."""
         return Select(self.network.names) if isinstance(self.network, Select) else MLP()
 
     def initial_memory(self) -> PyTree:
         """The cell's memory at an episode's start, in JAX's default float."""
-        cell = (
-            self.cell if isinstance(self.cell, nn.Module) else self.cell(self.features, parent=None)
-        )
+        cell = _detached(self.cell, self.features)
         carry = cell.initialize_carry(jax.random.key(0), (1,))
         return jax.tree.map(lambda x: x.astype(jnp.result_type(float)), carry)
 
@@ -187,21 +185,22 @@ class Recurrent(MemoryNetwork):
         cell = self._cell()
         outputs = cell(memory, inputs)
         require_values("cell", cell, "__call__", ("the memory after", "features"), outputs)
-        after, features = outputs
-        return features, _in_dtypes_of(memory, after)
+        next_memory, features = outputs
+        return features, _cast_like(memory, next_memory)
 
     def replay(self, obs: PyTree, memory: PyTree, starts: Array) -> tuple[Array, PyTree]:
-        """`MemoryNetwork.replay` with the network applied to all rows at once."""
+        """`MemoryNetwork.replay` with the network apply_module to all rows at once."""
         network, network_variables = self.network.unbind()
-        inputs = jax.vmap(lambda row: applied(network, network_variables, row))(obs)
+        inputs = jax.vmap(lambda row: apply_module(network, network_variables, row))(obs)
         cell, variables = self._cell().unbind()
         if isinstance(cell, LinearCell):
-            after, features = applied(cell, variables, memory, inputs, starts, method="replay")
-            return features, _in_dtypes_of(memory, after)
+            arguments = memory, inputs, starts
+            last_memory, features = apply_module(cell, variables, *arguments, method="replay")
+            return features, _cast_like(memory, last_memory)
 
         def step(memory: PyTree, row: Array) -> tuple[PyTree, Array]:
-            after, features = applied(cell, variables, memory, row)
-            return _in_dtypes_of(memory, after), features
+            next_memory, features = apply_module(cell, variables, memory, row)
+            return _cast_like(memory, next_memory), features
 
         return scanned(step, (memory, self.initial_memory()), (inputs, starts))
 
@@ -210,58 +209,56 @@ class Recurrent(MemoryNetwork):
         return self.cell if isinstance(self.cell, nn.Module) else self.cell(self.features)
 
 
-def _made(cell: type[nn.Module] | nn.Module, features: int) -> nn.Module:
-    """The cell, or one of its class that is no module's part."""
+def _detached(cell: Any, features: int) -> Any:
+    """A cell that is no other module's part: the given instance, or a new one of the class."""
     return cell if isinstance(cell, nn.Module) else cell(features, parent=None)
 
 
-def _in_dtypes_of(memory: PyTree, after: PyTree) -> PyTree:
-    """A memory that a cell of another precision gave, in the dtypes that it had before."""
-    if jax.tree.structure(memory) != jax.tree.structure(after):
-        return after
-    return jax.tree.map(lambda old, x: x.astype(old.dtype), memory, after)
+def _cast_like(memory: PyTree, next_memory: PyTree) -> PyTree:
+    """The next memory in the dtypes of the memory: a cell may have another precision."""
+    if jax.tree.structure(memory) != jax.tree.structure(next_memory):
+        return next_memory
+    return jax.tree.map(lambda old, x: x.astype(old.dtype), memory, next_memory)
 
 
 _CELLS = {
     name: f"nn.{name}"
     for name in ("GRUCell", "LSTMCell", "OptimizedLSTMCell", "MGUCell", "SimpleCell")
 } | {"MinGRU": "pgjax.MinGRU"}
-# What a cell is called without the word.
+# Cells' names without the word "Cell".
 _SHORT = {name.removesuffix("Cell").lower(): name for name in _CELLS} | {"rnn": "SimpleCell"}
 
 
 def check_cell(path: str, cell: object, features: int) -> None:
-    """Raises unless `cell` is an RNN cell of vectors, or the class of one, that starts the same
-    always.
+    """Raises unless `cell` is an RNN cell of vectors, or its class, with a fixed first memory.
 
     Raises:
-      TypeError: it is none, or cannot be made from `features` alone.
+      TypeError: it is no such cell, or its class needs more than `features`.
       ValueError: its memory starts with random numbers.
     """
     if not _is_cell(cell):
         raise TypeError(f"{path} must be an RNN cell or the class of one, got {_nearest(cell)}")
     try:
-        made = _made(cell, features)
+        instance = _detached(cell, features)
     except TypeError as error:
         raise TypeError(
             f"{path}: {cell.__name__} needs more than features; give an instance ({error})"
         ) from None
-    check_int(f"{path}.features", made.features, 1)
-    if isinstance(made, LinearCell):
-        made.check(path)
-    if made.num_feature_axes != 1:
-        name = _class_name(made)
+    check_int(f"{path}.features", instance.features, 1)
+    if isinstance(instance, LinearCell):
+        instance.check(path)
+    name = _class_name(instance)
+    if instance.num_feature_axes != 1:
         raise TypeError(f"{path} must take vectors, and {name} takes grids; nn.LSTMCell does")
     with jax.ensure_compile_time_eval():
-        one, other = (
-            jax.tree.leaves(made.initialize_carry(jax.random.key(seed), (1,))) for seed in (0, 1)
-        )
-        if not all(map(is_array, one)):
-            raise TypeError(f"{path}: {_class_name(made)}.initialize_carry must give arrays")
-        same = all(np.array_equal(x, y) for x, y in zip(one, other, strict=True))
-    if not same:
+        keys = jax.random.key(0), jax.random.key(1)
+        memories = [jax.tree.leaves(instance.initialize_carry(key, (1,))) for key in keys]
+        if not all(map(is_array, memories[0])):
+            raise TypeError(f"{path}: {name}.initialize_carry must give arrays")
+        is_fixed = all(np.array_equal(x, y) for x, y in zip(*memories, strict=True))
+    if not is_fixed:
         raise ValueError(
-            f"{path} starts with a random memory, {_class_name(made)}(carry_init=…); an episode's "
+            f"{path} starts with a random memory, {name}(carry_init=…); an episode's "
             "start must not be random: leave carry_init out"
         )
 
@@ -273,12 +270,12 @@ def _is_cell(cell: object) -> TypeGuard[type[nn.RNNCellBase] | nn.RNNCellBase]:
 
 
 def _nearest(cell: object) -> str:
-    """What was given and the cells that there are, the nearest first."""
+    """The end of a message: the wrong cell, the most likely right one, and all known ones."""
     name = cell if isinstance(cell, str) else _class_name(cell)
-    given = f"{name}(…)" if isinstance(cell, nn.Module) else repr(cell).partition("\n")[0]
+    shown = f"{name}(…)" if isinstance(cell, nn.Module) else repr(cell).partition("\n")[0]
     likely = _SHORT.get(name.lower()) or (nearest(name, _CELLS) or [None])[0]
     hint = f"did you mean {_CELLS[likely]}? " if likely else ""
-    return f"{given}; {hint}known: {', '.join(_CELLS.values())}"
+    return f"{shown}; {hint}known: {', '.join(_CELLS.values())}"
 
 
 def _class_name(cell: object) -> str:

@@ -1,1 +1,1 @@
-"""Policy + environment → trajectories."""
+"""Samplers: trajectories of a policy in an environment."""

@@ -34,7 +34,7 @@ class Episodes(Sampler):
         """T in steps.
 
         Raises:
-          ValueError: a horizon beyond the environment's limit, or neither of them given.
+          ValueError: a horizon beyond the environment's limit, or neither of them is given.
         """
         limit = environment.limit
         horizon = limit if self.horizon is None else self.horizon
@@ -50,7 +50,7 @@ class Episodes(Sampler):
     num_rows = resolve_horizon
 
     def start(self, keys: Array, actor: Actor) -> tuple:
-        """Nothing: every update starts its own episodes, whatever the keys [m]."""
+        """Returns (): every update starts its own episodes."""
         return ()
 
     def sample(
@@ -60,10 +60,10 @@ class Episodes(Sampler):
         streams: tuple,
         actor: Actor,
     ) -> tuple[Trajectories, tuple]:
-        """One trajectory for each of n keys, empty where not active, bool[n].
+        """Samples one episode for each of n keys; an empty one where `active`, bool[n], is false.
 
         Returns:
-          [T', n] trajectories, where T' is T rounded up to whole blocks of steps; `streams`.
+          [T', n] trajectories, where T' is T rounded up to a multiple of a block; and `streams`.
         """
         limits = episode_limits(horizon(self, actor.environment))
         keys, start = actor.begin(keys, active)
@@ -71,20 +71,23 @@ class Episodes(Sampler):
         return trajectories, streams
 
     def repaired(self, streams: tuple, before: tuple) -> tuple[tuple, Array]:
-        """No streams, and that they are good."""
+        """Returns the empty streams, and True."""
         return streams, jnp.bool_(True)
 
     def divisor(self, valid: Array, share: float = 1.0) -> float:
-        """m, to make of a sum over steps a sum over t and a mean over trajectories; share · m of a
-        `share` of their rows, bool[share · T, m], whose sum has so much less in it."""
+        """share · m, float.
+
+        A sum over all steps, divided by m, is a sum over t and a mean over trajectories. A
+        minibatch with a `share` of the rows, bool[share · T, m], has only that share of the sum.
+        """
         return share * valid.shape[1]
 
     def counts(self, trajectories: Trajectories, streams: tuple) -> tuple[Array, Array]:
         """Summed returns of the episodes that ended; int32[3]: their number, their summed lengths,
         and all valid steps."""
-        over = jnp.any(trajectories.terminated | trajectories.truncated, axis=0)
+        ended = jnp.any(trajectories.terminated | trajectories.truncated, axis=0)
         returns = jnp.sum(trajectories.reward, axis=0)
         lengths = jnp.sum(trajectories.valid, axis=0)
-        # Summed together: between processes every array takes its own round of messages.
-        counts = jnp.stack([over, jnp.where(over, lengths, 0), lengths]).astype(jnp.int32)
-        return jnp.sum(jnp.where(over, returns, 0.0)), jnp.sum(counts, axis=1, dtype=jnp.int32)
+        # Summed as one array: between processes every array takes its own round of messages.
+        counts = jnp.stack([ended, jnp.where(ended, lengths, 0), lengths]).astype(jnp.int32)
+        return jnp.sum(jnp.where(ended, returns, 0.0)), jnp.sum(counts, axis=1, dtype=jnp.int32)

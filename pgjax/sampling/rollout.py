@@ -1,4 +1,4 @@
-"""A policy at work in an environment: steps, and the loop over blocks of them."""
+"""Rollouts: steps of a policy in an environment, and the loop over blocks of them."""
 
 import math
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from pgjax.environments.interface import Environment
 from pgjax.policies.distributions import Distribution
 from pgjax.policies.policy import Policy
 
-# Steps between two looks at whether any trajectory still runs. Noise is drawn and results are
-# stored once a block; a longer block would run on for longer after the last episode's end.
+# Steps between two checks whether any trajectory still runs. Noise is drawn and results are stored
+# once a block; the longer it is, the more steps follow the last episode's end.
 _BLOCK_LENGTH = 20
 
 
 class Steps(NamedTuple):
-    """What one or more steps leave behind; the fields of `Trajectories` of the same names."""
+    """The record of one or more steps; its fields are those of `Trajectories` with these names."""
 
     obs: PyTree
     memory: PyTree
@@ -33,7 +33,14 @@ class Steps(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """Where n trajectories stand. `obs`, and the memory with it, stay at s_H when one is over."""
+    """State of n trajectories between two steps.
+
+    Attributes:
+      obs: pytree of [n, …]; the observation before the next action; s_H after an episode's end.
+      memory: pytree of [n, …]; the policy's memory before it sees `obs`.
+      env_state: pytree of [n, …]; the environment's state.
+      running: bool[n]; whether the episode goes on.
+    """
 
     obs: PyTree
     memory: PyTree
@@ -43,10 +50,10 @@ class Carry(NamedTuple):
 
 @record
 class Actor:
-    """A policy at work in an environment, which n trajectories share.
+    """A policy that acts in an environment, for n trajectories side by side.
 
     Attributes:
-      deterministic: bool or bool[]; take the distribution's mode instead of a sample.
+      deterministic: bool or bool[]; whether actions are the distribution's mode, not samples.
     """
 
     environment: Environment
@@ -55,7 +62,7 @@ class Actor:
     deterministic: bool | Array = False
 
     def begin(self, keys: Array, active: Array) -> tuple[Array, Carry]:
-        """n episodes at their start, and the keys, [n], for what follows."""
+        """Starts n episodes; returns the keys, [n], for their steps, and the first carry."""
         start_keys, keys = split_each(keys, 2)
         obs, env_state = jax.vmap(self.environment.reset)(start_keys)
         return keys, Carry(obs, self._initial_memory(len(start_keys)), env_state, active)
@@ -63,23 +70,29 @@ class Actor:
     def step(
         self, carry: Carry, keys: Array, noise: PyTree, last: bool | Array = False
     ) -> tuple[Carry, Steps]:
-        """One step of n trajectories; those that are over go through the motions, marked invalid.
+        """One step of n trajectories; a step after an episode's end is marked invalid.
 
         Args:
-          last: whether those that still run are truncated after it.
+          carry: the state before the step.
+          keys: [n], for the environment.
+          noise: [n, …], from the policy's `noise`.
+          last: whether running trajectories are truncated after the step.
+
+        Returns:
+          The state after the step, and its record, [n, …].
         """
         obs, memory, env_state, running = carry
 
         def act(obs, memory, noise):
             distribution, memory = self.policy.apply(self.variables, obs, memory)
-            action = self.chosen(distribution, noise)
+            action = self.select_action(distribution, noise)
             environment_action = distribution.environment_action(action)
             return action, distribution.log_prob(action), environment_action, memory
 
-        action, log_prob, environment_action, remembered = jax.vmap(act)(obs, memory, noise)
+        action, log_prob, environment_action, next_memory = jax.vmap(act)(obs, memory, noise)
         step = jax.vmap(self.environment.step)(keys, env_state, environment_action)
         truncated = step.truncated | last
-        taken = Steps(
+        steps = Steps(
             obs=obs,
             memory=memory,
             action=action,
@@ -89,30 +102,30 @@ class Actor:
             terminated=running & step.terminated,
             truncated=running & truncated,
         )
-        seen = choose(running, (step.obs, remembered), (obs, memory))
+        next_obs, next_memory = choose(running, (step.obs, next_memory), (obs, memory))
         running = running & ~step.terminated & ~truncated
-        return Carry(seen[0], seen[1], step.env_state, running), taken
+        return Carry(next_obs, next_memory, step.env_state, running), steps
 
     def resumed(self, carry: Carry) -> Carry:
         """A carry from an earlier program, without the episodes that are lost meanwhile."""
         env_state, running = jax.vmap(self.environment.resumed)(carry.env_state, carry.running)
         return carry._replace(env_state=env_state, running=running)
 
-    def chosen(self, distribution: Distribution, noise: PyTree) -> PyTree:
-        """A sample, or the mode."""
-        pairs = distribution.mode(), distribution.sample(noise)
-        return jax.tree.map(lambda *pair: jnp.where(self.deterministic, *pair), *pairs)
+    def select_action(self, distribution: Distribution, noise: PyTree) -> PyTree:
+        """The distribution's mode if `deterministic`, else a sample."""
+        mode, sample = distribution.mode(), distribution.sample(noise)
+        return jax.tree.map(lambda x, y: jnp.where(self.deterministic, x, y), mode, sample)
 
-    def restarted(self, keys: Array, carry: Carry, running: Array) -> Carry:
-        """Those that were not running, bool[n], at the start of their next episode."""
+    def restart(self, keys: Array, carry: Carry, running: Array) -> Carry:
+        """Starts the next episode of each trajectory that was not running, bool[n]."""
 
-        def restart(carry):
+        def restarted(carry):
             restart_each = jax.vmap(self.environment.restart)
             obs, env_state = restart_each(keys, carry.obs, carry.env_state, running)
             memory = choose(running, carry.memory, self._initial_memory(running.shape[0]))
             return Carry(obs, memory, env_state, carry.running | ~running)
 
-        return jax.lax.cond(any_in_batch(~running), restart, lambda carry: carry, carry)
+        return jax.lax.cond(any_in_batch(~running), restarted, lambda carry: carry, carry)
 
     def _initial_memory(self, number: int) -> PyTree:
         memory = self.policy.initial_memory()
@@ -120,12 +133,12 @@ class Actor:
 
 
 class RolloutLimits(NamedTuple):
-    """How far to go.
+    """The length of a rollout.
 
     Attributes:
       horizon: steps, after which whole episodes are truncated.
-      block: steps between two looks at whether any trajectory still runs.
-      restarts: whether the next episode follows where one ends.
+      block: steps between two checks whether any trajectory still runs.
+      restarts: whether a new episode starts after an episode's end.
     """
 
     horizon: int
@@ -134,20 +147,20 @@ class RolloutLimits(NamedTuple):
 
 
 def episode_limits(horizon: int) -> RolloutLimits:
-    """RolloutLimits of whole episodes."""
+    """The limits of a rollout of whole episodes."""
     return RolloutLimits(horizon, padded_block(horizon))
 
 
 def padded_block(length: int) -> int:
-    """Steps in each of equal blocks, of which the last may have some to spare."""
+    """The length of equal blocks that cover `length` steps; the last may reach beyond them."""
     return math.ceil(length / math.ceil(length / _BLOCK_LENGTH))
 
 
 def even_block(length: int) -> int:
-    """The same with none to spare, unless the blocks would be short."""
-    most = min(_BLOCK_LENGTH, length)
-    even = next(n for n in range(most, 0, -1) if length % n == 0)
-    return even if 2 * even >= most else padded_block(length)
+    """The length of blocks that cover `length` steps exactly; `padded_block` if it is too short."""
+    longest = min(_BLOCK_LENGTH, length)
+    even = next(n for n in range(longest, 0, -1) if length % n == 0)
+    return even if 2 * even >= longest else padded_block(length)
 
 
 def unroll(
@@ -158,25 +171,27 @@ def unroll(
     recorded: PyTree,
     record: Callable[[PyTree, Array, Steps], PyTree],
 ) -> tuple[Carry, PyTree]:
-    """Runs n trajectories, block by block, until all are over or the horizon is reached.
+    """Runs n trajectories, block by block, until all have ended or the horizon is reached.
 
     Args:
-      actor: who acts, and where.
-      keys: [n], one for each trajectory and all of its randomness, so that it is the same whatever
-        others run beside it, and on whichever device.
-      carry: where they stand.
-      recorded, record: a fold over blocks of K steps: `recorded = record(recorded, first_step,
-        taken)`, where the leaves of `taken` are [K, n, …].
+      actor: the policy and the environment.
+      keys: [n], one for each trajectory and all of its randomness, so that it is the same beside
+        any other trajectories and on any device.
+      carry: the state before the first step.
+      limits: the horizon and the blocks.
+      recorded: the first value of a fold over blocks of K steps.
+      record: makes its next value, `record(recorded, first_step, steps)`, where the leaves of
+        `steps` are [K, n, …].
 
     Returns:
-      The carry after the last block, and what was recorded.
+      The carry after the last block, and the last value of `recorded`.
     """
     length = limits.block
 
     def unfinished(loop):
         first_step, carry, _ = loop
-        more = first_step < limits.horizon
-        return more if limits.restarts else more & any_in_batch(carry.running)
+        below_horizon = first_step < limits.horizon
+        return below_horizon if limits.restarts else below_horizon & any_in_batch(carry.running)
 
     def block(loop):
         first_step, carry, recorded = loop
@@ -189,59 +204,66 @@ def unroll(
             time, noise, key_data = inputs
             row_keys = jax.random.wrap_key_data(key_data, impl=jax.random.key_impl(keys))
             last = False if limits.restarts else time + 1 >= limits.horizon
-            after, taken = actor.step(carry, row_keys, noise, last)
+            next_carry, steps = actor.step(carry, row_keys, noise, last)
             if limits.restarts:
-                # Numbers that no block begins with.
+                # No block's first step has such a number, so that no key is used twice.
                 reset_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, limits.horizon + time)
-                after = actor.restarted(reset_keys, after, carry.running)
-            return after, taken
+                next_carry = actor.restart(reset_keys, next_carry, carry.running)
+            return next_carry, steps
 
         # The keys' data: under `vmap`, JAX's check of key reuse takes a scan's keys for used ones.
         rows = times, noise, jax.random.key_data(split_each(step_keys, length))
         if limits.restarts and limits.horizon % length:
-            # Streams stay where they are in the rows that the last block has to spare.
-            left = jnp.minimum(limits.horizon - first_step, length)
-            carry, taken = _scanned(row, carry, rows, left)
+            # Streams do not move in the last block's rows beyond the horizon.
+            num_rows = jnp.minimum(limits.horizon - first_step, length)
+            carry, steps = _scan_first(row, carry, rows, num_rows)
         else:
-            carry, taken = jax.lax.scan(row, carry, rows)
-        return first_step + length, carry, record(recorded, first_step, taken)
+            carry, steps = jax.lax.scan(row, carry, rows)
+        return first_step + length, carry, record(recorded, first_step, steps)
 
     loop = (jnp.int32(0), carry, recorded)
     _, carry, recorded = jax.lax.while_loop(unfinished, block, loop)
     return carry, recorded
 
 
-def _scanned(row: Callable, carry: PyTree, inputs: PyTree, number: Array) -> tuple[PyTree, PyTree]:
-    """`jax.lax.scan` over the first `number` rows of the inputs, int32[]; zeros after those."""
+def _scan_first(
+    function: Callable, carry: PyTree, inputs: PyTree, number: Array
+) -> tuple[PyTree, PyTree]:
+    """`jax.lax.scan` over the first `number` rows, int32[], of the inputs; outputs 0 after them."""
 
-    def inputs_of(index: Array) -> PyTree:
+    def inputs_at(index: Array) -> PyTree:
         return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 0, False), inputs)
 
     def step(index: Array, loop: tuple) -> tuple:
-        carry, stored = loop
-        carry, taken = row(carry, inputs_of(index))
+        carry, outputs = loop
+        carry, output = function(carry, inputs_at(index))
         return carry, jax.tree.map(
-            lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, index, 0), stored, taken
+            lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, index, 0), outputs, output
         )
 
     length = jax.tree.leaves(inputs)[0].shape[0]
-    shapes = jax.eval_shape(lambda carry: row(carry, inputs_of(jnp.int32(0)))[1], carry)
-    stored = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
-    return jax.lax.fori_loop(jnp.int32(0), number, step, (carry, stored))
+    shapes = jax.eval_shape(lambda carry: function(carry, inputs_at(jnp.int32(0)))[1], carry)
+    outputs = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
+    return jax.lax.fori_loop(jnp.int32(0), number, step, (carry, outputs))
 
 
 def recorded_steps(
     actor: Actor, keys: Array, carry: Carry, limits: RolloutLimits
 ) -> tuple[Trajectories, Carry]:
-    """All steps kept: [T', n], T' the horizon rounded up to whole blocks."""
+    """Runs n trajectories and records all steps.
+
+    Returns:
+      Trajectories [T', n], where T' is the horizon rounded up to a multiple of a block; and the
+      carry after them.
+    """
     rows = math.ceil(limits.horizon / limits.block) * limits.block
     empty = _empty(actor, carry, rows)
 
-    def record(stored: Steps, first_step: Array, taken: Steps) -> Steps:
+    def record(stored: Steps, first_step: Array, steps: Steps) -> Steps:
         return jax.tree.map(
             lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, first_step, axis=0),
             stored,
-            taken,
+            steps,
         )
 
     carry, stored = unroll(actor, keys, carry, limits, empty, record)
@@ -250,14 +272,14 @@ def recorded_steps(
 
 
 def first_rows(trajectories: Trajectories, number: int) -> Trajectories:
-    """The first rows, and what followed all of them."""
+    """The first rows of trajectories, with the same final observation and memory."""
     ends = {"final_obs": trajectories.final_obs, "final_memory": trajectories.final_memory}
     rows = trajectories.replace(**dict.fromkeys(ends))
     return jax.tree.map(lambda x: x[:number], rows).replace(**ends)
 
 
 def split_each(keys: Array, number: int) -> Array:
-    """Each of n keys split: [number, n]."""
+    """Splits each of n keys into `number` keys: [number, n]."""
     split = jax.vmap(lambda key: jax.random.split(key, number))(keys)
     # Their data are transposed: JAX's check of key reuse takes transposed keys for used ones.
     data = jnp.swapaxes(jax.random.key_data(split), 0, 1)
@@ -265,21 +287,21 @@ def split_each(keys: Array, number: int) -> Array:
 
 
 def choose(flags: Array, new: PyTree, old: PyTree) -> PyTree:
-    """Leaf by leaf, [n, …]: `new` where the flag is set, else `old`."""
+    """Chooses `new` where a trajectory's flag, bool[n], is true, else `old`; leaves are [n, …]."""
 
-    def one(x: Array, y: Array) -> Array:
+    def choose_leaf(x: Array, y: Array) -> Array:
         return jnp.where(flags.reshape(flags.shape + (1,) * (x.ndim - 1)), x, y)
 
-    return jax.tree.map(one, new, old)
+    return jax.tree.map(choose_leaf, new, old)
 
 
 def _empty(actor: Actor, carry: Carry, rows: int) -> Steps:
-    """Room for so many rows of what `Actor.step` leaves behind."""
+    """Zeros for the records of `rows` steps, [rows, n, …]."""
 
     def mode(obs: PyTree, memory: PyTree) -> PyTree:
         return actor.policy.apply(actor.variables, obs, memory)[0].mode()
 
     action = jax.eval_shape(jax.vmap(mode), carry.obs, carry.memory)
     zero, flags = jnp.zeros(carry.running.shape), carry.running
-    taken = Steps(carry.obs, carry.memory, action, zero, zero, flags, flags, flags)
-    return jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), taken)
+    steps = Steps(carry.obs, carry.memory, action, zero, zero, flags, flags, flags)
+    return jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), steps)

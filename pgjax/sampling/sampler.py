@@ -1,4 +1,4 @@
-"""What a sampler must offer: the trajectories that one update learns from."""
+"""The contract of samplers, which sample the trajectories that an update learns from."""
 
 import abc
 from typing import ClassVar
@@ -10,11 +10,11 @@ from pgjax.sampling.rollout import Actor
 
 
 class Sampler(Component, abc.ABC):
-    """Base of every sampler, the user's own among them: what one update learns from.
+    """Base of every sampler, the user's own included: samples an update's trajectories.
 
     Attributes:
       whole_episodes: whether each trajectory is one episode.
-      width_field, rows_field: which of its fields say how many trajectories it has, and rows.
+      width_field, rows_field: names of the fields for m and T, for messages.
     """
 
     whole_episodes: ClassVar[bool]
@@ -28,7 +28,7 @@ class Sampler(Component, abc.ABC):
 
     @property
     def num_steps(self) -> int | None:
-        """Steps in each update; None where that depends on how long episodes last."""
+        """Steps in each update; None if that depends on the episodes' lengths."""
         return None
 
     @abc.abstractmethod
@@ -45,21 +45,31 @@ class Sampler(Component, abc.ABC):
 
     @abc.abstractmethod
     def start(self, keys: Array, actor: Actor) -> PyTree:
-        """Where its streams are before the first update, given keys [m]; each leaf [m, …]."""
+        """The streams' state before the first update, given keys [m]; each leaf [m, …]."""
 
     @abc.abstractmethod
     def sample(
         self, keys: Array, active: Array, streams: PyTree, actor: Actor
     ) -> tuple[Trajectories, PyTree]:
-        """Trajectories [T, n] for n keys, of those that are active, bool[n]; and the streams."""
+        """Samples trajectories [T, n] with n keys; `active`, bool[n], says which are needed.
+
+        Returns:
+          The trajectories, and the streams' state after them.
+        """
 
     @abc.abstractmethod
     def repaired(self, streams: PyTree, before: PyTree) -> tuple[PyTree, Array]:
-        """Streams to go on with, and which were good, bool[n] or bool[]."""
+        """The streams' state for the next update, given `before`, the state before this one; and
+        whether each was finite, bool[n] or bool[]."""
 
     @abc.abstractmethod
     def divisor(self, valid: Array, share: float = 1.0) -> float | Array:
-        """What makes an objective of a sum over steps, valid bool[T, m]; `share` of all steps."""
+        """The number by which a sum over steps is divided to give the objective.
+
+        Args:
+          valid: bool[T, m].
+          share: the share of the update's rows that `valid` has; below 1 in a minibatch.
+        """
 
     @abc.abstractmethod
     def counts(self, trajectories: Trajectories, streams: PyTree) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""The next T rows of n streams of episodes, which go on where the last update left them."""
+"""Segments: T rows of n streams of episodes, which each update continues."""
 
 from typing import NamedTuple
 
@@ -21,13 +21,13 @@ from pgjax.sampling.sampler import Sampler
 
 
 class Streams(NamedTuple):
-    """Where n streams of episodes stand; float[n] but for the carry.
+    """State of n streams of episodes between two updates; float[n] but for the carry.
 
     Attributes:
-      carry: the environments.
-      returns, lengths: of the episode that is running, so far.
-      finished_returns, finished_lengths, num_finished: sums over the episodes that ended among the
-        latest rows, and their number.
+      carry: the state of the environments.
+      returns, lengths: sums over the running episode's steps so far.
+      finished_returns, finished_lengths: sums over the episodes that ended in the latest update.
+      num_finished: the number of those episodes.
     """
 
     carry: Carry
@@ -40,11 +40,11 @@ class Streams(NamedTuple):
 
 @component
 class Segments(Sampler):
-    """The next T rows of n streams of episodes, which go on where the last update left them.
+    """The next T rows of n streams of episodes, which continue where the last update ended.
 
-    A stream whose episode ended spends one row on the episode's last observation, where nothing is
-    done and the environment is reset: values bootstrap from what was truly seen, and observations
-    are stored once. Time limits are the environment's own.
+    After an episode's end a stream has one row with its last observation, in which no action is
+    taken and the environment is reset: values bootstrap from the true last observation, and
+    observations are stored once. Time limits are the environment's own.
 
     Attributes:
       num_envs: n ≥ 1 streams, side by side.
@@ -64,7 +64,7 @@ class Segments(Sampler):
 
     @property
     def num_steps(self) -> int:
-        """n · T, those between two episodes included."""
+        """n · T, the rows between two episodes included."""
         return self.num_envs * self.length
 
     def num_rows(self, environment: Environment) -> int:
@@ -85,10 +85,10 @@ class Segments(Sampler):
         return environment.limit
 
     def start(self, keys: Array, actor: Actor) -> Streams:
-        """Where the streams are before the first update: at an episode's start, [n]."""
-        running, zeros = jnp.ones(keys.shape[0], bool), jnp.zeros(keys.shape[0])
-        _, carry = actor.begin(keys, running)
-        return Streams(actor.resumed(carry), *[zeros] * 5)
+        """The streams before the first update, [n]: each at an episode's start."""
+        number = keys.shape[0]
+        _, carry = actor.begin(keys, jnp.ones(number, bool))
+        return Streams(actor.resumed(carry), *[jnp.zeros(number)] * 5)
 
     def sample(
         self,
@@ -97,10 +97,10 @@ class Segments(Sampler):
         streams: Streams,
         actor: Actor,
     ) -> tuple[Trajectories, Streams]:
-        """The next T rows of each stream. All are sampled, active or not: they take equally long.
+        """Samples the next T rows of each stream, active or not: all take equally long.
 
         Returns:
-          [T, n] trajectories, and where the streams are then.
+          [T, n] trajectories, and the streams' state after them.
         """
         if actor.environment.on_host:
             streams = _resumed(actor, streams)
@@ -110,10 +110,11 @@ class Segments(Sampler):
         return trajectories, _counted(trajectories, streams)._replace(carry=carry)
 
     def repaired(self, streams: Streams, before: Streams) -> tuple[Streams, Array]:
-        """Streams to go on with, and which were good, bool[n]: finite in observation and return.
+        """The streams for the next update; and whether each was good, bool[n]: finite in
+        observation, memory and return.
 
-        One that was not stands where it was before, but its episode is over, and counts nowhere:
-        the next row resets its environment.
+        A stream that was not good gets its state before the update, but its episode has ended
+        without counting: the next row resets its environment.
         """
         good = jnp.isfinite(streams.returns)
         for leaf in jax.tree.leaves((streams.carry.obs, streams.carry.memory)):
@@ -131,14 +132,17 @@ class Segments(Sampler):
         return streams, good
 
     def divisor(self, valid: Array, share: float = 1.0) -> Array:
-        """The number of valid steps, int32[], at least 1: rows of a stream are no trajectory whose
-        sum means something, and a gradient's norm must not grow with `length`."""
+        """The number of valid steps, int32[], at least 1.
+
+        A stream's rows are no episode, so that the objective is a mean over steps, and a gradient's
+        norm does not grow with `length`.
+        """
         return jnp.maximum(jnp.sum(valid), 1)
 
     def counts(self, trajectories: Trajectories, streams: Streams) -> tuple[Array, Array]:
-        """The same of the episodes that ended, with their rewards and steps in earlier segments."""
-        taken = jnp.sum(trajectories.valid, axis=0)
-        counts = jnp.stack([streams.num_finished, streams.finished_lengths, taken])
+        """`Sampler.counts`; an episode's return and length include its earlier segments."""
+        num_steps = jnp.sum(trajectories.valid, axis=0)
+        counts = jnp.stack([streams.num_finished, streams.finished_lengths, num_steps])
         counts = jnp.sum(counts.astype(jnp.int32), axis=1, dtype=jnp.int32)
         return jnp.sum(streams.finished_returns), counts
 
@@ -153,14 +157,14 @@ def _resumed(actor: Actor, streams: Streams) -> Streams:
 
 
 def _counted(trajectories: Trajectories, streams: Streams) -> Streams:
-    """The streams' sums after these rows; the carry as it was."""
+    """The streams with their sums after these rows; the carry does not change."""
 
-    def row(totals, taken):
-        reward, valid, ended = taken
-        now = totals[0] + reward, totals[1] + valid
-        over = (*(jnp.where(ended, x, 0.0) for x in now), ended.astype(reward.dtype))
-        going = (jnp.where(ended, 0.0, x) for x in now)
-        return (*going, *map(jnp.add, totals[2:], over)), None
+    def row(totals, inputs):
+        reward, valid, ended = inputs
+        running = totals[0] + reward, totals[1] + valid
+        finished = (*(jnp.where(ended, x, 0.0) for x in running), ended.astype(reward.dtype))
+        running = (jnp.where(ended, 0.0, x) for x in running)
+        return (*running, *map(jnp.add, totals[2:], finished)), None
 
     zero = jnp.zeros_like(streams.returns)
     ended = trajectories.terminated | trajectories.truncated

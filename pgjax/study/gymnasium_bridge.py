@@ -91,7 +91,7 @@ def _act(key: Array, actor: Actor, obs: PyTree, memory: PyTree) -> tuple[PyTree,
 
     def act(obs, memory, noise):
         distribution, memory = actor.policy.apply(actor.variables, obs, memory)
-        return distribution.environment_action(actor.chosen(distribution, noise)), memory
+        return distribution.environment_action(actor.select_action(distribution, noise)), memory
 
     number = len(jax.tree.leaves(obs)[0])
     return jax.vmap(act)(obs, memory, actor.policy.noise(key, (number,)))

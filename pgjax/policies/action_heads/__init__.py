@@ -1,1 +1,1 @@
-"""What a policy must know of each action space: one file for each kind."""
+"""Heads: the distributions over each class of action spaces, one file for each."""

@@ -1,4 +1,4 @@
-"""Heads of Box actions, real or whole numbers, with or without bounds."""
+"""Heads of Box actions: real numbers or integers, with or without bounds."""
 
 from typing import Any, ClassVar
 
@@ -30,8 +30,8 @@ _INITIAL_CONCENTRATION = 1.0
 class MeanAndLogStd(nn.Module):
     """mean = W x + b, and one learned log std per dimension, the same in every state.
 
-    In units of half the action's legal range. log std starts at −0.5 and is kept in [−5, 2]; where
-    the optimizer has left that range, gradients that lead back into it still count.
+    `NormalHead` takes both in units of half the action's legal range. log std starts at −0.5 and is
+    clipped to [−5, 2]; outside that range, gradients that lead back into it still count.
     """
 
     shape: tuple[int, ...]
@@ -47,7 +47,7 @@ class MeanAndLogStd(nn.Module):
 
 
 class Concentrations(nn.Module):
-    """α = 1 + softplus(W x + b) and β likewise, one each per dimension: one hump, never two."""
+    """α = 1 + softplus(W x + b) and β likewise, for each dimension: a density with one maximum."""
 
     shape: tuple[int, ...]
 
@@ -62,42 +62,46 @@ class Concentrations(nn.Module):
 
 
 def _bounded(log_std: Array) -> Array:
-    """log_std clipped to its range. Outside of it a clip has no gradient and would never let the
-    parameter return: here a gradient to be climbed passes if it leads back, and is 0 if not."""
-    led = _led_back(log_std)
-    clipped = jax.lax.stop_gradient(jnp.clip(led, *_LOG_STD_RANGE))
-    return clipped + (led - jax.lax.stop_gradient(led))
+    """log_std clipped to its range, with a gradient that leads back into the range.
+
+    Outside the range a clip has no gradient, so that the parameter would never return: here an
+    ascent's gradient passes if it leads back, and is 0 if it leads further away.
+    """
+    steered = _steer_back(log_std)
+    clipped = jax.lax.stop_gradient(jnp.clip(steered, *_LOG_STD_RANGE))
+    return clipped + (steered - jax.lax.stop_gradient(steered))
 
 
 @jax.custom_vjp
-def _led_back(log_std: Array) -> Array:
+def _steer_back(log_std: Array) -> Array:
+    """The identity, whose gradient is 0 where it leads further out of the range."""
     return log_std
 
 
-def _leading_back(log_std: Array, gradient: Array) -> tuple[Array]:
+def _inward_gradient(log_std: Array, gradient: Array) -> tuple[Array]:
     low, high = _LOG_STD_RANGE
-    leads_on = ((log_std < low) & (gradient < 0.0)) | ((log_std > high) & (gradient > 0.0))
-    return (jnp.where(leads_on, 0.0, gradient),)
+    outward = ((log_std < low) & (gradient < 0.0)) | ((log_std > high) & (gradient > 0.0))
+    return (jnp.where(outward, 0.0, gradient),)
 
 
-_led_back.defvjp(lambda log_std: (log_std, log_std), _leading_back)
+_steer_back.defvjp(lambda log_std: (log_std, log_std), _inward_gradient)
 
 
 def _float() -> Any:
-    # JAX's default, as that of `networks.Dense`; Flax's own layers have float32 whatever it is.
+    # JAX's default, as in `networks.Dense`; Flax's own layers use float32 whatever it is.
     return jnp.result_type(float)
 
 
 @record
 class BoxHead(Head):
-    """A Box of real numbers; its subclasses say which distribution.
+    """A Box of real numbers; a subclass names the distribution.
 
     Attributes:
-      low, high: float[*shape], action units; infinite where there is no bound.
-      shape: of an action.
+      low, high: float[*shape], action units; infinite without a bound.
+      shape: the shape of an action.
     """
 
-    kind: ClassVar[type]
+    distribution_class: ClassVar[type]
 
     low: Array
     high: Array
@@ -105,7 +109,7 @@ class BoxHead(Head):
 
     @classmethod
     def between(cls, low: Array, high: Array) -> "BoxHead":
-        """The head of a Box with these bounds: float[*shape] both."""
+        """The head of a Box with these bounds, float[*shape] each."""
         return cls(low, high, low.shape)
 
     def __str__(self) -> str:
@@ -113,7 +117,7 @@ class BoxHead(Head):
 
     @property
     def family(self) -> str:
-        return self.kind.__name__
+        return self.distribution_class.__name__
 
     def module(self) -> nn.Module:
         """float[features] -> (mean[*shape], log_std[*shape])."""
@@ -121,23 +125,22 @@ class BoxHead(Head):
 
     def distribution(self, parameters: tuple[Array, Array], mask: None = None) -> Distribution:
         del mask
-        return self.kind(*parameters, self.low, self.high)
+        return self.distribution_class(*parameters, self.low, self.high)
 
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
-        """[*shape, *self.shape, …], as the distribution takes it."""
-        return self.kind.noise(key, (*shape, *self.shape))
+        """[*shape, *self.shape, …], for the distribution's `sample`."""
+        return self.distribution_class.noise(key, (*shape, *self.shape))
 
     def random_action(self, key: Array) -> Array:
         """float[*shape]."""
-        far_key, between_key = jax.random.split(key)
-        lower, upper = jnp.isfinite(self.low), jnp.isfinite(self.high)
-        far = jax.random.normal(far_key, self.shape)
-        below = jnp.where(upper, self.high - jnp.abs(far), far)
-        open_end = jnp.where(lower, self.low + jnp.abs(far), below)
-        closed = lower & upper
+        normal_key, uniform_key = jax.random.split(key)
+        has_low, has_high = jnp.isfinite(self.low), jnp.isfinite(self.high)
+        normal = jax.random.normal(normal_key, self.shape)
+        above, below = self.low + jnp.abs(normal), self.high - jnp.abs(normal)
+        closed = has_low & has_high
         low, high = jnp.where(closed, self.low, 0.0), jnp.where(closed, self.high, 1.0)
-        between = jax.random.uniform(between_key, self.shape, float, low, high)
-        return jnp.where(closed, between, open_end)
+        uniform = jax.random.uniform(uniform_key, self.shape, float, low, high)
+        return jnp.select([closed, has_low, has_high], [uniform, above, below], normal)
 
     def encode(self, action: Array) -> Array:
         """The numbers themselves: float[k]."""
@@ -149,22 +152,23 @@ class NormalHead(BoxHead):
     """`Normal` for any Box.
 
     Attributes:
-      middle, unit: float[*shape], action units; where a mean of 0 stands, and a mean of 1 from
-        there: a Box's middle and half its width; 1 inside an only bound and 1; 0 and 1 without any.
+      middle: float[*shape], action units; the action of a mean of 0: the middle between two
+        bounds, 1 inside an only bound, 0 without bounds.
+      unit: float[*shape], action units; the unit of mean and std: half the distance between two
+        bounds, else 1.
     """
 
-    kind = Normal
+    distribution_class = Normal
 
     middle: Array
     unit: Array
 
     @classmethod
     def between(cls, low: Array, high: Array) -> "NormalHead":
-        only = jnp.where(jnp.isfinite(high), high - 1.0, 0.0)
-        inside = jnp.where(jnp.isfinite(low), low + 1.0, only)
-        both = jnp.isfinite(high - low)
-        unit = jnp.where(both & (high > low), (high - low) / 2.0, 1.0)
-        middle = jnp.where(both, (low + high) / 2.0, inside)
+        closed = jnp.isfinite(high - low)
+        unit = jnp.where(closed & (high > low), (high - low) / 2.0, 1.0)
+        cases = [closed, jnp.isfinite(low), jnp.isfinite(high)]
+        middle = jnp.select(cases, [(low + high) / 2.0, low + 1.0, high - 1.0], 0.0)
         return cls(low, high, low.shape, middle, unit)
 
     def distribution(self, parameters: tuple[Array, Array], mask: None = None) -> Normal:
@@ -178,21 +182,21 @@ class NormalHead(BoxHead):
 class TanhNormalHead(BoxHead):
     """`TanhNormal`, for a Box with all its bounds."""
 
-    kind = TanhNormal
+    distribution_class = TanhNormal
 
 
 @record
 class SquashedNormalHead(BoxHead):
     """`SquashedNormal`, for a Box with some bounds."""
 
-    kind = SquashedNormal
+    distribution_class = SquashedNormal
 
 
 @record
 class BetaHead(BoxHead):
     """`Beta`, for a Box with all its bounds."""
 
-    kind = Beta
+    distribution_class = Beta
 
     def module(self) -> nn.Module:
         """float[features] -> (alpha[*shape], beta[*shape])."""
@@ -204,7 +208,7 @@ class RoundedHead(Head):
     """A Box of integers: a continuous head's action, rounded.
 
     Attributes:
-      continuous: a head whose range reaches half a unit beyond the integers at its ends.
+      continuous: a head whose range reaches half a unit beyond the outermost integers.
       low, high: integers[*shape] of the action space's dtype; the legal range.
     """
 
@@ -220,7 +224,7 @@ class RoundedHead(Head):
         return self.continuous.family
 
     def module(self) -> nn.Module:
-        """The continuous head's."""
+        """The continuous head's module."""
         return self.continuous.module()
 
     def distribution(self, parameters: PyTree, mask: None = None) -> Rounded:
@@ -228,7 +232,7 @@ class RoundedHead(Head):
         return Rounded(self.continuous.distribution(parameters), self.low, self.high)
 
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
-        """The continuous head's."""
+        """The continuous head's noise."""
         return self.continuous.noise(key, shape)
 
     def random_action(self, key: Array) -> Array:
@@ -242,17 +246,17 @@ class RoundedHead(Head):
 
 @register(spaces.Box, ("normal", "tanh_normal", "beta"))
 def _box(part: str, space: Any, bounds: Any, distribution: str) -> Head:
-    kind = _kind(part, space, bounds, distribution)
+    head_class = _head_class(part, space, bounds, distribution)
     low, high = _bounds(space, bounds)
     # Rounding then makes the outermost integers as likely as those between.
     margin = jnp.where(low < high, 0.5 if spaces.is_whole(space) else 0.0, 0.0)
-    continuous = kind.between(low - margin, high + margin)
+    continuous = head_class.between(low - margin, high + margin)
     if not spaces.is_whole(space):
         return continuous
     return RoundedHead(continuous, *_whole_bounds(low, high, jnp.dtype(space.dtype)))
 
 
-def _kind(part: str, space: Any, bounds: Any, distribution: str) -> type[BoxHead]:
+def _head_class(part: str, space: Any, bounds: Any, distribution: str) -> type[BoxHead]:
     finite = np.isfinite(bounds)
     if distribution in ("tanh_normal", "beta") and not finite.all():
         raise TypeError(
@@ -266,20 +270,20 @@ def _kind(part: str, space: Any, bounds: Any, distribution: str) -> type[BoxHead
     return TanhNormalHead if finite.all() else SquashedNormalHead
 
 
-def _bounds(space: Any, usual_bounds: Any) -> tuple[Array, Array]:
-    """Low and high of a Box: float[*shape] both."""
+def _bounds(space: Any, default_bounds: Any) -> tuple[Array, Array]:
+    """Low and high of a Box, float[*shape] each; infinite where `default_bounds` are."""
     bounds = (jnp.asarray(bound, float) for bound in (space.low, space.high))
     actual = (jnp.broadcast_to(bound, space.shape) for bound in bounds)
-    # What stands for no bound, as the largest number of a dtype does, is infinite there.
+    # A number that means no bound, such as the largest of a dtype, is infinite in `default_bounds`.
     low, high = (
-        jnp.where(np.isfinite(usual), bound, usual.astype(bound.dtype))
-        for bound, usual in zip(actual, usual_bounds, strict=True)
+        jnp.where(np.isfinite(default), bound, default.astype(bound.dtype))
+        for bound, default in zip(actual, default_bounds, strict=True)
     )
     return low, high
 
 
 def _whole_bounds(low: Array, high: Array, dtype: Any) -> tuple[Array, Array]:
-    """The least and the largest integers of a Box, in its dtype."""
+    """The smallest and the largest integers of a Box, in its dtype."""
     limits = (0, 1) if dtype.kind == "b" else (jnp.iinfo(dtype).min, jnp.iinfo(dtype).max)
     rounded_bounds = (jnp.ceil(low), jnp.floor(high))
     low, high = (

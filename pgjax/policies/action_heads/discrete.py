@@ -15,8 +15,8 @@ from pgjax.policies import networks
 from pgjax.policies.action_heads.head import Head, register
 from pgjax.policies.distributions import Categorical, MultiCategorical
 
-# A small last layer starts the policy nearly uniform: with sparse rewards, a first batch that never
-# meets one then costs time only, and does not freeze an arbitrary preference for some action.
+# A small last layer makes the first policy nearly uniform: with sparse rewards, a first batch
+# without any reward then costs only time, and does not fix an arbitrary preference for some action.
 HEAD_INIT = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
 
 
@@ -36,7 +36,7 @@ class CategoricalHead(Head):
     """Discrete: one of n actions.
 
     Attributes:
-      n: their number.
+      n: the number of actions.
     """
 
     n: int = static()
@@ -57,11 +57,13 @@ class CategoricalHead(Head):
         return Logits(self.n)
 
     def distribution(self, parameters: tuple[Array], mask: Array | None = None) -> Categorical:
-        """Where the mask, [n], excludes every action, all are equally likely, and an update with
-        such a step is not made.
+        """The distribution over the actions that the mask, [n], allows.
+
+        If the mask excludes every action, all are equally likely, and an update with such a step
+        is not made.
 
         Raises:
-          ValueError: the mask has not one entry for each action.
+          ValueError: the mask's shape is not [n].
         """
         (logits,) = parameters
         if mask is None:
@@ -94,9 +96,9 @@ class MultiDiscreteHead(Head):
 
     Attributes:
       sizes: the n_i; 2 for bits.
-      shape: of an action, k integers in all.
-      dtype: of what the environment gets.
-      text: how the space prints.
+      shape: the shape of an action; it has k integers.
+      dtype: the dtype of the environment's actions.
+      text: the space's `repr`.
     """
 
     sizes: tuple[int, ...] = static()
@@ -116,7 +118,7 @@ class MultiDiscreteHead(Head):
         return Logits(sum(self.sizes))
 
     def distribution(self, parameters: tuple[Array], mask: Array | None = None) -> MultiCategorical:
-        """One Categorical for each integer; the mask is [sum(sizes)], the integers' own in order.
+        """One Categorical for each integer; the mask, [sum(sizes)], has the integers' in order.
 
         Raises:
           ValueError: the mask has another shape.
@@ -149,7 +151,7 @@ class MultiDiscreteHead(Head):
         return jnp.any(~jnp.any(self._rows(mask.astype(bool), False), axis=-1), axis=-1)
 
     def _rows(self, flat: Array, fill: Any) -> Array:
-        """[..., sum(sizes)] -> [..., k, max(sizes)], with something after the end of short rows."""
+        """[..., sum(sizes)] -> [..., k, max(sizes)], with `fill` after the end of short rows."""
         longest, number = max(self.sizes), len(self.sizes)
         if longest * number == flat.shape[-1]:
             return flat.reshape(*flat.shape[:-1], number, longest)
@@ -185,7 +187,7 @@ def _multi_binary(part: str, space: Any, bounds: Any, distribution: str) -> Mult
 
 
 def _lowest(logits: Array) -> np.floating:
-    # Far below any logit, and the difference of two such is finite.
+    # Far below any logit; the difference of two such numbers is finite.
     return jnp.finfo(logits.dtype).min / 4
 
 
@@ -195,5 +197,5 @@ def _masked(logits: Array, mask: Array) -> Array:
 
 def _check_shape(part: str, shape: Any, expected: tuple[int], entries: str) -> None:
     if shape is None or tuple(shape) != expected:
-        what = entries.format(*expected)
-        raise ValueError(f"{part} must have one entry for {what}, shape {expected}, got {shape}")
+        subject = entries.format(*expected)
+        raise ValueError(f"{part} must have one entry for {subject}, shape {expected}, got {shape}")

@@ -1,4 +1,4 @@
-"""What a policy must know of an action space, and which class knows it of which space."""
+"""The contract of heads, and the registry that chooses the head of an action space."""
 
 import abc
 import inspect
@@ -14,7 +14,7 @@ from pgjax.environments import spaces
 from pgjax.policies.action_heads import trial
 from pgjax.policies.distributions import Distribution
 
-# What each distribution that can be asked for needs.
+# The action space that each named distribution needs.
 _NEEDS = {
     "categorical": "Discrete actions",
     "normal": "a Box",
@@ -37,16 +37,16 @@ class Head(abc.ABC):
 
     @abc.abstractmethod
     def __str__(self) -> str:
-        """The action space in short, as "Discrete(2)"."""
+        """The action space in short, such as "Discrete(2)"."""
 
     @property
     @abc.abstractmethod
     def family(self) -> str:
-        """The distribution's name, as "Categorical"."""
+        """The distribution's name, such as "Categorical"."""
 
     @property
     def num_actions(self) -> int | None:
-        """n, if the actions are 0 … n−1, so that a Q critic can give all their values at once."""
+        """n, if the actions are 0 … n−1, so that a Q critic gives all their values; else None."""
         return None
 
     @abc.abstractmethod
@@ -59,7 +59,7 @@ class Head(abc.ABC):
 
         Args:
           parameters: the module's output for one observation.
-          mask: the observation's entry "action_mask", or None: 0 or False excludes an action.
+          mask: the observation's entry "action_mask", where 0 or False excludes an action; or None.
         """
 
     @abc.abstractmethod
@@ -68,12 +68,12 @@ class Head(abc.ABC):
 
     @abc.abstractmethod
     def random_action(self, key: Array) -> PyTree:
-        """An action for the environment, uniform over the space; where a dimension has one bound,
-        |N(0, 1)| away from it, and N(0, 1) where it has none."""
+        """A random action for the environment: uniform in dimensions with two bounds, |N(0, 1)|
+        away from an only bound, N(0, 1) without bounds."""
 
     @abc.abstractmethod
     def encode(self, action: PyTree) -> Array:
-        """One action, as the environment gets it, for a Q critic: float[k]."""
+        """One environment action as the input of a Q critic: float[k]."""
 
     def check_mask(self, part: str, mask_space: Any) -> None:
         """Raises unless a mask of this space fits the actions; `part` begins the message."""
@@ -81,25 +81,25 @@ class Head(abc.ABC):
         raise TypeError(f"{part} needs Discrete actions, not {self}")
 
     def excludes_all(self, mask: PyTree) -> Array:
-        """Whether masks, each leaf [..., n], leave no action, or none of a part: bool[...]; None
-        leaves all."""
+        """Whether masks, each leaf [..., n], exclude every action of the space or of one of its
+        parts: bool[...]; None excludes none."""
         del mask
         return jnp.bool_(False)
 
 
-def register(kind: type, distributions: tuple[str, ...] = ()) -> Callable[[_Maker], _Maker]:
+def register(space_class: type, distributions: tuple[str, ...] = ()) -> Callable[[_Maker], _Maker]:
     """Decorates the function that makes the heads of a class of spaces.
 
     It takes a name for messages, the space, its part of `Environment.bounds`, and the distribution.
 
     Args:
-      kind: the class; `spaces.register` makes it one that environments may have.
-      distributions: those that it covers, "auto" apart.
+      space_class: the class; `spaces.register` makes it one that environments may have.
+      distributions: the distributions, besides "auto", that the head can have.
     """
 
     def decorate(maker: _Maker) -> _Maker:
         _check_maker(maker)
-        _MAKERS[kind] = maker, distributions
+        _MAKERS[space_class] = maker, distributions
         return maker
 
     return decorate
@@ -107,7 +107,7 @@ def register(kind: type, distributions: tuple[str, ...] = ()) -> Callable[[_Make
 
 def make(part: str, space: Any, bounds: Any, distribution: str) -> Head:
     """The head of a space, as for `heads.of`."""
-    maker, _ = _found(part, space)
+    maker, _ = _registered(part, space)
     if distribution != "auto" and not covers(part, space, distribution):
         needed = _NEEDS[distribution]
         raise TypeError(f"{part}: distribution {distribution!r} needs {needed}, not {space!r}")
@@ -131,17 +131,18 @@ def _check_maker(maker: _Maker) -> None:
 
 
 def covers(part: str, space: Any, distribution: str) -> bool:
-    """Whether a distribution is one for a space, or for some part of it."""
+    """Whether a space, or some part of it, can have the distribution."""
     parts = spaces.children(space)
     if parts is None:
-        return distribution in _found(part, space)[1]
+        return distribution in _registered(part, space)[1]
     return any(covers(f"{part}[{n!r}]", child, distribution) for n, child in parts.items())
 
 
-def _found(part: str, space: Any) -> tuple[_Maker, tuple[str, ...]]:
-    # The latest first, as in `spaces.read`.
-    for kind, found in reversed(_MAKERS.items()):
-        if isinstance(space, kind):
-            return found
-    known = ", ".join(sorted(kind.__name__ for kind in _MAKERS))
-    raise TypeError(f"{part}: no policy head for the actions {space!r}, only {known}")
+def _registered(part: str, space: Any) -> tuple[_Maker, tuple[str, ...]]:
+    """The maker and the distributions that were registered for a space's class."""
+    # The class that was registered last comes first, as in `spaces.read`.
+    for space_class, entry in reversed(_MAKERS.items()):
+        if isinstance(space, space_class):
+            return entry
+    names = ", ".join(sorted(space_class.__name__ for space_class in _MAKERS))
+    raise TypeError(f"{part}: no policy head for the actions {space!r}, only {names}")

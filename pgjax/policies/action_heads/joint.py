@@ -18,7 +18,7 @@ from pgjax.policies.distributions import Joint
 
 
 class Parts(nn.Module):
-    """Several modules that see the same features.
+    """Several modules of the same features.
 
     Attributes:
       parts: a tuple or frozen dict of modules.
@@ -27,7 +27,7 @@ class Parts(nn.Module):
     parts: Any
 
     def __call__(self, features: Array) -> PyTree:
-        """float[features] -> what each says of them, a tuple or dict."""
+        """float[features] -> each module's outputs, in a tuple or dict."""
         if isinstance(self.parts, Mapping):
             return {name: part(features) for name, part in self.parts.items()}
         return tuple(part(features) for part in self.parts)
@@ -59,10 +59,10 @@ class JointHead(Head):
         return Parts(FrozenDict(modules) if isinstance(modules, dict) else modules)
 
     def distribution(self, parameters: PyTree, mask: PyTree = None) -> Joint:
-        def one(part, parameters, mask):
+        def part_distribution(part, parameters, mask):
             return part.distribution(parameters, mask)
 
-        return Joint(map_children(one, self.parts, parameters, self._masks(mask)))
+        return Joint(map_children(part_distribution, self.parts, parameters, self._masks(mask)))
 
     def noise(self, key: Array, shape: tuple[int, ...]) -> PyTree:
         """Each part's noise."""
@@ -78,17 +78,17 @@ class JointHead(Head):
         return jnp.concatenate(jax.tree.leaves(encoded))
 
     def check_mask(self, part: str, mask_space: Any) -> None:
-        """A mask is a Dict with entries for some parts, or a Tuple with one for each part, where an
-        empty Tuple stands for none."""
+        """Raises unless a mask is a Dict with entries for some parts, or a Tuple with one for each
+        part, where an empty Tuple stands for no mask."""
         parts, masks = self._named, spaces.children(mask_space)
-        same_kind = isinstance(spaces.joined(mask_space, {}), type(self.parts))
-        if masks is None or not same_kind:
+        same_container = isinstance(spaces.joined(mask_space, {}), type(self.parts))
+        if masks is None or not same_container:
             raise ValueError(
-                f"{part} must be a {self._kind}, as the actions {self}, got {mask_space!r}"
+                f"{part} must be a {self._container}, as the actions {self}, got {mask_space!r}"
             )
         if unknown := sorted(masks.keys() - parts.keys()):
             raise ValueError(f"{part}[{unknown[0]!r}] is for no part of the actions {self}")
-        if self._kind == "Tuple" and len(masks) != len(parts):
+        if self._container == "Tuple" and len(masks) != len(parts):
             raise ValueError(
                 f"{part} must have {len(parts)} entries, as the actions {self}, got {len(masks)}; "
                 "an empty Tuple stands for no mask"
@@ -104,7 +104,7 @@ class JointHead(Head):
         return functools.reduce(jnp.logical_or, jax.tree.leaves(excluded))
 
     def _masks(self, mask: PyTree) -> Any:
-        """A part's mask or None, for each."""
+        """Each part's mask, or None."""
         if mask is None:
             return map_children(lambda part: None, self.parts)
         full = {name: mask.get(name) for name in self.parts} if isinstance(mask, dict) else mask
@@ -115,7 +115,7 @@ class JointHead(Head):
         return map_children(lambda part: next(keys), self.parts)
 
     @property
-    def _kind(self) -> str:
+    def _container(self) -> str:
         return "Dict" if isinstance(self.parts, dict) else "Tuple"
 
     @property
@@ -126,13 +126,13 @@ class JointHead(Head):
 @register(spaces.Dict)
 @register(spaces.Tuple)
 def _joint(part: str, space: Any, bounds: Any, distribution: str) -> JointHead:
-    """A distribution that was asked for is that of the parts which it covers."""
+    """The distribution applies to the parts that it covers, "auto" to the others."""
     children = spaces.children(space)
     if not children:
         raise TypeError(f"{part}: actions must have at least one part, got {space!r}")
     parts = {}
     for name, child in children.items():
         path = f"{part}[{name!r}]"
-        named = distribution if covers(path, child, distribution) else "auto"
-        parts[name] = make(path, child, bounds[name], named)
+        part_distribution = distribution if covers(path, child, distribution) else "auto"
+        parts[name] = make(path, child, bounds[name], part_distribution)
     return JointHead(spaces.joined(space, parts))
