@@ -1,1 +1,1 @@
-"""How parameters climb an objective."""
+"""Ascents: they choose the steps by which parameters climb an objective."""

@@ -1,4 +1,4 @@
-"""How parameters follow from an objective: θ ← θ + α ∇U, once, several times, or along F⁻¹∇U."""
+"""The contract of ascents: θ ← θ + α ∇U, once, several times, or along F⁻¹∇U."""
 
 import abc
 from typing import ClassVar, NamedTuple
@@ -10,17 +10,17 @@ from pgjax.objectives.objective import Reporter
 
 
 class Place(NamedTuple):
-    """Where an ascent is: parameters, and the Optax state."""
+    """The state of an ascent: parameters, and the Optax state."""
 
     params: PyTree
     opt_state: PyTree
 
 
 class Ascent(Reporter, abc.ABC):
-    """Base of every ascent, the user's own among them.
+    """Base of every ascent, the user's own included.
 
     Attributes:
-      takes_critic: whether a critic's loss may be part of what it climbs, see `SharedCritic`.
+      takes_critic: whether a critic's loss may be part of its objective, see `SharedCritic`.
     """
 
     takes_critic: ClassVar[bool] = True
@@ -29,13 +29,13 @@ class Ascent(Reporter, abc.ABC):
     def climb(
         self, key: Array, surrogate: Surrogate, optimizer: Optimizer, start: Place
     ) -> tuple[Place, Gradient]:
-        """Where it ends, and what there is to say of the gradient.
+        """Climbs the objective; returns the last place, and a gradient for the metrics.
 
         Args:
-          key: for what it draws.
-          surrogate: the objective, of an update's trajectories.
-          optimizer: makes steps of gradients, by `ascend`.
-          start: where the trajectories were sampled.
+          key: for random choices.
+          surrogate: the objective, for an update's trajectories.
+          optimizer: makes a step of a gradient, by `ascend`.
+          start: the parameters that sampled the trajectories, and the Optax state.
         """
 
     def check_steps(self, path: str, steps: int) -> None:

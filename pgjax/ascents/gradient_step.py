@@ -18,7 +18,8 @@ class GradientStep(Ascent):
         self, key: Array, surrogate: Surrogate, optimizer: Optimizer, start: Place
     ) -> tuple[Place, Gradient]:
         """One step."""
-        batch = surrogate.batch()
-        found = surrogate.gradient(start.params, batch)
-        loss = surrogate.loss(found, start.params, batch)
-        return Place(*optimizer.ascend(found.direction, start.opt_state, start.params, loss)), found
+        params, batch = start.params, surrogate.batch()
+        gradient = surrogate.gradient(params, batch)
+        loss = surrogate.loss(gradient, params, batch)
+        place = Place(*optimizer.ascend(gradient.direction, start.opt_state, params, loss))
+        return place, gradient

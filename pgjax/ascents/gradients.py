@@ -2,8 +2,8 @@
 
     objective(θ) = (1/m) Σ_i Σ_t contribution(log π_θ(a_t | s_t), H[π_θ(· | s_t)], w_t)
 
-Sum over t, mean over the m trajectories of whole episodes; segments have no episode to sum over,
-and take the mean over their valid steps: see each sampler's `divisor`.
+For whole episodes, it is a sum over t and a mean over the m trajectories. Segments have no whole
+episode to sum over, and take the mean over their valid steps: see each sampler's `divisor`.
 """
 
 import dataclasses
@@ -28,13 +28,13 @@ from pgjax.sampling.sampler import Sampler
 
 
 class Gradient(NamedTuple):
-    """What a pass over trajectories gives.
+    """A gradient, with the means over the same steps.
 
     Attributes:
       direction: ∇U, like the parameters.
       objective: float[]; the objective's value.
       entropy: float[]; mean entropy over valid steps, nats.
-      extra: means over valid steps of what objective and ascent report.
+      extra: means over valid steps of the metrics that objective and ascent report.
     """
 
     direction: PyTree
@@ -44,8 +44,12 @@ class Gradient(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Steps to learn from, as `Policy.arranged` has them: what their contributions depend on
-    besides the parameters, and which count."""
+    """Steps to learn from, in the windows of `Policy.windowed`.
+
+    Attributes:
+      data: the inputs of each step's contribution, besides the parameters.
+      valid: whether each step counts.
+    """
 
     data: PyTree
     valid: Array
@@ -53,13 +57,13 @@ class Batch(NamedTuple):
 
 @record
 class Terms:
-    """What all steps' contributions depend on besides the parameters.
+    """The parts of the objective that are the same for all steps.
 
     Attributes:
       policy, variables: π_θ, and its collections other than the parameters.
-      objective: what is summed.
-      ascent: what else is reported.
-      critic, critic_state: whose loss is subtracted, if it is joint.
+      objective: gives the contributions that are summed.
+      ascent: reports metrics besides the objective's.
+      critic, critic_state: a critic whose loss is subtracted if it is joint.
     """
 
     policy: Policy
@@ -70,13 +74,13 @@ class Terms:
     critic_state: PyTree
 
     def sums(self, params: PyTree, chunk: Chunk) -> tuple[Array, tuple[Array, dict[str, Array]]]:
-        """Over a chunk: of the contributions, and of the entropy and what else is reported."""
+        """Sums over a chunk: of the contributions; and of the entropy and the reported metrics."""
         obs, memory, action, old_log_prob, weight, lesson, time = chunk.data
         valid, weight = chunk.valid, jax.lax.stop_gradient(weight)
-        every = weight.ndim > valid.ndim  # weights of all actions, not of the one taken
+        all_actions = weight.ndim > valid.ndim  # a weight for each action, not for the sampled one
 
         def score(distribution, action):
-            log_probs = distribution.log_probs() if every else ()
+            log_probs = distribution.log_probs() if all_actions else ()
             return distribution.log_prob(action), log_probs, distribution.entropy()
 
         variables = {"params": params, **self.variables}
@@ -84,48 +88,48 @@ class Terms:
         log_prob, log_probs, entropy = per_step(score, chunk.valid)(outputs.distribution, action)
         step = Step(
             log_prob=log_prob,
-            # Where nothing was done, a ratio of 1: the exponential of any other might overflow.
+            # A ratio of 1 in rows without an action, where the exponential might overflow.
             old_log_prob=jnp.where(valid, old_log_prob, jax.lax.stop_gradient(log_prob)),
             entropy=entropy,
-            weight=jnp.sum(weight, axis=-1) if every else weight,
+            weight=jnp.sum(weight, axis=-1) if all_actions else weight,
             time=time,
         )
         extra = _reported("objective", self.objective, step)
         extra = self.with_report(extra, _reported("ascent", self.ascent, step))
-        if every:
-            total = self._over_actions(step, log_probs, weight, valid)
+        if all_actions:
+            total = self._sum_over_actions(step, log_probs, weight, valid)
         else:
-            total = self._total(step, valid)
+            total = self._sum_contributions(step, valid)
         if self.critic.joint:
             loss = per_step(self._critic_loss, chunk.valid)
             total -= _sum(loss(outputs.value, lesson), chunk.valid)
         return total, (_sum(entropy, valid), {name: _sum(x, valid) for name, x in extra.items()})
 
-    def _over_actions(self, step: Step, log_probs: Array, weight: Array, valid: Array) -> Array:
-        """Sum of the contributions of all actions, of which log_probs and weight are, [n, A]."""
+    def _sum_over_actions(self, step: Step, log_probs: Array, weight: Array, valid: Array) -> Array:
+        """The sum of all actions' contributions, given their log_probs and weights, [n, A]."""
         steps = Step(
             log_prob=log_probs,
-            # How likely all actions were is not stored: ratios are those at θ_old, 1.
+            # Old log-probabilities of all actions are not stored: ratios are those at θ_old, 1.
             old_log_prob=jax.lax.stop_gradient(log_probs),
-            # The entropy is the step's, and so each action's in equal parts.
+            # Each action gets an equal part of the step's entropy.
             entropy=step.entropy[..., None] / weight.shape[-1],
             weight=weight,
             time=step.time[..., None],
         )
-        return self._total(steps, valid[..., None])
+        return self._sum_contributions(steps, valid[..., None])
 
     def _critic_loss(self, output: PyTree, lesson: PyTree) -> Array:
-        """One step's, float[]."""
+        """A joint critic's loss for one step: float[]."""
         loss = self.critic.loss(self.critic_state, output, lesson)
         right = is_float_of(loss, ())
         require(right, "critic", self.critic, "loss", "one step's loss, float[]", loss)
         return loss
 
     def with_report(self, extra: dict[str, Array], report: dict[str, Array]) -> dict[str, Array]:
-        """What the objective reports, with what the ascent does.
+        """The objective's metrics together with the ascent's.
 
         Raises:
-          ValueError: both have one name.
+          ValueError: both report a metric of the same name.
         """
         for name in sorted(extra.keys() & report.keys()):
             raise ValueError(
@@ -134,8 +138,8 @@ class Terms:
             )
         return {**extra, **report}
 
-    def _total(self, steps: Step, valid: Array) -> Array:
-        """Sum of contributions."""
+    def _sum_contributions(self, steps: Step, valid: Array) -> Array:
+        """The sum of the contributions of the valid steps: float[]."""
         contribution = self.objective.contribution(steps)
         _check_contribution(self.objective, contribution, steps)
         return _sum(contribution, valid)
@@ -146,11 +150,11 @@ class Surrogate:
     """The objective of one update's trajectories, as a function of the parameters.
 
     Attributes:
-      terms: what contributions depend on.
-      estimator, values: make weights of the trajectories.
-      trajectories: of this update.
-      lesson: what a joint critic is to learn of each step, [T, m, …]; else ().
-      sampler: its `divisor` makes an objective of a sum.
+      terms: the parts that are the same for all steps.
+      estimator, values: give the weights of the trajectories.
+      trajectories: this update's.
+      lesson: the targets of a joint critic, [T, m, …]; else ().
+      sampler: its `divisor` divides a sum over steps to give the objective.
       mesh: every device sums its own trajectories.
     """
 
@@ -166,7 +170,7 @@ class Surrogate:
         """All steps.
 
         Args:
-          params: where the weights are taken, if they follow the policy; None: where it sampled.
+          params: the parameters for weights that follow the policy; None: those that sampled.
         """
         tau = self.trajectories
         steps = tau.obs, tau.memory, tau.action, tau.log_prob
@@ -174,27 +178,27 @@ class Surrogate:
         return Batch(*self.terms.policy.windowed(data, tau.valid))
 
     def minibatches(self, key: Array, number: int, params: PyTree) -> Batch:
-        """All steps dealt out, each leaf [number, …]; see `chunks.minibatches`."""
+        """All steps dealt out to minibatches, each leaf [number, …]; see `chunks.minibatches`."""
         return Batch(*chunks.minibatches(key, *self.batch(params), number, self.mesh))
 
     def weights(self, params: PyTree = None) -> Array:
-        """w_t of each step: float[T, m], or [T, m, A] of all actions."""
+        """w_t of each step: float[T, m], or [T, m, A] with a weight for each action."""
         tau, estimator = self.trajectories, self.estimator
         values = self.values
         if estimator.follows_policy:
-            now = tau.log_prob if params is None else self._log_prob(params)
-            values = values._replace(log_prob=now)
-        needed = estimator.critic is not None or estimator.follows_policy
-        found = estimator.weights(tau, *((values,) if needed else ()))
+            log_prob = tau.log_prob if params is None else self._log_prob(params)
+            values = values._replace(log_prob=log_prob)
+        needs_values = estimator.critic is not None or estimator.follows_policy
+        weights = estimator.weights(tau, *((values,) if needs_values else ()))
         axes, shape = "T, m", tau.valid.shape
         if estimator.all_actions:
             axes, shape = "T, m, A", (*shape, self.terms.policy.head.num_actions or 0)
         contract = f"[{axes}] with {axes} = {shape}"
-        require(is_real_of(found, shape), "estimator", estimator, "weights", contract, found)
+        require(is_real_of(weights, shape), "estimator", estimator, "weights", contract, weights)
         objective = self.terms.objective
-        taken, contract = objective.weights(found, tau.valid), f"real numbers of shape {shape}"
-        require(is_real_of(taken, shape), "objective", objective, "weights", contract, taken)
-        return taken
+        weights, contract = objective.weights(weights, tau.valid), f"real numbers of shape {shape}"
+        require(is_real_of(weights, shape), "objective", objective, "weights", contract, weights)
+        return weights
 
     def gradient(self, params: PyTree, batch: Batch, share: float = 1.0) -> Gradient:
         """The gradient at parameters, from a batch or a minibatch with a `share` of its rows."""
@@ -209,11 +213,11 @@ class Surrogate:
             extra=jax.tree.map(lambda x: x / number, extra),
         )
 
-    def loss(self, found: Gradient, params: PyTree, batch: Batch, share: float = 1.0) -> Loss:
-        """−U around `params`: minus the rewards, summed as the objective is; then as that changes.
+    def loss(self, gradient: Gradient, params: PyTree, batch: Batch, share: float = 1.0) -> Loss:
+        """−U near `params`: at `params` the negative mean return, elsewhere changed as −objective.
 
         Args:
-          found: the gradient there.
+          gradient: the gradient at `params`.
         """
         tau = self.trajectories
         rewards = jnp.where(tau.valid, tau.reward, 0.0)
@@ -222,19 +226,19 @@ class Surrogate:
         # Sums over chunks are loops without a reverse mode; the objective's gradient is at hand.
         @jax.custom_jvp
         def value_fn(params):
-            return value + found.objective - self.gradient(params, batch, share).objective
+            return value + gradient.objective - self.gradient(params, batch, share).objective
 
         @value_fn.defjvp
         def tangent(primals, tangents):
             (params,), (change,) = primals, tangents
-            there = self.gradient(params, batch, share)
-            slope = dot(there.direction, change)
-            return value + found.objective - there.objective, -slope
+            new = self.gradient(params, batch, share)
+            slope = dot(new.direction, change)
+            return value + gradient.objective - new.objective, -slope
 
-        return Loss(value, jax.tree.map(jnp.negative, found.direction), value_fn)
+        return Loss(value, jax.tree.map(jnp.negative, gradient.direction), value_fn)
 
     def per_step(self, batch: Batch) -> Array:
-        """What makes a mean over valid steps of the objective: float[]."""
+        """The factor from the objective to a mean over valid steps: float[]."""
         number = jnp.maximum(jnp.sum(batch.valid), 1)
         return self._divisor(batch.valid) / number
 
@@ -244,45 +248,47 @@ class Surrogate:
         number = jnp.maximum(jnp.sum(batch.valid), 1)
         return jax.tree.map(lambda x: x / number, sums)
 
-    def step_taken(self, params: PyTree, old_params: PyTree, batch: Batch) -> tuple[Array, Array]:
-        """Means over valid steps: of KL(π_old ‖ π_θ) in nats, and of what contributions gain."""
-        sums = self._summed(_step_taken, (params, old_params), batch)
+    def divergence_and_gain(
+        self, params: PyTree, old_params: PyTree, batch: Batch
+    ) -> tuple[Array, Array]:
+        """Means over valid steps: of KL(π_old ‖ π_θ) in nats, and of the gain in contributions."""
+        sums = self._summed(_divergence_and_gain, (params, old_params), batch)
         number = jnp.maximum(jnp.sum(batch.valid), 1)
         return jax.tree.map(lambda x: x / number, sums)
 
     def _divisor(self, valid: Array, share: float = 1.0) -> float | Array:
-        """The sampler's."""
+        """The sampler's divisor; raises ValueError unless it is a positive number."""
         divisor = self.sampler.divisor(valid, share)
         right = is_real_of(divisor, ()) and not (isinstance(divisor, (int, float)) and divisor <= 0)
         require(right, "sampler", self.sampler, "divisor", "a positive number", divisor)
         return divisor
 
-    def _summed(self, function: Any, where: PyTree, batch: Batch) -> Any:
+    def _summed(self, function: Any, arguments: PyTree, batch: Batch) -> Any:
         ragged = self.sampler.whole_episodes
-        return summed(function, (where, self.terms), *batch, ragged, self.mesh)
+        return summed(function, (arguments, self.terms), *batch, ragged, self.mesh)
 
     def _log_prob(self, params: PyTree) -> Array:
-        """log π_θ(a_t | s_t) of all steps: float[T, m]."""
+        """log π_θ(a_t | s_t) of each step: float[T, m]."""
         tau, policy = self.trajectories, self.terms.policy
         variables = {"params": params, **self.terms.variables}
         data, valid = policy.windowed((tau.obs, tau.memory, tau.action), tau.valid)
 
-        def scored(row):
+        def score(row):
             (obs, memory, action), valid = row
-            found = policy.outputs_of_steps(variables, obs, memory, valid).distribution
-            return per_step(lambda one, action: one.log_prob(action), valid)(found, action)
+            distributions = policy.outputs_of_steps(variables, obs, memory, valid).distribution
+            return per_step(lambda pi, action: pi.log_prob(action), valid)(distributions, action)
 
         if valid.ndim == 2:
-            return per_row(scored, (data, valid), valid)
-        found = jax.vmap(lambda *row: scored(row))(data, valid)  # [T / L, m, L]
+            return per_row(score, (data, valid), valid)
+        log_prob = jax.vmap(lambda *row: score(row))(data, valid)  # [T / L, m, L]
         rows, m = tau.valid.shape
-        return jnp.moveaxis(found, 2, 1).reshape(-1, m)[:rows]
+        return jnp.moveaxis(log_prob, 2, 1).reshape(-1, m)[:rows]
 
 
 def _gradient_sums(context: tuple[PyTree, Terms], chunk: Chunk) -> tuple[PyTree, tuple]:
     params, terms = context
-    (objective, rest), gradient = jax.value_and_grad(terms.sums, has_aux=True)(params, chunk)
-    return gradient, (objective, *rest)
+    (objective, metrics), gradient = jax.value_and_grad(terms.sums, has_aux=True)(params, chunk)
+    return gradient, (objective, *metrics)
 
 
 def _fisher_product(context: tuple[PyTree, Terms], chunk: Chunk) -> PyTree:
@@ -290,23 +296,24 @@ def _fisher_product(context: tuple[PyTree, Terms], chunk: Chunk) -> PyTree:
     (v, params), terms = context
 
     def divergence(moved):
-        return _step_taken(((moved, params), terms), chunk)[0]
+        return _divergence_and_gain(((moved, params), terms), chunk)[0]
 
-    v = jax.tree.map(lambda x, p: x.astype(p.dtype), v, params)  # a network's own, for instance
+    # A network's parameters may have another precision than the gradient.
+    v = jax.tree.map(lambda x, p: x.astype(p.dtype), v, params)
     return jax.jvp(jax.grad(divergence), (params,), (v,))[1]
 
 
-def _step_taken(context: tuple[PyTree, Terms], chunk: Chunk) -> tuple[Array, Array]:
-    """A chunk's Σ KL(π_old ‖ π_θ) in nats, and what its contributions gain."""
+def _divergence_and_gain(context: tuple[PyTree, Terms], chunk: Chunk) -> tuple[Array, Array]:
+    """A chunk's Σ KL(π_old ‖ π_θ) in nats, and the gain in its contributions."""
     (params, old_params), terms = context
     obs, memory, action, _, weight, _, time = chunk.data
 
-    def one(new, old, action, weight, time):
-        every = weight.ndim > 0
+    def compare(new, old, action, weight, time):
+        all_actions = weight.ndim > 0
         new_log_prob, old_log_prob = (
-            x.log_probs() if every else x.log_prob(action) for x in (new, old)
+            pi.log_probs() if all_actions else pi.log_prob(action) for pi in (new, old)
         )
-        parts = weight.shape[0] if every else 1
+        parts = weight.shape[0] if all_actions else 1
 
         def contribution(log_prob, distribution):
             entropy = distribution.entropy() / parts
@@ -317,33 +324,31 @@ def _step_taken(context: tuple[PyTree, Terms], chunk: Chunk) -> tuple[Array, Arr
         return old.divergence(new), jnp.sum(gain)
 
     new, old = (
-        terms.policy.outputs_of_steps(
-            {"params": which, **terms.variables}, obs, memory, chunk.valid
-        )
-        for which in (params, old_params)
+        terms.policy.outputs_of_steps({"params": tree, **terms.variables}, obs, memory, chunk.valid)
+        for tree in (params, old_params)
     )
-    pair = new.distribution, old.distribution
-    found = per_step(one, chunk.valid)(*pair, action, weight, time)
-    return jax.tree.map(lambda x: jnp.sum(jnp.where(chunk.valid, x, 0.0)), found)
+    distributions = new.distribution, old.distribution
+    results = per_step(compare, chunk.valid)(*distributions, action, weight, time)
+    return jax.tree.map(lambda x: jnp.sum(jnp.where(chunk.valid, x, 0.0)), results)
 
 
-def _check_contribution(objective: Objective, found: Any, step: Step) -> None:
+def _check_contribution(objective: Objective, contribution: Any, step: Step) -> None:
     shape = step.log_prob.shape
     contract = f"one float for each of the steps {shape}"
-    right = is_float_of(found, shape)
-    require(right, "objective", objective, "contribution", contract, found)
+    right = is_float_of(contribution, shape)
+    require(right, "objective", objective, "contribution", contract, contribution)
 
 
 def _reported(part: str, reporter: Reporter, step: Step) -> dict[str, Array]:
-    """What an objective or an ascent reports of the steps."""
-    found, shape = reporter.report(step), step.log_prob.shape
-    require(isinstance(found, dict), part, reporter, "report", "a dict of arrays by name", found)
-    for name, x in found.items():
+    """The metrics of each step that an objective or an ascent reports."""
+    report, shape = reporter.report(step), step.log_prob.shape
+    require(isinstance(report, dict), part, reporter, "report", "a dict of arrays by name", report)
+    for name, x in report.items():
         right = isinstance(name, str) and is_real_of(x, shape)
         contract = f"one number for each of the steps {shape}"
         require(right, part, reporter, f"report, {name!r}", contract, x)
-    require_free_names(part, reporter, "report", found)
-    return found
+    require_free_names(part, reporter, "report", report)
+    return report
 
 
 def _sum(values: Array, valid: Array) -> Array:

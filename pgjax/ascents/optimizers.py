@@ -17,7 +17,7 @@ from pgjax.core.types import Array, PyTree
 MakeTransformation = Callable[[Any], optax.GradientTransformation]
 
 
-# Their states keep hyperparameters, the learning rate among them, from `init` on.
+# Optax states that keep hyperparameters, such as the learning rate, from `init` on.
 _INJECTED = (
     optax.schedules.InjectHyperparamsState,
     optax.schedules.InjectStatefulHyperparamsState,
@@ -27,13 +27,13 @@ _Lookahead = optax.LookaheadState
 
 
 class Loss(NamedTuple):
-    """What some of Optax's optimizers ask for besides a gradient: of the loss to be minimised.
+    """The loss −U, for those of Optax's optimizers that need more than a gradient.
 
-    The loss is −U: its value comes from the returns, how it changes near θ from the objective.
+    Its value comes from the returns, its change near θ from the objective.
 
     Attributes:
-      value: float[]; at the parameters of the step.
-      grad: its gradient there, like the parameters.
+      value: float[]; the loss at the parameters of the step.
+      grad: its gradient at the parameters of the step, like the parameters.
       value_fn: parameters -> float[], from the same trajectories; differentiable, and `value` at
         the parameters of the step.
     """
@@ -43,21 +43,21 @@ class Loss(NamedTuple):
     value_fn: Callable[[PyTree], Array]
 
 
-def _clipped(most: Any) -> optax.GradientTransformation:
-    """`optax.clip_by_global_norm`, of gradients whose squares are out of range as of any other."""
+def _clip(max_norm: Any) -> optax.GradientTransformation:
+    """`optax.clip_by_global_norm`, also correct if the gradient's squares are out of range."""
 
     def clip(gradient: PyTree) -> PyTree:
         size = norm(gradient)
-        within = size <= most
+        within = size <= max_norm
         return jax.tree.map(
-            lambda x: jnp.where(within, x, x / jnp.where(within, 1.0, size) * most), gradient
+            lambda x: jnp.where(within, x, x / jnp.where(within, 1.0, size) * max_norm), gradient
         )
 
     return optax.stateless(lambda gradient, params: clip(gradient))
 
 
 class Optimizer(Component):
-    """Base: a learning rate α, an optional bound on the gradient, and an Optax factory."""
+    """Base of optimizers: a learning rate α, a bound on the gradient, and an Optax factory."""
 
     learning_rate: float
     max_gradient_norm: float | None
@@ -65,10 +65,10 @@ class Optimizer(Component):
         make: MakeTransformation
 
     def transformation(self) -> optax.GradientTransformation:
-        """Clipping by the global 2-norm, if any, then the optimizer; made for descent, as Optax is.
+        """Optax's transformation, for descent: clipping by the global norm, if any, then the step.
 
         Raises:
-          TypeError: the factory makes something else.
+          TypeError: the factory does not make a transformation.
         """
         try:
             step = self.make(self.learning_rate)
@@ -85,19 +85,19 @@ class Optimizer(Component):
             )
         if self.max_gradient_norm is None:
             return step
-        return optax.chain(_clipped(self.max_gradient_norm), step)
+        return optax.chain(_clip(self.max_gradient_norm), step)
 
     def init(self, params: PyTree) -> PyTree:
-        """The Optax state of parameters."""
+        """The first Optax state for parameters."""
         return self.transformation().init(params)
 
     def ascend(
         self, gradient: PyTree, opt_state: PyTree, params: PyTree, loss: Loss
     ) -> tuple[PyTree, PyTree]:
-        """θ ← θ + α ∇U, for plain SGD; whatever Optax makes of −∇U in general.
+        """θ ← θ + α ∇U for plain SGD; in general, Optax's step for −∇U.
 
-        Hyperparameters that `optax.inject_hyperparams` keeps in the state are made anew: the
-        config's count.
+        Hyperparameters that `optax.inject_hyperparams` keeps in the state are replaced by the
+        config's.
 
         Returns:
           The new parameters and Optax state.
@@ -112,7 +112,7 @@ class Optimizer(Component):
         return optax.apply_updates(params, updates), opt_state
 
     def check_step(self, params: PyTree) -> None:
-        """Raises TypeError, while tracing, unless a step makes parameters like these of them."""
+        """Raises TypeError, while tracing, unless a step keeps the parameters' shape and dtype."""
         step = self.transformation()
 
         def try_step(params):
@@ -132,18 +132,18 @@ class Optimizer(Component):
             raise TypeError(
                 f"optimizer {described(self.make)} makes no step of these parameters: {reason}"
             ) from error
-        given, expected = (
+        actual, expected = (
             jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (moved, params)
         )
-        if given != expected:
+        if actual != expected:
             raise TypeError(
                 f"optimizer {described(self.make)} must keep the parameters' shapes and dtypes, "
-                f"{expected}, got {given}"
+                f"{expected}, got {actual}"
             )
 
 
 def check_factory(value: Any) -> None:
-    """Raises TypeError for what Optax exports but is not made from a learning rate."""
+    """Raises TypeError for an Optax export that is not a factory of a learning rate."""
     if isinstance(value, (optax.GradientTransformation, optax.MultiSteps)):
         raise TypeError(
             "optimizer is made already, and its learning rate would be no setting of the config: "
@@ -161,7 +161,7 @@ def check_factory(value: Any) -> None:
 
 
 def _quadratic(params: PyTree) -> Loss:
-    """½ |θ|², to try a step with."""
+    """½ |θ|², the loss of a trial step."""
 
     def value_fn(params):
         return jnp.asarray(0.5 * sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(params)))
@@ -188,7 +188,7 @@ def _check_updates(updates: PyTree, params: PyTree) -> None:
 
 
 def _accepted(update: Callable, extra: dict[str, Any]) -> dict[str, Any]:
-    """Those of the extra arguments that an Optax update takes; most take all."""
+    """The extra arguments that an Optax update takes; most take all."""
     parameters = inspect.signature(update).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return extra
@@ -197,9 +197,9 @@ def _accepted(update: Callable, extra: dict[str, Any]) -> dict[str, Any]:
 
 
 def _states(opt_state: PyTree) -> list[Any]:
-    """Leaves, and states that something here depends on."""
-    kinds = (*_INJECTED, _Lookahead)
-    return jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, kinds))
+    """Leaves of an Optax state; states with hyperparameters, and Lookahead's, count as leaves."""
+    classes = (*_INJECTED, _Lookahead)
+    return jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, classes))
 
 
 def _renewed(opt_state: PyTree, fresh: PyTree) -> PyTree:

@@ -15,19 +15,19 @@ from pgjax.objectives.objective import Step
 
 @component
 class Passes(Ascent):
-    """Several passes over the same trajectories, a step of the optimizer for each minibatch: PPO's.
+    """Several passes over the same trajectories, with one optimizer step per minibatch, as in PPO.
 
-    After the first step the trajectories are another policy's. `ClippedRatio` accounts for that;
-    `ScoreFunction` does not, and its gradient is biased from there on.
+    After the first step the trajectories come from an older policy. `ClippedRatio` accounts for
+    that; `ScoreFunction` does not, and its gradient is biased from the second step on.
 
-    Reports `kl`, the mean of ρ − 1 − log ρ, an estimate of KL(π_old ‖ π_θ) in nats. It, and what
-    the objective reports, are means over the steps made, before each.
+    Reports `kl`, the mean of ρ − 1 − log ρ, an estimate of KL(π_old ‖ π_θ) in nats. This and the
+    objective's metrics are measured before each step, and averaged over the steps made.
 
     Attributes:
       epochs: passes over the trajectories, ≥ 1.
-      minibatches: gradient steps in each pass, ≥ 1; every one takes its share of all trajectories.
+      minibatches: gradient steps in each pass, ≥ 1; each uses its share of every trajectory.
       max_kl: the first minibatch whose `kl` exceeds it ends the update, before its step; None:
-        none does.
+        no limit.
 
     Source: Schulman et al. (2017), Proximal Policy Optimization; the estimate of the divergence:
       Schulman (2020), Approximating KL divergence.
@@ -40,39 +40,39 @@ class Passes(Ascent):
     def climb(
         self, key: Array, surrogate: Surrogate, optimizer: Optimizer, start: Place
     ) -> tuple[Place, Gradient]:
-        """Until the last pass, or `max_kl`."""
+        """Steps until the last pass ends or `kl` exceeds `max_kl`."""
         share = 1.0 / self.minibatches
 
         def step(carry, batch):
-            place, stopped, sums, made = carry
-            found = surrogate.gradient(place.params, batch, share)
+            place, stopped, sums, num_steps = carry
+            gradient = surrogate.gradient(place.params, batch, share)
             if self.max_kl is not None:
-                stopped = stopped | (found.extra["kl"] > self.max_kl)
-            loss = surrogate.loss(found, place.params, batch, share)
-            following = optimizer.ascend(found.direction, place.opt_state, place.params, loss)
-            place, sums, made = jax.tree.map(
+                stopped = stopped | (gradient.extra["kl"] > self.max_kl)
+            loss = surrogate.loss(gradient, place.params, batch, share)
+            ascended = optimizer.ascend(gradient.direction, place.opt_state, place.params, loss)
+            place, sums, num_steps = jax.tree.map(
                 lambda old, new: jnp.where(stopped, old, new),
-                (place, sums, made),
-                (Place(*following), jax.tree.map(jnp.add, sums, found), made + 1),
+                (place, sums, num_steps),
+                (Place(*ascended), jax.tree.map(jnp.add, sums, gradient), num_steps + 1),
             )
-            return (place, stopped, sums, made), None
+            return (place, stopped, sums, num_steps), None
 
         def epoch(carry):
-            index, now = carry
-            place = now[0]
+            index, step_carry = carry
+            params = step_carry[0].params
             epoch_key = jax.random.fold_in(key, index)
-            batches = surrogate.minibatches(epoch_key, self.minibatches, place.params)
-            return index + 1, jax.lax.scan(step, now, batches)[0]
+            batches = surrogate.minibatches(epoch_key, self.minibatches, params)
+            return index + 1, jax.lax.scan(step, step_carry, batches)[0]
 
         def unfinished(carry):
             index, (_, stopped, _, _) = carry
             return (index < self.epochs) & any_in_batch(~stopped)
 
         shapes = jax.eval_shape(lambda: surrogate.gradient(start.params, surrogate.batch()))
-        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        begun = (start, jnp.bool_(False), nothing, jnp.zeros(()))
-        _, (place, _, sums, made) = jax.lax.while_loop(unfinished, epoch, (jnp.int32(0), begun))
-        return place, jax.tree.map(lambda x: x / jnp.maximum(made, 1.0), sums)
+        zero_sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        carry = jnp.int32(0), (start, jnp.bool_(False), zero_sums, jnp.zeros(()))
+        _, (place, _, sums, num_steps) = jax.lax.while_loop(unfinished, epoch, carry)
+        return place, jax.tree.map(lambda x: x / jnp.maximum(num_steps, 1.0), sums)
 
     def report(self, step: Step) -> dict[str, Array]:
         """Elementwise; see the class."""

@@ -1,4 +1,4 @@
-"""What a critic offers: values of trajectories before an update, and what it learns from it."""
+"""The contract of critics: they value an update's trajectories, and then learn from them."""
 
 import abc
 from typing import ClassVar
@@ -16,11 +16,11 @@ from pgjax.policies.policy import Policy
 
 @record
 class Setting:
-    """Where a critic stands in an update.
+    """The parts of an update that a critic works with.
 
     Attributes:
-      policy, variables: what was sampled with; observations are encoded as the policy sees them.
-      estimator: says which values it needs, their discount, and whether they bootstrap.
+      policy, variables: the sampling policy; the critic sees observations in its encoding.
+      estimator: decides which values it needs, their discount, and whether they bootstrap.
       ragged: whether trajectories end early, as whole episodes do.
       mesh: the devices that the trajectories are divided over, or None.
     """
@@ -33,20 +33,20 @@ class Setting:
 
 
 class BoundCritic(abc.ABC):
-    """A critic in its setting. What it has learned is a pytree, `state`: () for nothing.
+    """A critic in its setting. Its `state` is a pytree of what it has learned, () for nothing.
 
     Attributes:
-      joint: whether its loss is part of what the policy's parameters climb, and `fit` does nothing.
+      joint: whether its loss is subtracted from the policy's objective; `fit` then does nothing.
     """
 
     joint: ClassVar[bool] = False
 
     def start(self, key: Array) -> PyTree:
-        """What a critic that has learned nothing knows."""
+        """The state before the first update."""
         return ()
 
     def prepared(self, state: PyTree, trajectories: Trajectories) -> PyTree:
-        """What it takes from trajectories before it evaluates them."""
+        """The state with what it needs from trajectories before it evaluates them."""
         return state
 
     @abc.abstractmethod
@@ -56,7 +56,7 @@ class BoundCritic(abc.ABC):
     def lesson(
         self, state: PyTree, trajectories: Trajectories, values: Values
     ) -> tuple[PyTree, PyTree, dict[str, Array]]:
-        """The state in the units of what there is to learn; that, [T, m, …]; and a report."""
+        """The state, in the units of the lesson; the lesson, [T, m, …]; and a report of metrics."""
         return state, (), {}
 
     def fit(self, key: Array, state: PyTree, trajectories: Trajectories, lesson: PyTree) -> PyTree:
@@ -70,7 +70,7 @@ class BoundCritic(abc.ABC):
 
 
 class BaseCritic(Component, abc.ABC):
-    """Base of what `Config.critic` takes: the settings of a critic."""
+    """Base of every critic's settings, the value of `Config.critic`."""
 
     @abc.abstractmethod
     def bound(self, setting: Setting) -> BoundCritic:
@@ -81,14 +81,14 @@ class BaseCritic(Component, abc.ABC):
         return None
 
     def check_network(self, path: str) -> None:
-        """Raises TypeError or ValueError unless its network, if it has one, can be one."""
+        """Raises TypeError or ValueError if the critic has a network and cannot use it."""
 
     def check_steps(self, path: str, steps: int) -> None:
         """Raises ValueError unless it can learn from so many steps an update."""
 
 
 class Oracle(BaseCritic, BoundCritic):
-    """Base of a critic of your own that learns nothing and is taken at its word."""
+    """Base of a user's critic that learns nothing: its values are used as they are."""
 
     def bound(self, setting: Setting) -> BoundCritic:
         """Itself."""

@@ -9,34 +9,34 @@ from pgjax.critics.regression import LOSSES, Regression
 
 @component
 class Critic(Regression, NetworkCritic):
-    """How a value is learned: by regression on λ-returns, after the policy has used it.
+    """A value with its own network, fitted by regression on λ-returns after the policy's update.
 
         target_t = V(s_t) + Σ_k (γλ)ᵏ δ_{t+k},    δ as in `GAE`,
 
-    γ that of the estimator. The critic that an update's weights come from has not seen that
+    with γ from the estimator. An update's weights come from the critic before it learns from that
     update's trajectories. With a Monte Carlo estimator time limits end the value, as they end its
-    returns; with the others they do not.
+    returns; with other estimators they do not.
 
     The network's output is in units of the targets' running standard deviation around their
-    running mean, so that no scale or offset of rewards needs another learning rate. Rewards are
-    never scaled. Before its first fit a critic knows no units. With a Monte Carlo estimator its
-    values are 0 then. With one that bootstraps, mean and deviation are those of the first update's
-    targets with V = 0; its weights depend on them.
+    running mean, so that the same learning rate suits any scale or offset of rewards. Rewards are
+    never scaled. Before its first fit a critic has no units. With a Monte Carlo estimator, its
+    values are then 0. With an estimator that bootstraps, mean and deviation are those of the first
+    update's targets with V = 0; that update's weights depend on them.
 
     Reports `explained_variance`, 1 − Var(target − V) / Var(target), and `value_loss`, the mean of
-    (target − V)², reward units²: both before fitting, on trajectories that it has not seen.
+    (target − V)², reward units²: both before fitting, on trajectories that are new to the critic.
 
     Attributes:
-      network: a Flax module as for the policy; None: the policy's architecture, its own parameters.
-        It sees what a policy with a memory remembers, and then is an `MLP` unless given, of the
-        same entries of the observation as the policy's.
+      network: a Flax module as for the policy; None: the policy's architecture, with separate
+        parameters. If the policy has a memory, the critic sees that memory too, and None is an
+        `MLP` of the same entries of the observation as the policy's network.
       learning_rate: α ≥ 0, of `optax.adam`.
       epochs: passes over the trajectories in each update, ≥ 1.
       minibatches: gradient steps in each pass, ≥ 1.
-      td_lambda: λ in [0, 1]; 1: the return to the episode's end, where it has one.
+      td_lambda: λ in [0, 1]; 1: the return to the episode's end, if the trajectory reaches it.
       loss: "squared" or "huber", of the error in units of the targets' standard deviation.
-      value_clip: if a number ε ≥ 0, a step counts no more once its value has moved by ε standard
-        deviations from what it was before the update: PPO's value clipping.
+      value_clip: if a number ε ≥ 0, a step stops counting once its value is ε standard deviations
+        from its value before the update: PPO's value clipping.
 
     Source: Sutton & Barto (2018), chapter 12; scaling: van Hasselt et al. (2016), Learning values
       across many orders of magnitude, without their rescaling of the last layer; clipping:

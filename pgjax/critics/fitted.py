@@ -37,17 +37,18 @@ class ValueModule(nn.Module):
 
 
 class NetworkCritic(BaseCritic, abc.ABC):
-    """The settings of a critic with a network of its own: base of those with another loss.
+    """Base of the settings of critics with their own network; a subclass defines the loss.
 
     A subclass declares the fields below, with its defaults.
 
     Attributes:
-      network: a Flax module as for the policy; None: the policy's architecture, its own parameters.
+      network: a Flax module as for the policy; None: the policy's architecture, with separate
+        parameters.
       learning_rate: α ≥ 0, of `optax.adam`.
       epochs: passes over the trajectories in each update, ≥ 1.
       minibatches: gradient steps in each pass, ≥ 1.
-      td_lambda: λ in [0, 1] of the targets.
-      output_shape: of what the network says of one value; () for the value itself.
+      td_lambda: λ of the targets, in [0, 1].
+      output_shape: the shape of the network's output for one value; () for the value itself.
     """
 
     network: nn.Module | None
@@ -58,11 +59,11 @@ class NetworkCritic(BaseCritic, abc.ABC):
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """That of what the network says of one value."""
+        """The shape of the network's output for one value."""
         return ()
 
     def value(self, output: Array) -> Array:
-        """Values in the network's units, float[…], of what it says of them, [… *output_shape]."""
+        """Values in the network's units, float[…], from its outputs, [… *output_shape]."""
         return output
 
     @abc.abstractmethod
@@ -71,18 +72,19 @@ class NetworkCritic(BaseCritic, abc.ABC):
 
     def bound(self, setting: Setting) -> BoundCritic:
         """The critic, with a network of its own."""
-        # What a policy with a memory remembers is among the inputs; it needs none of its own.
-        policys = networks.without_memory(setting.policy.module.network)
-        network = policys if self.network is None else self.network
-        number, of_actions = setting.policy.head.num_actions, setting.estimator.critic == "actions"
-        values = () if number is None or not of_actions else (number,)
+        # The critic's network has no memory: the policy's memory is one of its inputs.
+        default = networks.without_memory(setting.policy.module.network)
+        network = default if self.network is None else self.network
+        num_actions = setting.policy.head.num_actions
+        values_states = setting.estimator.critic == "states"
+        values = () if num_actions is None or values_states else (num_actions,)
         shape = self.output_shape
         right = isinstance(shape, tuple) and all(isinstance(n, int) and n >= 1 for n in shape)
         require(right, "critic", self, "output_shape", "a tuple of positive integers", shape)
         return Fitted(self, setting, ValueModule(network, values + shape))
 
     def check_network(self, path: str) -> None:
-        """Raises TypeError or ValueError unless its network can be one."""
+        """Raises TypeError or ValueError unless `network` is a hashable module without memory."""
         if self.network is not None:
             check_hashable(f"{path}.network", self.network)
             networks.check_without_memory(f"{path}.network", self.network)
@@ -105,7 +107,7 @@ class Fitted(Learned):
     module: ValueModule = static()
 
     def start(self, key: Array) -> CriticState:
-        """A critic that has seen no targets."""
+        """The state before any targets."""
         policy, variables = self.setting.policy, self.setting.variables
         obs, memory = policy.blank_obs(), policy.initial_memory()
         action = jax.tree.map(jnp.zeros_like, policy.apply(variables, obs, memory)[0].mode())
@@ -120,22 +122,22 @@ class Fitted(Learned):
         right = isinstance(optimizer, optax.GradientTransformation)
         contract = "an optax.GradientTransformation"
         require(right, "critic", self.critic, "optimizer", contract, optimizer)
-        return units.unknown(params, optimizer.init(params))
+        return units.initial_state(params, optimizer.init(params))
 
     @property
-    def trace(self) -> Scalar:
-        """λ."""
+    def td_lambda(self) -> Scalar:
+        """λ of the targets."""
         return self.critic.td_lambda
 
     def fit(
         self, key: Array, state: CriticState, trajectories: Trajectories, lesson: PyTree
     ) -> CriticState:
-        """Some passes over the targets."""
+        """The state after `epochs` passes over the targets."""
         tau, mesh, settings = trajectories, self.setting.mesh, self.critic
         data = tau.obs, tau.memory, lesson
 
         def step(state, batch):
-            return self._descended(self._gradient(state, *batch), state), None
+            return self._descend(self._gradient(state, *batch), state), None
 
         def epoch(state, key_data):
             key = jax.random.wrap_key_data(key_data, impl=impl)
@@ -165,14 +167,15 @@ class Fitted(Learned):
         return Values(jnp.sum(probability * q), q, probability)
 
     def _inputs(self, variables: PyTree, obs: PyTree, memory: PyTree, action: PyTree) -> PyTree:
-        """What the network sees of a step: Q of actions that it cannot list, the action too."""
+        """The network's inputs for a step, with the action for Q of actions that are no list."""
         policy = self.setting.policy
-        encoded, seen = policy.encode(variables, obs), ()
+        encoded_obs, encoded_action = policy.encode(variables, obs), ()
         if self.setting.estimator.critic == "actions" and policy.head.num_actions is None:
             distribution, _ = policy.apply(variables, obs, memory)
-            seen = policy.head.encode(distribution.environment_action(action))
-        more = jax.tree.leaves((seen, memory))
-        return CriticInputs(seen, memory, encoded) if more else encoded
+            encoded_action = policy.head.encode(distribution.environment_action(action))
+        if not jax.tree.leaves((encoded_action, memory)):
+            return encoded_obs
+        return CriticInputs(encoded_action, memory, encoded_obs)
 
     def _value(self, output: Array) -> Array:
         """Values in the network's units; raises ValueError unless the critic gives those."""
@@ -194,22 +197,22 @@ class Fitted(Learned):
         gradient = summed(_summed_loss_gradient, (self, state), data, valid, ragged, mesh)
         return jax.tree.map(lambda x: x / jnp.maximum(jnp.sum(valid), 1), gradient)
 
-    def _descended(self, gradient: PyTree, state: CriticState) -> CriticState:
-        """One step of the optimizer."""
+    def _descend(self, gradient: PyTree, state: CriticState) -> CriticState:
+        """The state after one step of the optimizer."""
         updates, opt_state = self.critic.optimizer().update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return state.replace(params=params, opt_state=opt_state)
 
     def summed_loss(self, params: PyTree, state: CriticState, chunk: Chunk) -> Array:
-        """Over the valid steps of a chunk."""
+        """The sum of the losses over the valid steps of a chunk."""
         variables = self.setting.variables
 
-        def one(obs, memory, lesson):
+        def step_loss(obs, memory, lesson):
             inputs = self._inputs(variables, obs, memory, lesson[0])
             output = networks.apply_module(self.module, {"params": params}, inputs)
             return self._loss(state, output, lesson)
 
-        losses = per_step(one, chunk.valid)(*chunk.data)
+        losses = per_step(step_loss, chunk.valid)(*chunk.data)
         return jnp.sum(jnp.where(chunk.valid, losses, 0.0))
 
 

@@ -1,4 +1,4 @@
-"""What critics that learn from λ-returns have in common."""
+"""The common part of critics that learn from λ-returns."""
 
 import abc
 
@@ -20,14 +20,14 @@ class Learned(BoundCritic, abc.ABC):
     A `record`, since it goes through `shard_map` as an argument.
 
     Attributes:
-      setting: where it stands.
+      setting: the parts of the update that it works with.
     """
 
     setting: Setting
 
     @property
     @abc.abstractmethod
-    def trace(self) -> Scalar:
+    def td_lambda(self) -> Scalar:
         """λ of its targets, float[]."""
 
     @abc.abstractmethod
@@ -36,26 +36,26 @@ class Learned(BoundCritic, abc.ABC):
 
     def prepared(self, state: CriticState, trajectories: Trajectories) -> CriticState:
         """The state with its first units, if it has none yet."""
-        return units.prepared(state, trajectories, self.setting.estimator, self.trace)
+        return units.prepared(state, trajectories, self.setting.estimator, self.td_lambda)
 
     def evaluate(self, critic_state: CriticState, trajectories: Trajectories) -> Values:
-        """Values of all rows, those after a whole episode's end as that of its last observation."""
+        """Values of all rows; rows after a whole episode's end get its last observation's value."""
         ragged, mesh = self.setting.ragged, self.setting.mesh
 
         def share(critic, state, steps, needed, final_steps):
-            def each(inputs):
+            def values_of(inputs):
                 return jax.vmap(lambda *step: critic.values(state, *step))(*inputs)
 
-            found, final = per_row(each, steps, needed), each(final_steps).state
-            values = jnp.where(needed, found.state, final) if ragged else found.state
-            return found._replace(state=jnp.concatenate([values, final[None]]))
+            values, final_value = per_row(values_of, steps, needed), values_of(final_steps).state
+            state_values = jnp.where(needed, values.state, final_value) if ragged else values.state
+            return values._replace(state=jnp.concatenate([state_values, final_value[None]]))
 
         tau = trajectories
         steps = tau.obs, tau.memory, tau.action
-        # In a stream, the rows between two episodes are looked at too.
+        # In a stream, the rows between two episodes are needed too: they have last observations.
         needed = tau.valid | (not ragged)
-        # The final observation comes with no action: any will do, since of a critic of actions only
-        # the value of the state is read there.
+        # The final observation has no action. Any action serves, since only the value of the state
+        # is used there.
         final_steps = tau.final_obs, tau.final_memory, jax.tree.map(lambda x: x[-1], tau.action)
         shares = on_shares(share, mesh, (None, None, 1, 1, 0), 1)
         return shares(self, critic_state, steps, needed, final_steps)
@@ -63,7 +63,7 @@ class Learned(BoundCritic, abc.ABC):
     def lesson(
         self, state: CriticState, trajectories: Trajectories, values: Values
     ) -> tuple[CriticState, PyTree, dict[str, Array]]:
-        """Each step's action, its target, and the values before this lesson."""
-        estimator = self.setting.estimator
-        state, pair, report = units.lesson(state, trajectories, values, estimator, self.trace)
-        return state, (trajectories.action, *pair), report
+        """The state in the targets' units; each step's action, target and value; and a report."""
+        estimator, td_lambda = self.setting.estimator, self.td_lambda
+        state, lesson, report = units.lesson(state, trajectories, values, estimator, td_lambda)
+        return state, (trajectories.action, *lesson), report

@@ -16,7 +16,7 @@ from pgjax.policies.heads import Head
 
 
 class ValueOutput(nn.Module):
-    """A linear layer: `outputs` values, or one, a scalar, if that is None."""
+    """A linear layer with `outputs` values, or, if that is None, one scalar."""
 
     outputs: int | None
 
@@ -33,17 +33,17 @@ class SharedCritic(Regression):
 
         objective(θ) − c · (1/m) Σ_i Σ_t loss(V_θ(s_t), target_t)
 
-    with the sums of the objective (means over steps, for `Segments`), and targets, units and
-    reports as those of `Critic`. One pass through one network, where a `Critic` takes another
-    network, other passes and another optimizer; but the value's gradient moves what the policy sees
-    by, and both have one learning rate and one bound on the gradient.
+    with the objective's sums (means over steps, for `Segments`), and with targets, units and
+    reports as for `Critic`. It needs one pass through one network, where a `Critic` has another
+    network, other passes and another optimizer. But the value's gradient changes the policy's
+    features, and both share the learning rate and the bound on the gradient.
 
-    Not with `TrustRegion`, whose region is one of policies. Where actions are not discrete, not
-    with `ActionValue`, since the policy's network does not see the action.
+    It does not work with `TrustRegion`, which bounds the change of the policy only, nor with
+    `ActionValue` unless actions are discrete, since the policy's network does not see the action.
 
     Attributes:
       value_coefficient: c ≥ 0.
-      td_lambda: λ in [0, 1]; 1: the return to the episode's end, where it has one.
+      td_lambda: λ in [0, 1]; 1: the return to the episode's end, if the trajectory reaches it.
       loss: "squared" or "huber", of the error in units of the targets' standard deviation.
       value_clip: as for `Critic`.
 
@@ -81,21 +81,21 @@ class Shared(Learned):
     joint = True
 
     @property
-    def trace(self) -> Scalar:
-        """λ."""
+    def td_lambda(self) -> Scalar:
+        """λ of the targets."""
         return self.critic.td_lambda
 
     def start(self, key: Array) -> CriticState:
-        """A critic that has seen no targets; its parameters are the policy's."""
-        return units.unknown((), ())
+        """The state before any targets; the parameters are the policy's."""
+        return units.initial_state((), ())
 
     def values(self, state: CriticState, obs: PyTree, memory: PyTree, action: PyTree) -> Values:
         """The step's value, and the probability of each action."""
-        found = self.setting.policy.outputs(self.setting.variables, obs, memory)
-        value = state.in_rewards(found.value)
+        outputs = self.setting.policy.outputs(self.setting.variables, obs, memory)
+        value = state.in_rewards(outputs.value)
         if self.setting.estimator.critic == "states":
             return Values(value)
-        probability = distributions.probabilities(found.distribution)
+        probability = distributions.probabilities(outputs.distribution)
         return Values(jnp.sum(probability * value), value, probability)
 
     def loss(self, state: CriticState, output: PyTree, lesson: PyTree) -> Array:

@@ -13,31 +13,32 @@ from pgjax.critics.units import CriticState
 
 @component
 class TwoHotCritic(NetworkCritic):
-    """A value as the mean of a distribution over K places, learned by classification.
+    """A value that is the mean of a distribution over K points, learned by classification.
 
         V(s) = Σ_k p_k(s) z_k,    p(s) = softmax of the network's outputs,
         loss = −Σ_k q_k(target) log p_k(s),
 
-    z_1 … z_K evenly from −L to L; q, "two-hot", is on the two places next to the target, with the
-    target for its mean. At its least, p is the mean of q over the targets of a state, and V their
-    mean: what regression finds. On the way, the gradient of a step is bounded by the distance
-    of p from q, not by the target's magnitude, so that outliers do less.
+    with points z_1 … z_K, evenly from −L to L. q is "two-hot": it is on the two points next to the
+    target, and its mean is the target. Where the loss is smallest, p is the mean of q over the
+    targets of a state, and V their mean, as in regression. On the way there, the distance of p from
+    q bounds a step's gradient, not the target's magnitude, so that outliers have less influence.
 
-    z is in the units of `Critic`, standard deviations of the targets around their mean, so that no
-    scale or offset of rewards needs another L. A target beyond L counts as L: biased then. At most
-    a share 1 / L² of all targets can be farther than L standard deviations from their mean.
+    z is in the units of `Critic`, standard deviations of the targets around their mean, so that the
+    same L suits any scale or offset of rewards. A target beyond L counts as L, which is biased. At
+    most a share 1 / L² of all targets can be farther than L standard deviations from their mean.
 
-    Targets, units, passes and reports are those of `Critic`, and so is a network of its own; in the
-    policy's network there is `SharedCritic` only, by regression.
+    Targets, units, passes and reports are those of `Critic`; it, too, has a network of its own. A
+    value in the policy's network is learned by regression only, by `SharedCritic`.
 
     Attributes:
-      network: a Flax module as for the policy; None: the policy's architecture, its own parameters.
-        It sees what a policy with a memory remembers, and then is an `MLP` unless given.
+      network: a Flax module as for the policy; None: the policy's architecture, with separate
+        parameters. If the policy has a memory, the critic sees that memory too, and None is an
+        `MLP`.
       learning_rate: α ≥ 0, of `optax.adam`.
       epochs: passes over the trajectories in each update, ≥ 1.
       minibatches: gradient steps in each pass, ≥ 1.
-      td_lambda: λ in [0, 1]; 1: the return to the episode's end, where it has one.
-      num_bins: K ≥ 2 places.
+      td_lambda: λ in [0, 1]; 1: the return to the episode's end, if the trajectory reaches it.
+      num_bins: K ≥ 2 points.
       limit: L ≥ 1, standard deviations of the targets.
 
     Source: Imani & White (2018), Improving regression performance with distributional losses;
@@ -58,9 +59,9 @@ class TwoHotCritic(NetworkCritic):
         return (self.num_bins,)
 
     def value(self, output: Float[Array, "*shape K"]) -> Float[Array, "*shape"]:
-        """Means, float[…], in units, of distributions given by logits [… K]."""
-        places = jnp.linspace(-self.limit, self.limit, self.num_bins)
-        return jnp.dot(jax.nn.softmax(output), places, precision="highest")
+        """Means, float[…], in the network's units, of distributions given by logits [… K]."""
+        points = jnp.linspace(-self.limit, self.limit, self.num_bins)
+        return jnp.dot(jax.nn.softmax(output), points, precision="highest")
 
     def lesson_loss(
         self, state: CriticState, output: Float[Array, "*A K"], lesson: PyTree
@@ -68,22 +69,25 @@ class TwoHotCritic(NetworkCritic):
         """The step's loss, float[].
 
         Args:
-          output: logits [K]; of all actions, [A, K].
-          lesson: the action, the target and what was said before the update; reward units.
+          output: logits [K], or [A, K] for all actions.
+          lesson: the action; the target and the value before the update, in reward units.
         """
         action, target, _ = lesson
         logits = output[action] if output.ndim > 1 else output
-        wanted = two_hot(state.in_units(target) / self.limit, self.num_bins)
-        return -jnp.sum(wanted * jax.nn.log_softmax(logits))
+        target_probabilities = two_hot(state.in_units(target) / self.limit, self.num_bins)
+        return -jnp.sum(target_probabilities * jax.nn.log_softmax(logits))
 
 
 def two_hot(value: Scalar, num_bins: int) -> Float[Array, " {num_bins}"]:
-    """The distribution on the two of `num_bins` places, evenly from −1 to 1, next to a value, with
-    the value, float[], for its mean; on the last place for one beyond: float[num_bins].
+    """The distribution over `num_bins` points, evenly from −1 to 1, whose mean is a value, float[],
+    and which is 0 except at the two points next to it; a value beyond counts as ±1.
+
+    Returns:
+      float[num_bins].
 
     >>> import jax.numpy as jnp
     >>> print(two_hot(jnp.array(0.25), 5))
     [0.  0.  0.5 0.5 0. ]
     """
-    place = (jnp.clip(value, -1.0, 1.0) + 1.0) * (0.5 * (num_bins - 1))
-    return jnp.maximum(0.0, 1.0 - jnp.abs(jnp.arange(num_bins) - place))
+    position = (jnp.clip(value, -1.0, 1.0) + 1.0) * (0.5 * (num_bins - 1))
+    return jnp.maximum(0.0, 1.0 - jnp.abs(jnp.arange(num_bins) - position))

@@ -1,1 +1,1 @@
-"""The weights of the scores: trajectories, and what a critic makes of them, to w_t."""
+"""Estimators: the weights w_t of the scores, from trajectories and a critic's values."""

@@ -10,13 +10,13 @@ from pgjax.estimators.estimator import Estimator, Values, standardized
 
 @component
 class ActionValue(Estimator):
-    """Q(s_t, a_t) inside the sum, by a critic: the theorem as it stands, if Q were exact.
+    """Q(s_t, a_t) inside the sum, from a critic: the policy-gradient theorem, if Q were exact.
 
         w_t = Q(s_t, a_t) − b(s_t)
 
-    b(s) = Σ_a π(a | s) Q(s, a) for discrete actions, Q(s, mode of π(· | s)) for others: unbiased
-    for that Q, like any baseline. Q is learned on the policy's own trajectories, and biased as far
-    as it is wrong.
+    b(s) = Σ_a π(a | s) Q(s, a) for discrete actions, Q(s, mode of π(· | s)) for others: like any
+    baseline, it adds no bias. Q is learned on the policy's own trajectories; its errors are the
+    bias.
 
     Attributes:
       discount: γ in [0, 1].
@@ -36,7 +36,7 @@ class ActionValue(Estimator):
     critic = "actions"
 
     def weights(self, trajectories: Trajectories, values: Values) -> Float[Array, "T m *A"]:
-        """float[T, m], reward units; [T, m, A] of all actions; 0 where not valid."""
+        """float[T, m], or [T, m, A] with `all_actions`; reward units; 0 where not valid."""
         baseline, action = values.state[:-1], values.action
         assert action is not None, "a critic of actions gives their values"
         if values.probability is not None and not self.all_actions:

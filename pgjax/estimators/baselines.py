@@ -1,10 +1,10 @@
 """Baselines b for the weights w − b of a score function: arrays in, arrays out.
 
-A baseline of trajectory i at step t leaves E[∇log π(a_t | s_t) · b] = 0, and the gradient estimate
-unbiased, if it depends on nothing that follows from a_t: E_a[∇log π(a | s)] = ∇ Σ_a π(a | s) = 0.
+A baseline b of trajectory i at step t adds no bias if b does not depend on a_t or what follows it:
+then E[∇log π(a_t | s_t) · b] = 0, since E_a[∇log π(a | s)] = ∇ Σ_a π(a | s) = 0.
 
-All functions take the values of all trajectories along the last axis, float[…, m], and a mask of
-the same shape of those that count, and return a baseline for each, float[…, m].
+Each function takes the values of m trajectories, float[…, m], and the mask of those that count,
+bool[…, m], and returns a baseline for each, float[…, m].
 """
 
 from collections.abc import Callable
@@ -27,8 +27,8 @@ def mean(
 ) -> Float[Array, "*steps m"]:
     """b_i = (1/n) Σ_{j valid} values_j, n the number valid. Biased.
 
-    Its own value is inside, which shrinks the expected gradient by (n − 1)/n: for n = m at every
-    step, (m − 1)/m exactly.
+    The mean includes the trajectory's own value, which shrinks the expected gradient by (n − 1)/n:
+    for n = m at every step, by exactly (m − 1)/m.
     """
     number = jnp.sum(valid, axis=-1, keepdims=True)
     total = jnp.sum(jnp.where(valid, values, 0.0), axis=-1, keepdims=True)
@@ -38,17 +38,16 @@ def mean(
 def leave_one_out(
     values: Float[Array, "*steps m"], valid: Bool[Array, "*steps m"]
 ) -> Float[Array, "*steps m"]:
-    """b_i = mean of values_j over the other valid trajectories j ≠ i, and 0 if there are none.
+    """b_i = mean of values_j over the other valid trajectories j ≠ i; 0 without such.
 
-    Unbiased: both the values and which of the others are valid follow from the other
-    trajectories alone, and those are independent of τ_i.
+    Unbiased: it depends only on the other trajectories, which are independent of τ_i.
 
     Source: Kool, van Hoof & Welling (2019), Buy 4 REINFORCE samples, get a baseline for free.
     """
-    own = jnp.where(valid, values, 0.0)
-    others = jnp.sum(own, axis=-1, keepdims=True) - own
-    number = jnp.sum(valid, axis=-1, keepdims=True) - valid
-    return others / jnp.maximum(number, 1)
+    values = jnp.where(valid, values, 0.0)
+    sum_of_others = jnp.sum(values, axis=-1, keepdims=True) - values
+    num_others = jnp.sum(valid, axis=-1, keepdims=True) - valid
+    return sum_of_others / jnp.maximum(num_others, 1)
 
 
 BASELINES: dict[str, Callable[[Array, Array], Array]] = {
@@ -57,5 +56,6 @@ BASELINES: dict[str, Callable[[Array, Array], Array]] = {
     "leave_one_out": leave_one_out,
 }
 
-# Of a single trajectory, the mean is its own return and leaves nothing; the others are none.
+# With one trajectory the mean baseline cancels the return, and leave-one-out has no others to
+# average.
 MIN_TRAJECTORIES = {"none": 1, "mean": 2, "leave_one_out": 2, "value": 1}

@@ -1,4 +1,4 @@
-"""Estimators: trajectories, and what a critic makes of them -> the weight w_t of each score.
+"""The contract of estimators: trajectories and a critic's values -> the weight w_t of each score.
 
 ∇U ≈ (1/m) Σ_i Σ_t ∇log π(a_t, s_t) · w_t
 """
@@ -15,16 +15,16 @@ from pgjax.core.types import Array, Trajectories
 
 
 class Values(NamedTuple):
-    """What a critic makes of trajectories, reward units.
+    """A critic's values of the steps of trajectories, reward units.
 
     Attributes:
-      state: float[T + 1, m]; V(s_t), of the row after the last one too. For a critic of actions,
-        Σ_a π(a | s_t) Q(s_t, a) if they are discrete, Q at the mode of π(· | s_t) if not.
-      action: of a critic of actions: float[T, m, A]; Q(s_t, a) of all discrete actions a, or
-        float[T, m]; Q(s_t, a_t).
-      probability: float[T, m, A]; π(a | s_t) of discrete actions, where `action` has them.
-      log_prob: float[T, m], nats; log π_θ(a_t | s_t) at the parameters that are being improved, for
-        an estimator that `follows_policy`.
+      state: float[T + 1, m]; V(s_t) of each row and of the final observation. From a critic of
+        actions, Σ_a π(a | s_t) Q(s_t, a) if actions are discrete, else Q at the mode of π(· | s_t).
+      action: only from a critic of actions: float[T, m, A], Q(s_t, a) of all discrete actions a; or
+        float[T, m], Q(s_t, a_t).
+      probability: float[T, m, A]; π(a | s_t), if `action` has all discrete actions.
+      log_prob: float[T, m], nats; log π_θ(a_t | s_t) at the current parameters, for an estimator
+        that `follows_policy`.
     """
 
     state: Float[Array, "..."]
@@ -34,20 +34,20 @@ class Values(NamedTuple):
 
 
 class Estimator(Component, abc.ABC):
-    """Base of every estimator, the user's own among them.
+    """Base of every estimator, the user's own included.
 
     Attributes:
       critic: the values that `weights` needs: "states", V(s); "actions", Q(s, a); None: none.
       needs_whole_episodes: whether episodes must not be cut.
-      min_trajectories: the least m.
-      bootstraps: whether the values that a critic learns go on after a time limit.
-      all_actions: whether the weights are of all discrete actions, [T, m, A], in place of the one
-        that was taken.
-      follows_policy: whether the weights depend on the parameters that are being improved, so that
-        several passes over the same trajectories make them anew.
-      has_ratio: whether the ratio π_θ / π_old of the action that was taken is a factor of them, so
-        that an objective must not have it again.
-      discount: γ, that of a critic's values too.
+      min_trajectories: the smallest m.
+      bootstraps: whether the critic's values include rewards after a time limit.
+      all_actions: whether there is a weight for each discrete action, [T, m, A], in place of one
+        for the sampled action.
+      follows_policy: whether the weights depend on the current parameters, so that each pass over
+        the same trajectories computes them again.
+      has_ratio: whether the ratio π_θ / π_old of the sampled action is a factor of the weights, so
+        that the objective must not have it too.
+      discount: γ, also for the critic's values.
     """
 
     critic: Any = None  # Any, here and below: a subclass may make it a property
@@ -72,10 +72,10 @@ def standardized(
 
         w ← (w − mean(w)) / std(w),    or 0 where std(w) ≤ 8 ε max |returns|
 
-    Each weight is divided by a number that its own return is part of, and every step counts alike
-    whatever its trajectory's length; the step size no longer depends on the scale of rewards.
-    Differences within rounding (ε is the machine epsilon) of the returns are none, not signal. The
-    weight of a single valid step, which is its own mean, stays as it is.
+    Biased, since a weight's own return is part of the mean and the deviation, and since both are
+    taken over steps, so that longer trajectories count for more. The step size no longer depends
+    on the scale of rewards. Differences within the returns' rounding (ε is the machine epsilon)
+    give 0. The weight of a single valid step, which is its own mean, is not changed.
     """
     number, weights = jnp.sum(valid), jnp.where(valid, weights, 0.0)
     power = exponent(weights)
@@ -84,7 +84,7 @@ def standardized(
     centred = jnp.where(valid, scaled - centre, 0.0)
     deviation = jnp.sqrt(jnp.sum(jnp.square(centred)) / jnp.maximum(number, 1))
     rounding = 8 * jnp.finfo(weights.dtype).eps * jnp.max(jnp.abs(returns))
-    # Divided by 1 rather than by 0, whose quotient would be selected away but stop a NaN check.
-    signal = ~(jnp.ldexp(deviation, power) <= rounding)
-    found = jnp.where(signal, centred / jnp.where(signal, deviation, 1.0), 0.0)
-    return jnp.where(number > 1, found, weights)
+    # Divided by 1 rather than by 0: that quotient is not selected, but would fail a check for NaN.
+    differs = ~(jnp.ldexp(deviation, power) <= rounding)
+    result = jnp.where(differs, centred / jnp.where(differs, deviation, 1.0), 0.0)
+    return jnp.where(number > 1, result, weights)

@@ -11,14 +11,14 @@ from pgjax.estimators.returns import advantages
 
 @component
 class GAE(Estimator):
-    """Advantages by a critic V, between one step's and the whole return's: less noise, some bias.
+    """Advantages from a critic V, between one-step errors and full returns: less noise, more bias.
 
         δ_t = r_t + γ V(s_{t+1}) − V(s_t),    w_t = Σ_k (γλ)ᵏ δ_{t+k}
 
-    V(s_{t+1}) counts as 0 where the environment ended the episode, and as it is where a time limit
-    did, or a segment ends: those cut the sum only. Unbiased where λ = 1 and nothing is truncated,
-    or V is exact; else biased by the error of V times 1 − λ. As with `RewardToGo`, the γᵗ in front
-    of the score is dropped.
+    V(s_{t+1}) is replaced by 0 where the environment ended the episode. Where a time limit ended
+    it, or at a segment's end, V(s_{t+1}) is kept and the sum ends. Unbiased if λ = 1 and nothing is
+    truncated, or if V is exact; else biased by the error of V times 1 − λ. As with `RewardToGo`,
+    the γᵗ in front of the score is dropped.
 
     Attributes:
       discount: γ in [0, 1].
@@ -38,7 +38,7 @@ class GAE(Estimator):
 
     def weights(self, trajectories: Trajectories, values: Values) -> Float[Array, "T m"]:
         """float[T, m], reward units; 0 where not valid."""
-        found = advantages(
+        weights = advantages(
             trajectories.reward,
             values.state,
             trajectories.terminated,
@@ -46,7 +46,7 @@ class GAE(Estimator):
             self.discount,
             self.gae_lambda,
         )
-        weights = jnp.where(trajectories.valid, found, 0.0)
+        weights = jnp.where(trajectories.valid, weights, 0.0)
         if not self.standardize:
             return weights
         return standardized(weights, trajectories.valid, values.state)

@@ -1,4 +1,4 @@
-"""Monte Carlo estimators: what follows is seen, not guessed."""
+"""Monte Carlo estimators: weights from sampled returns of whole episodes."""
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +12,14 @@ from pgjax.estimators.returns import reward_to_go, total_return
 
 
 class MonteCarlo(Estimator):
-    """Base of the estimators that wait for an episode's end: U = E[R(τ)] up to the time limit."""
+    """Base of the estimators that need whole episodes: U = E[R(τ)] up to the time limit."""
 
     needs_whole_episodes = True
     baseline: str
 
     @property
     def min_trajectories(self) -> int:
-        """The least m that the baseline can do with."""
+        """The smallest m that the baseline allows."""
         return MIN_TRAJECTORIES[self.baseline]
 
     @property
@@ -33,7 +33,7 @@ _BASELINE_NAMES = (*BASELINES, "value")
 
 @component
 class TotalReturn(MonteCarlo):
-    """R(τ) outside the sum: every action of a trajectory gets the return of all of it.
+    """R(τ) outside the sum: the return of the whole trajectory weighs each of its actions.
 
         ∇U ≈ (1/m) Σ_i (R(τ_i) − b_i) Σ_t ∇log π(a_t, s_t),    R(τ) = Σ_t γᵗ r_t
 
@@ -44,7 +44,7 @@ class TotalReturn(MonteCarlo):
     Attributes:
       discount: γ in [0, 1].
       baseline: "none", "mean" (biased), "leave_one_out", or "value": b_i = V(s_0) of a critic that
-        has seen only earlier updates' trajectories, and so unbiased.
+        learned only from earlier updates' trajectories, and so is unbiased.
       standardize: weights of mean 0 and standard deviation 1; biased, see `standardized`.
 
     Source: Williams (1992), REINFORCE.
@@ -70,23 +70,23 @@ class TotalReturn(MonteCarlo):
 
 @component
 class RewardToGo(MonteCarlo):
-    """Q(s_t, a_t) inside the sum, by one Monte Carlo sample: what the action can still change.
+    """One sample of Q(s_t, a_t) inside the sum: the rewards that the action can still change.
 
         ∇U ≈ (1/m) Σ_i Σ_t ∇log π(a_t, s_t) · (G_t − b_t),    G_t = Σ_{k ≥ t} γ^{k−t} r_k
 
     With γ = 1, unbiased for the gradient of U = E[Σ_t r_t] with baselines "none" and
-    "leave_one_out". With γ < 1 the usual choice is made: the γᵗ that the discounted utility would
-    put in front of each score is dropped, so the expectation is
-    E[Σ_t ∇log π(a_t, s_t) Q_γ(s_t, a_t)] over undiscounted states: biased for either utility.
+    "leave_one_out". With γ < 1, as is usual, the γᵗ that the discounted utility has in front of
+    each score is dropped, so that the expectation is E[Σ_t ∇log π(a_t, s_t) Q_γ(s_t, a_t)] over
+    undiscounted states: biased for either utility.
 
-    A baseline is taken at each step t over the trajectories that are still running then: over the
-    others for "leave_one_out", own one included for "mean", which is biased and shrinks the term of
-    step t by (n − 1)/n, n the number still running.
+    The baseline at step t is a mean over the n trajectories that still run then: without the
+    trajectory itself for "leave_one_out", with it for "mean", which is biased and shrinks the term
+    of step t by (n − 1)/n.
 
     Attributes:
       discount: γ in [0, 1].
       baseline: "none", "mean" (biased), "leave_one_out", or "value": b_t = V(s_t) of a critic that
-        has seen only earlier updates' trajectories, and so unbiased.
+        learned only from earlier updates' trajectories, and so is unbiased.
       standardize: weights of mean 0 and standard deviation 1; biased, see `standardized`.
 
     Source: Sutton & Barto (2018), section 13.3; Peters & Schaal (2008), section 3.2.1.
@@ -102,9 +102,10 @@ class RewardToGo(MonteCarlo):
         """float[T, m], reward units; 0 where not valid."""
         rewards, valid = trajectories.reward, trajectories.valid
         discounts = jnp.full_like(rewards, self.discount)
-        # Rewards after the end are 0, so what follows the last step adds nothing.
-        nothing = jnp.zeros_like(rewards[0])
-        returns = jax.vmap(reward_to_go, in_axes=(1, 1, 0), out_axes=1)(rewards, discounts, nothing)
-        found = BASELINES[self.baseline](returns, valid) if values is None else values.state[:-1]
-        weights = jnp.where(valid, returns - found, 0.0)
+        # Nothing follows a whole episode's last step, and rewards after it are 0.
+        bootstrap = jnp.zeros_like(rewards[0])
+        arguments = rewards, discounts, bootstrap
+        returns = jax.vmap(reward_to_go, in_axes=(1, 1, 0), out_axes=1)(*arguments)
+        baseline = BASELINES[self.baseline](returns, valid) if values is None else values.state[:-1]
+        weights = jnp.where(valid, returns - baseline, 0.0)
         return standardized(weights, valid, returns) if self.standardize else weights

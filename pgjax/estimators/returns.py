@@ -62,13 +62,15 @@ def reward_to_go(
 
     Source: Sutton & Barto (2018), eq. 3.9.
     """
-    same = rewards.ndim == 1 and rewards.shape == discounts.shape and bootstrap_value.ndim == 0
-    _require(same, "[T], [T] and []", rewards, discounts, bootstrap_value)
+    shapes_fit = (
+        rewards.ndim == 1 and rewards.shape == discounts.shape and bootstrap_value.ndim == 0
+    )
+    _require(shapes_fit, "[T], [T] and []", rewards, discounts, bootstrap_value)
 
-    def step(later, now):
-        reward, discount = now
-        here = reward + discount * later
-        return here, here
+    def step(next_return, inputs):
+        reward, discount = inputs
+        current_return = reward + discount * next_return
+        return current_return, current_return
 
     # Unrolled because eight steps of a few additions cost a CPU little more than one.
     _, returns = jax.lax.scan(step, bootstrap_value, (rewards, discounts), reverse=True, unroll=8)
@@ -81,9 +83,9 @@ def advantages(
     terminated: Bool[Array, "T m"],
     truncated: Bool[Array, "T m"],
     discount: Scalar,
-    trace: Scalar,
+    gae_lambda: Scalar,
 ) -> Float[Array, "T m"]:
-    """Sums of one-step errors of V, of trajectories side by side.
+    """Advantages of m trajectories: discounted sums of the one-step errors δ of V.
 
         δ_t = r_t + γ (1 − terminated_t) V_{t+1} − V_t
         A_t = δ_t + γλ (1 − terminated_t)(1 − truncated_t) A_{t+1},    A_T = 0
@@ -92,9 +94,9 @@ def advantages(
 
     Args:
       rewards: float[T, m], reward units.
-      values: float[T + 1, m], reward units; V of each row and of the one after the last.
-      terminated, truncated: bool[T, m]; both at once: terminated counts.
-      discount, trace: γ and λ, float[] in [0, 1].
+      values: float[T + 1, m], reward units; V of each row and of the final observation.
+      terminated, truncated: bool[T, m]; if both are true, terminated counts.
+      discount, gae_lambda: γ and λ, float[] in [0, 1].
 
     Returns:
       float[T, m], reward units.
@@ -109,11 +111,11 @@ def advantages(
 
     Source: Schulman et al. (2016), eqs. 10 and 16.
     """
-    following = jnp.where(terminated, 0.0, values[1:])
-    errors = rewards + discount * following - values[:-1]
-    traces = jnp.where(terminated | truncated, 0.0, discount * trace).astype(errors.dtype)
-    nothing = jnp.zeros_like(errors[0])
-    return jax.vmap(reward_to_go, in_axes=(1, 1, 0), out_axes=1)(errors, traces, nothing)
+    next_values = jnp.where(terminated, 0.0, values[1:])
+    errors = rewards + discount * next_values - values[:-1]
+    decays = jnp.where(terminated | truncated, 0.0, discount * gae_lambda).astype(errors.dtype)
+    bootstrap = jnp.zeros_like(errors[0])
+    return jax.vmap(reward_to_go, in_axes=(1, 1, 0), out_axes=1)(errors, decays, bootstrap)
 
 
 def _require(condition: bool, expected: str, *arrays: ArrayLike) -> None:

@@ -1,4 +1,4 @@
-"""V-trace: advantages of the policy that is being improved, from steps of an older one."""
+"""V-trace: advantages under the current policy, from steps of an older one."""
 
 import jax
 import jax.numpy as jnp
@@ -12,30 +12,30 @@ from pgjax.estimators.returns import reward_to_go
 
 @component
 class VTrace(Estimator):
-    """Advantages by a critic V, of π_θ, where the trajectories are those of an older π_old.
+    """Advantages under π_θ, from a critic V and trajectories of an older policy π_old.
 
         ρ_t = min(ρ̄, π_θ/π_old(a_t | s_t)),    c_t = min(c̄, π_θ/π_old(a_t | s_t)),
         δ_t = r_t + γ V(s_{t+1}) − V(s_t),
         v_t = V(s_t) + ρ_t δ_t + γλ c_t (v_{t+1} − V(s_{t+1})),
         w_t = ρ_t (r_t + γ [(1 − λ) V(s_{t+1}) + λ v_{t+1}] − V(s_t))
 
-    At θ_old, where every ratio is 1, this is `GAE` for the same λ, and at λ = 1 the n-step return
-    less V: unbiased where that is. With `Passes`, the weights of each pass are made anew from the
-    policy at its beginning, so that later passes climb the gradient of the policy that they have,
-    in states as π_old visits them. Where ρ̄ cuts ratios off, the values are of a policy between
-    π_old and π_θ: biased; c̄ shortens the sums only. Time limits, ends and segments' ends as in
-    `GAE`.
+    At θ_old, where every ratio is 1, this is `GAE` with the same λ, and at λ = 1 the n-step return
+    minus V: unbiased if that is. With `Passes`, each pass computes its weights from the policy at
+    its beginning, so that later passes climb the gradient of the current policy, over the states
+    that π_old visits. Where ρ̄ clips ratios, the values belong to a policy between π_old and π_θ:
+    biased. c̄ only shortens the sums. Time limits, episodes' ends and segments' ends are treated as
+    in `GAE`.
 
-    The weights have the ratio in them: for `ScoreFunction`, whose gradient is then V-trace's,
+    The ratio is a factor of the weights: with `ScoreFunction` the gradient is V-trace's,
     ρ_t ∇log π(a_t, s_t) · (…). Objectives with a ratio of their own are refused.
 
     Attributes:
       discount: γ in [0, 1].
       gae_lambda: λ in [0, 1].
       rho: ρ̄ ≥ 1, the largest ratio in front of an error.
-      c: c̄ in [0, ρ̄], the largest ratio in front of what follows.
-      standardize: advantages, before the ratio in front, of mean 0 and standard deviation 1;
-        biased, see `standardized`.
+      c: c̄ in [0, ρ̄], the largest ratio in front of later errors.
+      standardize: advantages, before the factor ρ_t, of mean 0 and standard deviation 1; biased,
+        see `standardized`.
 
     Source: Espeholt et al. (2018), IMPALA, section 4.1, remark 1, and 4.2; λ: their remark 2.
     """
@@ -61,39 +61,39 @@ class VTrace(Estimator):
         """float[T, m], reward units; 0 where not valid.
 
         Raises:
-          ValueError: how likely the actions were is not known, of π_old or of π_θ.
+          ValueError: log-probabilities of π_old or of π_θ are missing.
         """
         tau = trajectories
         log_prob = _checked_log_prob(trajectories, values)
-        # 1 where nothing was done: the exponential of any other might overflow.
+        # 1 in rows without an action, where the exponential might overflow.
         ratio = jnp.exp(jnp.where(tau.valid, log_prob - tau.log_prob, 0.0))
         rho, c = jnp.minimum(self.rho, ratio), jnp.minimum(self.c, ratio)
-        following = jnp.where(tau.terminated, 0.0, values.state[1:])
-        errors = tau.reward + self.discount * following - values.state[:-1]
-        trace = self.discount * self.gae_lambda
-        traces = jnp.where(tau.terminated | tau.truncated, 0.0, trace).astype(errors.dtype)
+        next_values = jnp.where(tau.terminated, 0.0, values.state[1:])
+        errors = tau.reward + self.discount * next_values - values.state[:-1]
+        decay = self.discount * self.gae_lambda
+        decays = jnp.where(tau.terminated | tau.truncated, 0.0, decay).astype(errors.dtype)
         end = jnp.zeros_like(errors[0])
-        # v_t − V(s_t) of each row, and of the one after the last.
-        sums = jax.vmap(reward_to_go, in_axes=(1, 1, 0), out_axes=1)(rho * errors, traces * c, end)
-        later = jnp.concatenate([sums[1:], end[None]])
-        advantages = jnp.where(tau.valid, errors + traces * later, 0.0)
+        # v_t − V(s_t) of each row; 0 for the final observation.
+        sums = jax.vmap(reward_to_go, in_axes=(1, 1, 0), out_axes=1)(rho * errors, decays * c, end)
+        next_sums = jnp.concatenate([sums[1:], end[None]])
+        advantages = jnp.where(tau.valid, errors + decays * next_sums, 0.0)
         if self.standardize:
             advantages = standardized(advantages, tau.valid, values.state)
         return rho * advantages
 
 
 def _checked_log_prob(trajectories: Trajectories, values: Values) -> Array:
-    """log π_θ of the actions: float[T, m]; raises unless that of π_old is known, too."""
+    """log π_θ of the actions, float[T, m]; raises ValueError if π_θ's or π_old's are missing."""
     shape = trajectories.valid.shape
-    _known("trajectories.log_prob, the behaviour's", trajectories.log_prob, shape)
-    return _known("values.log_prob, the improved policy's", values.log_prob, shape)
+    _require_log_prob("trajectories.log_prob, the behaviour's", trajectories.log_prob, shape)
+    return _require_log_prob("values.log_prob, the improved policy's", values.log_prob, shape)
 
 
-def _known(name: str, log_prob: Array | None, shape: tuple[int, ...]) -> Array:
-    found = "none" if log_prob is None else jnp.shape(log_prob)
-    if log_prob is None or found != shape:
+def _require_log_prob(name: str, log_prob: Array | None, shape: tuple[int, ...]) -> Array:
+    actual = "none" if log_prob is None else jnp.shape(log_prob)
+    if log_prob is None or actual != shape:
         raise ValueError(
-            f"estimator VTrace needs {name}, float[T, m] = {shape}, got {found}: "
+            f"estimator VTrace needs {name}, float[T, m] = {shape}, got {actual}: "
             "use estimator=GAE(), which needs none"
         )
     return log_prob

@@ -1,1 +1,1 @@
-"""What `jax.grad` differentiates, to be maximised."""
+"""Objectives: functions that `jax.grad` differentiates, to be maximised."""

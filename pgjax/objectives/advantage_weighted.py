@@ -1,4 +1,4 @@
-"""Weighted regression on the actions that were taken."""
+"""Advantage-weighted regression on the sampled actions."""
 
 import jax.numpy as jnp
 
@@ -11,21 +11,21 @@ from pgjax.objectives.objective import Objective, Step
 class AdvantageWeighted(Objective):
     """log π(a_t | s_t) · exp(w_t / β) / Z + c H[π(· | s_t)], Z the mean of exp(w / β).
 
-    Maximum likelihood of the actions that were taken, the better ones counting for more: it is at
-    its largest where π is closest, in KL, to π_old(a | s) exp(w / β) / Z(s), the best policy within
-    some divergence of π_old. Every weight is positive, so that no action is pushed away from, and
+    Maximum likelihood of the sampled actions, in which better actions count for more. Its maximum
+    is the π that is closest, in KL, to π_old(a | s) exp(w / β) / Z(s), the best policy within some
+    divergence of π_old. Every weight is positive, so that no action is pushed down directly, and
     several passes over the same trajectories converge.
 
-    The mean is over all valid steps of the update, so that weights have mean 1 whatever the scale
-    of w. Biased for U: as β → ∞, β times its gradient goes to that of `ScoreFunction` at
+    The mean is over all valid steps of the update, so that weights have mean 1 for any scale of w.
+    Biased for U: as β → ∞, β times its gradient goes to that of `ScoreFunction` at
     w − mean(w), plus that of plain likelihood, Σ_t ∇log π(a_t | s_t), whose expectation at θ_old
     is 0; as β → 0 only the best step counts.
 
     Attributes:
       temperature: β ≥ 0, in units of w: standard deviations, for an estimator with `standardize`.
         0: the best steps share all of the weight.
-      max_weight: the largest weight, ≥ 0; larger ones are cut, and the mean falls below 1.
-        None: none is.
+      max_weight: the largest weight, ≥ 0; larger ones are clipped, and the mean falls below 1.
+        None: no clipping.
       entropy_coefficient: c ≥ 0, as for `ScoreFunction`.
 
     Source: Peng et al. (2019), Advantage-weighted regression, eq. 8; Abdolmaleki et al. (2018),
@@ -47,9 +47,9 @@ class AdvantageWeighted(Objective):
     def weights(self, weights: Array, valid: Array) -> Array:
         """exp(w / β) / Z, [T, m]; 0 where not valid."""
         largest = jnp.max(weights, where=valid, initial=-jnp.inf)
-        # Below the largest, w / β is below 0 and its exponential at most 1. At it, 0 / β is 0, for
-        # β = 0 too.
-        below = valid & ~(weights >= largest)  # NaN among them, to be seen
+        # Relative to the largest, (w − largest) / β is at most 0 and its exponential at most 1. The
+        # largest itself gets 1, also for β = 0.
+        below = valid & ~(weights >= largest)  # includes NaN, so that it is reported
         exponent = jnp.where(below, weights - largest, -1.0) / self.temperature
         powers = jnp.where(below, jnp.exp(exponent), valid.astype(weights.dtype))
         mean = jnp.sum(powers) / jnp.maximum(jnp.sum(valid), 1)

@@ -11,9 +11,9 @@ from pgjax.objectives.objective import Objective, Step
 class ClippedRatio(Objective):
     """min(ρ_t w_t, clip(ρ_t, 1 − ε, 1 + ε) w_t) + c H, ρ_t = π_θ(a_t | s_t) / π_old(a_t | s_t).
 
-    PPO, with `Passes` over the same trajectories: where θ has moved the ratio of a step beyond
-    1 ± ε in the direction that its weight asks for, the step says no more. At θ_old, where every
-    ratio is 1, its gradient is that of `ScoreFunction`.
+    PPO's objective, with `Passes` over the same trajectories: once θ has moved a step's ratio
+    beyond 1 ± ε in the direction of its weight, the step has no gradient. At θ_old, where every
+    ratio is 1, the gradient is that of `ScoreFunction`.
 
     Reports `clip_fraction`, the share of steps beyond 1 ± ε.
 
@@ -34,8 +34,8 @@ class ClippedRatio(Objective):
         """Elementwise."""
         ratio = jnp.exp(step.log_prob - step.old_log_prob)
         clipped = jnp.clip(ratio, 1.0 - self.epsilon, 1.0 + self.epsilon)
-        least = jnp.minimum(ratio * step.weight, clipped * step.weight)
-        return least + self.entropy_coefficient * step.entropy
+        gain = jnp.minimum(ratio * step.weight, clipped * step.weight)
+        return gain + self.entropy_coefficient * step.entropy
 
     def report(self, step: Step) -> dict[str, Array]:
         """Elementwise; see the class."""

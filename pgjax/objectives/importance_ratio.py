@@ -11,8 +11,8 @@ from pgjax.objectives.objective import Objective, Step
 class ImportanceRatio(Objective):
     """ρ_t w_t + c H[π(· | s_t)], ρ_t = π_θ(a_t | s_t) / π_old(a_t | s_t).
 
-    Its gradient at θ_old is that of `ScoreFunction`; away from it, it says what the same steps
-    would be worth under π_θ, with the states as π_old visits them.
+    Its gradient at θ_old is that of `ScoreFunction`. Away from θ_old, it estimates what the same
+    steps would be worth under π_θ, over the states that π_old visits.
 
     Attributes:
       entropy_coefficient: c ≥ 0, as for `ScoreFunction`.

@@ -6,30 +6,31 @@ from pgjax.core.components import component, option
 from pgjax.core.types import Array, PyTree
 from pgjax.objectives.objective import Objective, Step
 
-# The penalty follows a divergence that is this many times the target, or less than one in as many.
+# The penalty changes after a divergence above this many times the target, or below the target
+# divided by it.
 _TOLERANCE = 1.5
-# The farthest from `coefficient` that it goes, so that it comes back within tens of updates.
-_FARTHEST = 2.0**20
+# The largest factor on `coefficient`, so that it returns to 1 within tens of updates.
+_MAX_FACTOR = 2.0**20
 
 
 @component
 class KLPenalty(Objective):
     """ρ_t w_t − β (ρ_t − 1 − log ρ_t) + c H, ρ_t = π_θ(a_t | s_t) / π_old(a_t | s_t).
 
-    PPO's other half, with `Passes` over the same trajectories: the bracket, whose mean over actions
-    of π_old is KL(π_old ‖ π_θ), pulls θ back. At θ_old, where every ratio is 1, its gradient is
-    that of `ScoreFunction`: with `GradientStep`, it is `ScoreFunction`.
+    PPO's other variant, with `Passes` over the same trajectories: the bracket, whose mean over
+    actions of π_old is KL(π_old ‖ π_θ), pulls θ back. At θ_old, where every ratio is 1, the
+    gradient is that of `ScoreFunction`; so with `GradientStep` it is the same as `ScoreFunction`.
 
-    With a target d, β is `coefficient` times a factor that begins with 1 and is kept from one
-    update to the next: doubled after one whose `kl` is above 1.5 d, halved after one below d / 1.5;
-    between 2⁻²⁰ and 2²⁰. Of an ascent that reports no `kl` it is `kl_penalty`.
+    With a target d, β is `coefficient` times a factor that starts at 1 and is kept between updates:
+    doubled after an update whose divergence is above 1.5 d, halved after one below d / 1.5; between
+    2⁻²⁰ and 2²⁰. The divergence is the ascent's `kl`, or `kl_penalty` if the ascent reports none.
 
-    Reports `kl_penalty`, the mean of ρ − 1 − log ρ, in nats, over the steps made, before each: with
-    `Passes`, the same as its `kl`; and `kl_coefficient`, the β of the update.
+    Reports `kl_penalty`, the mean of ρ − 1 − log ρ, in nats, measured before each step and averaged
+    over the steps made: with `Passes`, the same as its `kl`; and `kl_coefficient`, the update's β.
 
     Attributes:
-      coefficient: β ≥ 0, weights' units per nat; of the first update, where there is a target.
-      target: d ≥ 0, nats; None: β is `coefficient` throughout.
+      coefficient: β ≥ 0, weights' units per nat; with a target, only the first update's.
+      target: d ≥ 0, nats; None: β is `coefficient` in every update.
       entropy_coefficient: c ≥ 0, as for `ScoreFunction`.
 
     Source: Schulman et al. (2017), Proximal Policy Optimization, section 4; the estimate of the
@@ -72,7 +73,7 @@ class KLPenalty(Objective):
         far = divergence > _TOLERANCE * self.target
         near = divergence < self.target / _TOLERANCE
         factor = jnp.where(far, 2.0 * carried, jnp.where(near, 0.5 * carried, carried))
-        return jnp.clip(factor, 1.0 / _FARTHEST, _FARTHEST)
+        return jnp.clip(factor, 1.0 / _MAX_FACTOR, _MAX_FACTOR)
 
 
 def _divergence(step: Step) -> Array:

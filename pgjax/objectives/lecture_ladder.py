@@ -1,4 +1,4 @@
-"""The ladder of the lecture, from the first idea to the gradient of `ScoreFunction`. For study."""
+"""The lecture's four objectives, from ∇π to the gradient of `ScoreFunction`. For study."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from pgjax.objectives.objective import Objective, Step
 class Probability(Objective):
     """π(a_0 | s_0): ascent on ∇π. For study.
 
-    Wrong: it makes likelier whatever was sampled first, good or bad; the return does not occur.
+    Wrong: it makes the first sampled action likelier, good or bad; the return has no influence.
 
     Source: a lecture's first step towards Williams (1992), REINFORCE.
     """

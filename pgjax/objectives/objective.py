@@ -1,9 +1,9 @@
-"""Objectives: what `jax.grad` differentiates, to be maximised; arrays in, arrays out.
+"""The contract of objectives, which `jax.grad` differentiates, to be maximised.
 
     objective(θ) = (1/m) Σ_i Σ_t contribution(step),
 
-a function of log π_θ(a_t | s_t), H[π_θ(· | s_t)] and a weight w_t that does not depend on θ. How
-the parameters climb it is the `Ascent`'s to say.
+a function of log π_θ(a_t | s_t), H[π_θ(· | s_t)] and a weight w_t that does not depend on θ. An
+`Ascent` decides how the parameters climb it.
 """
 
 import abc
@@ -19,11 +19,11 @@ class Step:
 
     Attributes:
       log_prob: log π_θ(a_t | s_t), nats.
-      old_log_prob: the same of the policy that sampled it; does not depend on θ.
+      old_log_prob: log π_old(a_t | s_t), nats, of the policy that sampled a_t; constant in θ.
       entropy: H[π_θ(· | s_t)], nats.
-      weight: w_t, what the estimator made of the trajectory.
-      time: the row among the update's, an integer from 0, in a minibatch too; of a whole episode,
-        t.
+      weight: w_t, from the estimator.
+      time: the step's row among the update's rows, an integer from 0, also in a minibatch; in a
+        whole episode, t.
     """
 
     log_prob: Array
@@ -34,7 +34,7 @@ class Step:
 
 
 class Reporter(Component):
-    """Base of what says something of every step besides its contribution."""
+    """Base of components that report metrics of each step."""
 
     def report(self, step: Step) -> dict[str, Array]:
         """Each step's metrics by name, elementwise; updates report their means over valid steps."""
@@ -42,13 +42,13 @@ class Reporter(Component):
 
 
 class Objective(Reporter, abc.ABC):
-    """Base of every objective, the user's own among them.
+    """Base of every objective, the user's own included.
 
     Attributes:
-      takes_all_actions: whether weights may be of all actions, with their probabilities in them, in
-        place of the one that was taken.
-      takes_ratio: whether weights may have the ratio ρ = π_θ / π_old of the action in them; not, if
-        contributions have it themselves, or are not proportional to the weight.
+      takes_all_actions: whether there may be a weight for each action, with its probability as a
+        factor, in place of one for the sampled action.
+      takes_ratio: whether the ratio ρ = π_θ / π_old may be a factor of the weights; false if
+        contributions have the ratio themselves, or are not proportional to the weight.
     """
 
     takes_all_actions: ClassVar[bool] = True
@@ -59,17 +59,17 @@ class Objective(Reporter, abc.ABC):
         """Each step's contribution, elementwise: an array of the shape of `step.log_prob`."""
 
     def weights(self, weights: Array, valid: Array) -> Array:
-        """An estimator's weights as this objective takes them: [T, m, …], valid bool[T, m]."""
+        """Transforms an estimator's weights, [T, m, …]; valid is bool[T, m]."""
         return weights
 
     def start(self) -> PyTree:
-        """What it carries from one update to the next; () for nothing."""
+        """The state that the objective carries into the first update; () for none."""
         return ()
 
     def carrying(self, carried: PyTree) -> "Objective":
-        """The objective of an update that begins with what is carried."""
+        """The objective of an update, given the carried state."""
         return self
 
     def carried(self, carried: PyTree, report: dict[str, Array]) -> PyTree:
-        """What it carries on, given the means, float[], of what the update reported."""
+        """The state for the next update, given this one's and its reported means, float[] each."""
         return carried

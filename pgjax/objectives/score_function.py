@@ -1,4 +1,4 @@
-"""The policy gradient's own objective."""
+"""The objective whose gradient is the policy gradient."""
 
 from pgjax.core.components import component, option
 from pgjax.core.types import Array
@@ -10,8 +10,8 @@ class ScoreFunction(Objective):
     """log π(a_t | s_t) · w_t + c H[π(· | s_t)]; its gradient is the policy gradient at w.
 
     Attributes:
-      entropy_coefficient: c ≥ 0, objective units per nat. Not zero, it adds c Σ_t H[π(· | s_t)] for
-        the states that were visited: biased for U.
+      entropy_coefficient: c ≥ 0, objective units per nat. If positive, c Σ_t H[π(· | s_t)] over the
+        visited states is added: biased for U.
 
     Source: Williams (1992), REINFORCE; entropy: Mnih et al. (2016), A3C.
     """

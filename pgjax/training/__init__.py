@@ -1,4 +1,4 @@
-"""A config, its parts bound to each other, and `init`, `update`, `train`."""
+"""Training: a config, its parts bound to each other, and `init`, `update`, `train`."""
 
 from pgjax.core.moved import former_module
 

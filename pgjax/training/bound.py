@@ -1,4 +1,4 @@
-"""What an update works with: a config's parts, bound to each other, once."""
+"""The parts of a config, bound to each other once, for the functions of an update."""
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -39,15 +39,15 @@ class Bound:
     mesh: Mesh | None = static()
 
     def actor(self, variables: PyTree, deterministic: bool | Array = False) -> Actor:
-        """The policy with these variables, at work in the environment."""
+        """The policy with these variables, acting in the environment."""
         return Actor(self.environment, self.policy, variables, jnp.asarray(deterministic))
 
     def critic_at(self, variables: PyTree) -> BoundCritic:
-        """The critic beside a policy with these variables."""
+        """The critic in a setting with the policy's variables."""
         if self.estimator.critic is None:
             return Absent()
-        whole = self.sampler.whole_episodes
-        setting = Setting(self.policy, variables, self.estimator, whole, self.mesh)
+        ragged = self.sampler.whole_episodes
+        setting = Setting(self.policy, variables, self.estimator, ragged, self.mesh)
         critic = self.critic.bound(setting)
         require(isinstance(critic, BoundCritic), "critic", self.critic, "bound", _BOUND, critic)
         return critic

@@ -55,7 +55,7 @@ from pgjax.training.bound import Bound
 @knows_fields
 @dataclasses.dataclass(frozen=True)
 class Config(Component):
-    """All that `train` needs besides a key.
+    """The settings of a training: all that `train` needs besides a key.
 
     Attributes:
       env: an id, gymnax's or `suite/name`; an environment object with the gymnax ≥ 1.0 interface;
@@ -65,10 +65,10 @@ class Config(Component):
       network: a Flax Linen module from one observation to features. Static.
       distribution: the policy's head: "auto", "categorical", "normal", "tanh_normal" or "beta".
       normalize_observations: whether policy and critic see observations relative to the running
-        mean and standard deviation of all that training has seen; they are part of the state, and
-        stand still in evaluations. Static.
-      time_aware: whether the observation also tells the time, as a share of the time limit or
-        horizon: what is best with little time left may differ. Static.
+        mean and standard deviation of all training's observations; these are part of the state, and
+        evaluations do not update them. Static.
+      time_aware: whether the observation includes the time, as a share of the time limit or
+        horizon, on which the best action may depend. Static.
       sampler: what one update learns from: `Episodes` or `Segments`.
       estimator: the weights of the scores: `RewardToGo`, `GAE`, or another `Estimator`.
       critic: how values are learned, for an estimator that needs them: those that bootstrap, and
@@ -104,10 +104,10 @@ class Config(Component):
             object.__setattr__(self, "env", interface.canonical(self.env))
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with the given fields changed; dotted paths reach into what they are made of.
+        """A copy with the given fields changed; dotted paths reach into nested components.
 
-        Where `env_params` is None, a path into it starts from the environment's defaults: those of
-        the new one, if `env` changes as well.
+        If `env_params` is None, a path into it starts from the defaults of the environment: of the
+        new one, if `env` changes as well.
 
         Raises:
           ValueError: a path that does not exist; the message names the nearest one.
@@ -125,10 +125,10 @@ class Config(Component):
         params = parameters.split(self.env_params)
         values = {name: getattr(self, name) for name in _COMPONENTS} | {"env_params": params}
         children = [(jax.tree_util.GetAttrKey(name), values[name]) for name in _TRACED]
-        # A program says −∞ in place of NaN where it must: so that none is taken for another.
-        tools = jax_option("jax_debug_nans")
+        # With this option a program has −∞ in place of NaN: another program.
+        debug_nans = jax_option("jax_debug_nans")
         version = interface.version(self.env)
-        return children, (tools, version, *(getattr(self, name) for name in _STATIC))
+        return children, (debug_nans, version, *(getattr(self, name) for name in _STATIC))
 
     @classmethod
     def tree_unflatten(cls, static, children):
@@ -139,16 +139,16 @@ class Config(Component):
         return cls(**dict(zip((*_TRACED, *_STATIC), values, strict=True)))
 
 
-def _optimizer(given: Any) -> Any:
-    """What makes an Optax transformation from a learning rate becomes a component."""
-    return Custom(given) if _is_factory(given) else given
+def _optimizer(value: Any) -> Any:
+    """Wraps a factory of an Optax transformation in a component; returns other values unchanged."""
+    return Custom(value) if _is_factory(value) else value
 
 
 def _is_factory(value: Any) -> TypeGuard[MakeTransformation]:
     return callable(value) and not isinstance(value, (type, Component))
 
 
-# What each component must be, and what to derive one of your own from.
+# The contract of each component, from which users derive their own.
 _CONTRACTS: dict[str, type] = {
     "sampler": Sampler,
     "estimator": Estimator,
@@ -164,9 +164,9 @@ _STATIC = ("env", "network", "distribution", *_FLAGS, "num_updates")
 
 
 def bind(config: Config, update: Any, mesh: Mesh | None = None) -> Bound:
-    """The config's parts at an update, int32[] from 0, bound to each other; `config` is checked.
+    """Binds a checked config's parts to each other, with schedules at an update, int32[] from 0.
 
-    What samples, estimates, differentiates, ascends or fits a critic takes this.
+    All functions that sample, estimate, differentiate, ascend or fit a critic take the result.
     """
     config = schedules.resolve(config, update)
     environment = interface.bind(config.env, config.env_params)
@@ -186,22 +186,22 @@ def bind(config: Config, update: Any, mesh: Mesh | None = None) -> Bound:
 
 
 def checked(config: Config) -> Config:
-    """The same config with arrays of explicit dtypes for leaves, once everything in it is valid.
+    """Checks a config; returns it with arrays of explicit dtypes as leaves.
 
     Raises:
-      TypeError: a field of the wrong kind, an object without the interface it needs.
+      TypeError: a field of the wrong type, an object without the interface it needs.
       ValueError: a value outside its range, names that do not exist, shapes that do not fit.
     """
     if not isinstance(config, Config):
         raise TypeError(f"config must be a pgjax.Config, got {config!r}")
     _check_fields(config)
-    config, given = jax.tree_util.tree_map_with_path(_array, config), config.env_params
+    arrays = jax.tree_util.tree_map_with_path(_array, config)
     try:
-        initial_variables(config)
+        initial_variables(arrays)
     except TypeError as error:
-        _check_sizes(config, given, error)
+        _check_sizes(arrays, config.env_params, error)
         raise
-    return config
+    return arrays
 
 
 def initial_variables(config: Config) -> PyTree:
@@ -262,7 +262,7 @@ def _traced_variables(structure: Any, shapes: tuple) -> PyTree:
 
 
 def _check_weights(bound: Bound) -> None:
-    """Raises unless the objective can do with the estimator's weights."""
+    """Raises unless the objective takes the estimator's weights."""
     estimator, objective = bound.estimator, bound.objective
     name, discount = type(objective).__name__, estimator.discount
     require(is_real_of(discount, ()), "estimator", estimator, "discount", "a number", discount)
@@ -317,21 +317,21 @@ def _check_fields(config: Config) -> None:
 
 
 def _check_estimator(estimator: Estimator) -> None:
-    """Raises unless an estimator says which values it needs, and `weights` takes them."""
+    """Raises unless an estimator's `critic` is known, and its `weights` takes such values."""
     name, critic = type(estimator).__name__, estimator.critic
     if critic not in (None, "states", "actions"):
         message = unknown(f"critic {critic!r}", critic, ("states", "actions"))
         raise ValueError(f"estimator {name}: {message}")
     check_int(f"estimator {name}.min_trajectories", estimator.min_trajectories, 1)
     signature = inspect.signature(estimator.weights)
-    given = ("trajectories",) if critic is None else ("trajectories", "values")
+    arguments = ("trajectories",) if critic is None else ("trajectories", "values")
     try:
-        signature.bind(*given)
+        signature.bind(*arguments)
     except TypeError:
-        taken = ", ".join(signature.parameters)
+        parameters = ", ".join(signature.parameters)
         raise TypeError(
             f"estimator {name} has critic={critic!r}, with which its weights gets "
-            f"({', '.join(given)}), but it takes ({taken})"
+            f"({', '.join(arguments)}), but it takes ({parameters})"
         ) from None
 
 
@@ -346,12 +346,12 @@ def _check_params(config: Config) -> None:
         params = schedules.resolve(config, update).env_params
         with _said_of(update):
             parameters.check(params, defaults)
-            # Looked at while they are numbers: later they are traced.
+            # Checked while bounds are numbers: later they are traced.
             interface.action_bounds(config.env, params)
 
 
 def _check_numbers(config: Config) -> None:
-    """Raises unless the components' numbers are allowed: those of schedules at all updates."""
+    """Raises unless the components' numbers are allowed, those of schedules at every update."""
     schedules.check(config)
     for update in schedules.turns(config, config.num_updates):
         resolved = schedules.resolve(config, update)
@@ -363,20 +363,22 @@ def _check_numbers(config: Config) -> None:
 
 @contextlib.contextmanager
 def _said_of(update: int) -> Iterator[None]:
-    """Adds to a ValueError at which update of a schedule it is one."""
+    """Adds the update of a schedule to a ValueError's message."""
     try:
         yield
     except ValueError as error:
-        where = f", at update {update} of its schedule" if update else ""
-        raise ValueError(f"{error}{where}") from None
+        suffix = f", at update {update} of its schedule" if update else ""
+        raise ValueError(f"{error}{suffix}") from None
 
 
-def _check_sizes(config: Config, given: PyTree, error: Exception) -> None:
-    """Raises TypeError if an environment failed since a whole number was given to it as traced."""
+def _check_sizes(config: Config, env_params: PyTree, error: Exception) -> None:
+    """Raises TypeError if an environment failed because an integer parameter was traced."""
 
-    def works(known: tuple[int, ...]) -> bool:
+    def works(constant: tuple[int, ...]) -> bool:
+        """Whether the environment works if the parameters with these indices are constants."""
+
         def check(traced: list[Array]) -> None:
-            mixed = [leaves[i][1] if i in known else leaf for i, leaf in enumerate(traced)]
+            mixed = [leaves[i][1] if i in constant else leaf for i, leaf in enumerate(traced)]
             params = parameters.joined(jax.tree.unflatten(structure, mixed))
             interface.check(interface.bind(config.env, params))
 
@@ -386,22 +388,23 @@ def _check_sizes(config: Config, given: PyTree, error: Exception) -> None:
             return False
         return True
 
-    constants = parameters.constants(parameters.split(given))
+    constants = parameters.constants(parameters.split(env_params))
     leaves, structure = jax.tree_util.tree_flatten_with_path(constants)
-    whole = tuple(i for i, (_, leaf) in enumerate(leaves) if isinstance(leaf, np.integer))
-    if not whole or not works(whole):
+    integers = tuple(i for i, (_, leaf) in enumerate(leaves) if isinstance(leaf, np.integer))
+    if not integers or not works(integers):
         return
-    # One that is enough alone; else all that may be.
-    culprits = next(((i,) for i in whole if works((i,))), whole)
-    told = ", ".join(f"env_params{jax.tree_util.keystr(leaves[i][0])}" for i in culprits)
+    # One parameter if that alone is the cause; else all that may be.
+    causes = next(((i,) for i in integers if works((i,))), integers)
+    names = ", ".join(f"env_params{jax.tree_util.keystr(leaves[i][0])}" for i in causes)
     raise TypeError(
-        f"{told} is used as a Python number, to size or to branch, and cannot be traced: mark the "
+        f"{names} is used as a Python number, to size or to branch, and cannot be traced: mark the "
         "field as static, flax.struct.field(pytree_node=False), or make it an argument of the "
         f"environment ({type(error).__name__})"
     ) from error
 
 
 def _array(path: tuple, leaf: Any) -> Array:
-    """A leaf with one dtype however it was given: JAX's default float, or env_params' own."""
-    own = path[0].name == "env_params"
-    return jnp.asarray(leaf, jax.dtypes.canonicalize_dtype(jnp.result_type(leaf)) if own else float)
+    """A leaf as an array of JAX's default float, or, in `env_params`, of its own dtype."""
+    if path[0].name != "env_params":
+        return jnp.asarray(leaf, float)
+    return jnp.asarray(leaf, jax.dtypes.canonicalize_dtype(jnp.result_type(leaf)))

@@ -1,4 +1,4 @@
-"""Starting points: a config for each algorithm, and one tuned for each environment."""
+"""Presets: a config for each algorithm, and a tuned config for each environment."""
 
 import math
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def reinforce(env: str | Any, **changes: Any) -> Config:
 
     Args:
       env: as for `Config`.
-      changes: dotted paths, as for `Config.replace`; names without a dot, too.
+      changes: fields and dotted paths, as for `Config.replace`.
 
     Source: Williams (1992).
     """
@@ -109,7 +109,7 @@ ALGORITHMS = {
     "ppo": ppo,
     "natural_policy_gradient": natural_policy_gradient,
 }
-# Other names of these.
+# Other names of these algorithms.
 _ALIASES = {
     "a2c": "actor_critic",
     "advantage_actor_critic": "actor_critic",
@@ -143,8 +143,8 @@ def _segments(num_envs: int, length: int) -> dict[str, Any]:
     return {"sampler.num_envs": num_envs, "sampler.length": length}
 
 
-# Without it, a few large steps end what a high rate learns. It is below most gradients' norms: what
-# is left is their direction.
+# Without a bound, a few large steps undo the learning of a high rate. It is below most gradients'
+# norms, so that mostly their direction counts.
 _CLIPPED = {"optimizer.max_gradient_norm": 0.5 / 128}
 _NORMALIZED = {"normalize_observations": True}
 _CONTINUOUS = {"distribution": "normal", **_NORMALIZED}
@@ -158,7 +158,7 @@ _MINATAR = {
     **_decaying(5e-3, 1220),  # ten million steps
 }
 
-# What `benchmarks/tune.py` found, by environment: the algorithm, and what differs from its config.
+# Results of `benchmarks/tune.py`: each environment's algorithm, and the changes to its config.
 _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
     "CartPole-v1": ("reinforce", {}),
     "Acrobot-v1": (
@@ -201,7 +201,7 @@ _TUNED: dict[str, tuple[str, dict[str, Any]]] = {
         {**_CONTINUOUS, "estimator.discount": 0.999, **_segments(64, 128), **_decaying(1e-3, 100)},
     ),
     "Breakout-MinAtar": ("ppo", _MINATAR),
-    # What an action changes shows within a few steps; a λ near 1 adds noise of many more.
+    # An action's effect shows within a few steps; a λ near 1 adds the noise of many more.
     "Asterix-MinAtar": ("ppo", {**_MINATAR, "estimator.gae_lambda": 0.25}),
     "Freeway-MinAtar": ("ppo", {**_MINATAR, "estimator.gae_lambda": 0.5}),
     "SpaceInvaders-MinAtar": ("ppo", _MINATAR),
@@ -282,11 +282,12 @@ def maker(name: str) -> Callable[..., Config]:
     Raises:
       ValueError: an unknown name; the message names the nearest.
     """
-    known, plain = {**ALGORITHMS, "preset": preset}, name.lower().replace("-", "_")
+    makers = {**ALGORITHMS, "preset": preset}
+    plain = name.lower().replace("-", "_")
     plain = _ALIASES.get(plain, plain)
-    if plain not in known:
-        raise ValueError(unknown(f"algorithm {name!r}", name, (*known, *_ALIASES)))
-    return known[plain]
+    if plain not in makers:
+        raise ValueError(unknown(f"algorithm {name!r}", name, (*makers, *_ALIASES)))
+    return makers[plain]
 
 
 def algorithm(env: str) -> str:
@@ -295,14 +296,14 @@ def algorithm(env: str) -> str:
 
 
 def preset(env: str, **changes: Any) -> Config:
-    """The config that does best on a gymnax environment, of those that we tried.
+    """The best config that tuning found for a gymnax environment.
 
     Args:
       env: a gymnax id.
       changes: as for `reinforce`.
 
     Raises:
-      ValueError: an unknown id, or an environment that nothing was tuned for.
+      ValueError: an unknown id, or an environment without a tuned config.
     """
     interface.make(env)
     env = interface.canonical(env)

@@ -1,4 +1,4 @@
-"""What the parts of an update gave, against their contracts: a wrong result is refused by name."""
+"""Checks of the results of an update's parts against their contracts; errors name the part."""
 
 from typing import Any
 

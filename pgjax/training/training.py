@@ -1,4 +1,7 @@
-"""Training: pure functions of a key, a state and a config. Knows everything, computes nothing."""
+"""Training: `train`, `init`, `update` and others, pure functions of a key, a state and a config.
+
+They check their arguments, bind the config's parts, and run the functions of `updates`, compiled.
+"""
 
 import dataclasses
 import functools
@@ -45,7 +48,7 @@ def train(key: Array, config: Config, mesh: Mesh | None = None) -> TrainResult:
       The final state, and metrics with a leading axis [num_updates].
 
     Raises:
-      ValueError, TypeError: before compilation, for anything in the config that cannot be.
+      ValueError, TypeError: before compilation, for anything in the config that is not allowed.
 
     >>> import jax, pgjax
     >>> config = pgjax.Config(env="Catch-bsuite", num_updates=2)
@@ -106,7 +109,7 @@ def sample_trajectories(
 def policy_gradient(
     key: Array, state: TrainState, config: Config, mesh: Mesh | None = None
 ) -> tuple[PyTree, Metrics]:
-    """The estimate that one update climbs: ∇U from m trajectories.
+    """The estimate of ∇U that one update climbs, from m trajectories.
 
         ∇U ≈ (1/m) Σ_i Σ_t ∇log π(a_t⁽ⁱ⁾, s_t⁽ⁱ⁾) · w_t⁽ⁱ⁾
 
@@ -127,12 +130,12 @@ def policy_gradient(
     return _policy_gradient(key, state, config, mesh)
 
 
-# The parts of a state that functions use which act, sample and estimate; `update` uses all.
+# The parts of a state that acting, sampling and estimating need; `update` needs all.
 ACTING = ("params", "variables")
 SAMPLING = (*ACTING, "streams")
 ESTIMATING = (*SAMPLING, "critic", "objective")
 _ALL = tuple(field.name for field in dataclasses.fields(TrainState))
-# What of a config decides what each part of a state is.
+# The fields of a config that decide the structure of each part of a state.
 _DECIDED_BY = {
     "params": "env, network and distribution",
     "variables": "network and normalize_observations",
@@ -147,22 +150,23 @@ def check_state(state: TrainState, config: Config, fields: tuple[str, ...] = _AL
     """Raises unless the named parts of a state are like those that `init` makes for the config.
 
     Args:
-      config: checked.
-      fields: what the caller uses. A critic or streams that it has no use for may be there.
+      state: the state.
+      config: a checked config.
+      fields: the parts that the caller needs. A critic or streams that it does not need may differ.
 
     Raises:
-      TypeError: no TrainState.
-      ValueError: the first path that is missing, too much, or of another shape or dtype.
+      TypeError: `state` is no TrainState.
+      ValueError: the first path that is missing, not expected, or of another shape or dtype.
     """
     if not isinstance(state, TrainState):
         raise TypeError(f"state must be a TrainState, got {type(state).__name__}")
     expected = _expected(config, state.key, fields)
     for field in fields:
-        needed, given = getattr(expected, field), getattr(state, field)
-        if fields != _ALL and field not in ACTING and not jax.tree.leaves(needed):
+        required, actual = getattr(expected, field), getattr(state, field)
+        if fields != _ALL and field not in ACTING and not jax.tree.leaves(required):
             continue
-        problem = difference(avals(given, field), avals(needed, field))
-        if problem is None and jax.tree.structure(given) != jax.tree.structure(needed):
+        problem = difference(avals(actual, field), avals(required, field))
+        if problem is None and jax.tree.structure(actual) != jax.tree.structure(required):
             problem = f"{field} is built otherwise than the config's"
         if problem:
             part = _DECIDED_BY.get(field)
@@ -179,34 +183,34 @@ def avals(tree: PyTree, name: str = "") -> dict[str, str]:
     return {name + jax.tree_util.keystr(path): aval(leaf) for path, leaf in leaves}
 
 
-def difference(given: dict[str, str], expected: dict[str, str]) -> str | None:
-    """The first path where two results of `avals` differ, in words; None: nowhere."""
+def difference(actual: dict[str, str], expected: dict[str, str]) -> str | None:
+    """The first path where two results of `avals` differ, in words; None if they are equal."""
     for path, aval in expected.items():
-        if path not in given:
+        if path not in actual:
             return f"{path} is missing, which the config has as {aval}"
-        if given[path] != aval:
-            return f"{path} is {given[path]}, the config has {aval}{_hint(given[path], aval)}"
-    extra = next((path for path in given if path not in expected), None)
-    return extra and f"{extra} is {given[extra]}, which the config does not have"
+        if actual[path] != aval:
+            return f"{path} is {actual[path]}, the config has {aval}{_hint(actual[path], aval)}"
+    extra = next((path for path in actual if path not in expected), None)
+    return extra and f"{extra} is {actual[extra]}, which the config does not have"
 
 
 def aval(leaf: Any) -> str:
-    """The dtype and shape of an array or a number, or of what stands for one."""
+    """The dtype and shape of an array, a `jax.ShapeDtypeStruct` or a number."""
     shaped = hasattr(leaf, "shape") and hasattr(leaf, "dtype")
     return f"{leaf.dtype}{list(leaf.shape)}" if shaped else f"{jnp.result_type(leaf)}[]"
 
 
-def _hint(given: str, expected: str) -> str:
-    stacked = re.sub(r"\[\d+(, )?", "[", given, count=1) == expected
+def _hint(actual: str, expected: str) -> str:
+    stacked = re.sub(r"\[\d+(, )?", "[", actual, count=1) == expected
     return ": several states at once need jax.vmap" if stacked else ""
 
 
 def _expected(config: Config, key: Array, fields: tuple[str, ...]) -> TrainState:
-    """Shapes and dtypes of a state; only of the parts that act, where no others are asked for."""
+    """Shapes and dtypes of a state; if `fields` are in `ACTING`, the other parts are ()."""
     if set(fields) <= set(ACTING):
         variables = dict(initial_variables(config))
-        nothing: PyTree = ()
-        return TrainState(variables.pop("params"), variables, *[nothing] * 4)
+        empty: PyTree = ()
+        return TrainState(variables.pop("params"), variables, *[empty] * 4)
     typed = is_key(key)
     leaves, structure = jax.tree.flatten(config)
     shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
@@ -257,7 +261,7 @@ def _init(key: Array, config: Config) -> TrainState:
     results.check_start(bound, critic, carried, streams)
     return TrainState(
         params=params,
-        variables={name: found for name, found in variables.items() if name != "params"},
+        variables={name: values for name, values in variables.items() if name != "params"},
         opt_state=bound.optimizer.init(params),
         key=run_key,
         num_updates=jnp.int32(0),
@@ -276,10 +280,10 @@ def _update(
 
 
 class StopRule(NamedTuple):
-    """What ends a loop of updates.
+    """A rule that ends a loop of updates.
 
     Attributes:
-      number: int32[]; the most updates. Traced, so that any number runs one compiled program.
+      number: int32[]; the most updates. Traced, so that all numbers run the same program.
       target: float[]; the update whose `episode_return` reaches it is the last.
       bad: bool[]; whether an update that is not `finite` is the last.
     """
@@ -289,18 +293,18 @@ class StopRule(NamedTuple):
     bad: Array | np.bool_ | bool
 
     def reached(self, metrics: Metrics) -> Array:
-        """Whether each update reached the target, as only one that was made can, and a number."""
-        found = metrics.episode_return
-        return metrics.finite & (abs(found) < math.inf) & (found >= self.target)
+        """Whether each update was made, and its return is finite and at or above the target."""
+        returns = metrics.episode_return
+        return metrics.finite & (abs(returns) < math.inf) & (returns >= self.target)
 
 
 def check_target(stop_at_return: float) -> None:
-    """Raises unless a return can be compared with `stop_at_return`; infinite: none reaches it."""
-    kind = np.asarray(stop_at_return)
-    if kind.ndim or kind.dtype.kind not in "iuf":
+    """Raises unless `stop_at_return` is a number, perhaps infinite, which no return reaches."""
+    target = np.asarray(stop_at_return)
+    if target.ndim or target.dtype.kind not in "iuf":
         hint = number_meant(stop_at_return)
         raise TypeError(f"stop_at_return must be a number, got {stop_at_return!r}{hint}")
-    if np.isnan(kind):
+    if np.isnan(target):
         raise ValueError(
             "stop_at_return must be a return to reach, got nan, which none does; to go on to the "
             "last update, leave it out, or give math.inf"
@@ -315,19 +319,22 @@ def advance(
     mesh: Mesh | None = None,
     ended: bool | Array = False,
 ) -> TrainResult:
-    """Updates in one program, for host loops and sweeps; `config` must be checked.
+    """Makes updates in one program, for host loops and sweeps; `config` must be checked.
 
-    Under `vmap`, members that have ended stay as they are and wait for those that have not; when
-    all have, the loop ends.
+    Under `vmap`, members that have ended do not change; the loop ends when all have ended.
 
     Args:
-      until: what ends them.
+      state: the state before the updates.
+      config: a checked config.
+      until: the rule that ends the updates.
       capacity: at least `until.number`.
-      ended: whether it had ended before this: then no update is made, and the metrics are of none.
+      mesh: see `train`.
+      ended: whether the loop had ended before: then no update is made, and the metrics mean
+        nothing.
 
     Returns:
-      The state, which counts the updates made, and metrics [capacity]: of the updates made, then
-      the last one's again.
+      The state, which counts the updates made, and metrics [capacity]: those of the updates made,
+      then the last one's repeated.
     """
 
     def unfinished(carry):
@@ -350,11 +357,11 @@ def advance(
     stored = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes)
     start = (jnp.zeros_like(until.number), state, stored, jnp.asarray(ended))
     index, state, stored, _ = jax.lax.while_loop(unfinished, step, start)
-    made = jnp.minimum(jnp.arange(capacity, dtype=index.dtype), index - 1)
-    return TrainResult(state, jax.tree.map(lambda rows: rows[made], stored))
+    row_of = jnp.minimum(jnp.arange(capacity, dtype=index.dtype), index - 1)
+    return TrainResult(state, jax.tree.map(lambda rows: rows[row_of], stored))
 
 
-# `state` is donated: the next one takes its memory.
+# `state` is donated: the next state takes its memory.
 update_block = jax.jit(advance, static_argnames=("capacity", "mesh"), donate_argnums=0)
 
 

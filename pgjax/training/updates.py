@@ -1,4 +1,4 @@
-"""One update: m trajectories, their values, weights, the ascent, and what the critic learns."""
+"""One update: m trajectories, their values and weights, the ascent, and the critic's fit."""
 
 from typing import NamedTuple
 
@@ -20,12 +20,12 @@ from pgjax.training.bound import Bound
 def sample(
     key: Array, state: TrainState, bound: Bound, active: bool | Array = True
 ) -> tuple[Trajectories, PyTree]:
-    """The m trajectories of one update, m / devices of them sampled on each device.
+    """Samples the m trajectories of one update, m / devices of them on each device.
 
-    Unless `active`, bool[], whole episodes are empty, and nobody waits for them.
+    If `active`, bool[], is false, whole episodes are empty, and take no time.
 
     Returns:
-      The trajectories, and where the streams stand after them.
+      The trajectories, and the streams' state after them.
     """
 
     def share(keys, active, streams, variables, bound):
@@ -40,12 +40,13 @@ def sample(
 
 
 class Task(NamedTuple):
-    """What there is to climb and to learn, given an update's trajectories.
+    """The work of an update, given its trajectories.
 
     Attributes:
-      surrogate: the objective.
-      critic, critic_state, lesson, report: the critic, what it knows before it learns its lesson,
-        and what it says of its errors.
+      surrogate: the objective to climb.
+      critic, critic_state: the critic, and its state before it learns.
+      lesson: what the critic is to learn.
+      report: metrics of the critic's errors.
     """
 
     surrogate: Surrogate
@@ -56,39 +57,39 @@ class Task(NamedTuple):
 
 
 def task(state: TrainState, trajectories: Trajectories, bound: Bound) -> Task:
-    """The objective of trajectories, with the weights that estimator and critic give them."""
+    """The objective of trajectories, weighted by estimator and critic; the critic's lesson."""
     critic = bound.critic_at(state.policy_variables)
-    informed = critic.prepared(state.critic, trajectories)
-    results.check_state(bound, "prepared", informed, state.critic)
-    values = critic.evaluate(informed, trajectories)
+    critic_state = critic.prepared(state.critic, trajectories)
+    results.check_state(bound, "prepared", critic_state, state.critic)
+    values = critic.evaluate(critic_state, trajectories)
     results.check_values(bound, values, trajectories)
-    learning = critic.lesson(informed, trajectories, values)
+    learning = critic.lesson(critic_state, trajectories, values)
     results.check_lesson(bound, critic, learning, state, trajectories.valid)
-    taught, lesson, report = learning
+    critic_state, lesson, report = learning
     objective = bound.objective.carrying(state.objective)
     results.check_carrying(bound.objective, objective)
-    terms = Terms(bound.policy, state.variables, objective, bound.ascent, critic, taught)
-    shared = lesson if critic.joint else ()
+    terms = Terms(bound.policy, state.variables, objective, bound.ascent, critic, critic_state)
+    joint_lesson = lesson if critic.joint else ()
     surrogate = Surrogate(
-        terms, bound.estimator, values, trajectories, shared, bound.sampler, bound.mesh
+        terms, bound.estimator, values, trajectories, joint_lesson, bound.sampler, bound.mesh
     )
-    return Task(surrogate, critic, taught, lesson, report)
+    return Task(surrogate, critic, critic_state, lesson, report)
 
 
 def estimate(key: Array, state: TrainState, bound: Bound) -> tuple[PyTree, Metrics]:
     """∇U ≈ (1/m) Σ_i Σ_t ∇log π(a_t⁽ⁱ⁾, s_t⁽ⁱ⁾) · w_t⁽ⁱ⁾ from m fresh trajectories."""
     trajectories, streams = sample(key, state, bound)
     surrogate = task(state, trajectories, bound).surrogate
-    found = surrogate.gradient(state.params, surrogate.batch())
-    return found.direction, _metrics(trajectories, streams, found, state, bound)
+    gradient = surrogate.gradient(state.params, surrogate.batch())
+    return gradient.direction, _metrics(trajectories, streams, gradient, state, bound)
 
 
 def make(
     state: TrainState, bound: Bound, active: bool | Array = True
 ) -> tuple[TrainState, Metrics]:
-    """θ ← θ + α ∇U, once, or as the ascent says; and what else is learned.
+    """Makes an update: θ ← θ + α ∇U, once, or as the ascent decides; and the critic's fit.
 
-    All or nothing: one number that is not finite must not cost what was learned before.
+    If a number is not finite, the parts of the state that learn do not change at all.
     """
     key, sample_key, policy_key, critic_key = jax.random.split(state.key, 4)
     trajectories, streams = sample(sample_key, state, bound, active)
@@ -113,7 +114,7 @@ def make(
     good &= jnp.all(jnp.isfinite(trajectories.reward), axis=0)
     learned = place.params, variables, place.opt_state, critic_state, carried
     before = state.params, state.variables, state.opt_state, state.critic, state.objective
-    # Errors that have no square would leave the critic in units that it never gets out of.
+    # The report is included: errors whose squares are infinite would spoil the critic's units.
     zeros = jax.tree.map(jnp.zeros_like, report)
     finite = metrics.finite & jnp.all(good) & still_finite((learned, report), (before, zeros))
     params, variables, opt_state, critic_state, carried = either(finite, learned, before)
@@ -132,33 +133,33 @@ def make(
 
 
 def _metrics(
-    trajectories: Trajectories, streams: PyTree, found: Gradient, state: TrainState, bound: Bound
+    trajectories: Trajectories, streams: PyTree, gradient: Gradient, state: TrainState, bound: Bound
 ) -> Metrics:
     """The scalars that describe an update from these trajectories."""
     counts = bound.sampler.counts(trajectories, streams)
     results.check_counts(bound, counts)
-    returns, (number, lengths, taken) = counts
-    gradient_norm = norm(found.direction)
+    returns, (number, lengths, num_steps) = counts
+    gradient_norm = norm(gradient.direction)
     stuck = bound.policy.stuck(trajectories.obs, trajectories.valid)
-    described = jnp.stack([gradient_norm, found.entropy, found.objective])
+    numbers = jnp.stack([gradient_norm, gradient.entropy, gradient.objective])
     return Metrics(
         episode_return=_mean(returns, number),
         episode_length=_mean(lengths, number),
         num_episodes=number,
-        env_steps=state.env_steps + taken.astype(jnp.uint32),
-        entropy=found.entropy,
+        env_steps=state.env_steps + num_steps.astype(jnp.uint32),
+        entropy=gradient.entropy,
         gradient_norm=gradient_norm,
-        objective=found.objective,
-        # The norm is not finite where any number of the gradient is not.
-        finite=jnp.all(jnp.isfinite(described)) & ~stuck,
-        extra=found.extra,
+        objective=gradient.objective,
+        # The norm is not finite if any number of the gradient is not.
+        finite=jnp.all(jnp.isfinite(numbers)) & ~stuck,
+        extra=gradient.extra,
     )
 
 
 def _mean(total: Array, number: Array) -> Array:
-    """The mean of `number` episodes; NaN of none, as any number would look like a return.
+    """The mean over `number` episodes; NaN without any, as a number would look like a return.
 
-    −∞ while `jax_debug_nans` is on, which takes every NaN that leaves a program for a mistake.
+    In place of NaN, −∞ while `jax_debug_nans` is on, which treats a program's NaN as an error.
     """
-    nothing = -jnp.inf if jax_option("jax_debug_nans") else jnp.nan
-    return jnp.where(number > 0, total / jnp.maximum(number, 1), nothing)
+    no_mean = -jnp.inf if jax_option("jax_debug_nans") else jnp.nan
+    return jnp.where(number > 0, total / jnp.maximum(number, 1), no_mean)
