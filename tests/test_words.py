@@ -1,4 +1,4 @@
-"""Docstrings say what a thing is or does."""
+"""Docstrings say what a thing is or does; variables are nouns."""
 
 import ast
 from pathlib import Path
@@ -8,6 +8,19 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "pgjax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
+NO_NOUNS = {"found", "made", "seen", "now", "every"}
+# Folders in which no variable has such a name.
+FOLDERS = (
+    "core",
+    "policies",
+    "sampling",
+    "estimators",
+    "critics",
+    "objectives",
+    "ascents",
+    "training",
+    "pictures",
+)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
@@ -16,3 +29,19 @@ def test_no_docstring_opens_with_a_preposition(file):
         text = ast.get_docstring(node) if isinstance(node, DOCUMENTED) else None
         first = text.split()[0] if text else ""
         assert first not in ("Of", "As", "At", "By", "For", "From", "In", "On", "With"), text
+
+
+def variables(tree):
+    """Names that a module assigns, or that its functions take."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_variable_is_called_by_its_noun(folder):
+    for file in (PACKAGE / folder).rglob("*.py"):
+        names = NO_NOUNS.intersection(variables(ast.parse(file.read_text())))
+        assert not names, f"{file.relative_to(PACKAGE)}: {names}"

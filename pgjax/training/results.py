@@ -21,7 +21,7 @@ from pgjax.estimators.estimator import Values
 from pgjax.objectives.objective import Objective
 from pgjax.training.bound import Bound
 
-# The fields of trajectories that have one entry for each step, and their kinds.
+# The fields of trajectories with one entry for each step: numbers, and flags.
 _NUMBERS = ("log_prob", "reward")
 _FLAGS = ("valid", "terminated", "truncated")
 
@@ -42,16 +42,16 @@ def check_sample(bound: Bound, sample: Any, number: int, streams: PyTree) -> Non
     """Raises ValueError unless a sampler gave trajectories [T, n] for n keys, and streams."""
     sampler = bound.sampler
     require_values("sampler", sampler, "sample", ("trajectories", "streams"), sample)
-    tau, after = sample
+    tau, next_streams = sample
     require(isinstance(tau, Trajectories), "sampler", sampler, "sample", "Trajectories", tau)
     rows = jnp.shape(tau.valid)[0] if jnp.ndim(tau.valid) else 0
     for name in (*_NUMBERS, *_FLAGS):
-        found, flags = getattr(tau, name), name in _FLAGS
-        right = is_real_of(found, (rows, number)) and (found.dtype == bool) == flags
+        result, flags = getattr(tau, name), name in _FLAGS
+        right = is_real_of(result, (rows, number)) and (result.dtype == bool) == flags
         contract = f"{'bool' if flags else 'float'}[T, n] with n = {number}"
-        require(right, "sampler", sampler, f"sample, {name!r}", contract, found)
+        require(right, "sampler", sampler, f"sample, {name!r}", contract, result)
     _check_rows(bound, tau, (rows, number))
-    require_alike("sampler", sampler, "sample", after, streams, "the streams")
+    require_alike("sampler", sampler, "sample", next_streams, streams, "the streams")
 
 
 def _check_rows(bound: Bound, tau: Trajectories, shape: tuple[int, int]) -> None:
@@ -91,28 +91,28 @@ def _check_action_values(bound: Bound, values: Values, shape: tuple[int, ...]) -
     require(values.action is not None, "critic", critic, "evaluate", contract, values)
     if number is not None:
         shape = (*shape, number)
-        found, contract = values.probability, f"Values with probability {shape}, of all actions"
-        require(is_real_of(found, shape), "critic", critic, "evaluate", contract, found)
-    found, contract = values.action, f"Values with action {shape}"
-    require(is_real_of(found, shape), "critic", critic, "evaluate", contract, found)
+        result, contract = values.probability, f"Values with probability {shape}, of all actions"
+        require(is_real_of(result, shape), "critic", critic, "evaluate", contract, result)
+    result, contract = values.action, f"Values with action {shape}"
+    require(is_real_of(result, shape), "critic", critic, "evaluate", contract, result)
 
 
-def check_carrying(given: Objective, objective: Any) -> None:
+def check_carrying(original: Objective, objective: Any) -> None:
     """Raises ValueError unless an objective with what it carries is one."""
     right = isinstance(objective, Objective)
-    require(right, "objective", given, "carrying", "an Objective", objective)
+    require(right, "objective", original, "carrying", "an Objective", objective)
 
 
-def check_state(bound: Bound, method: str, found: PyTree, state: PyTree) -> None:
+def check_state(bound: Bound, method: str, result: PyTree, state: PyTree) -> None:
     """Raises ValueError unless a critic's state is like that before."""
-    require_alike("critic", bound.critic, method, found, state, "start()")
+    require_alike("critic", bound.critic, method, result, state, "start()")
 
 
-def check_lesson(bound: Bound, critic: BoundCritic, found: Any, state: TrainState, valid: Array):
+def check_lesson(bound: Bound, critic: BoundCritic, result: Any, state: TrainState, valid: Array):
     """Raises ValueError unless a critic gave a state, a lesson, and a report of scalars."""
     names = ("the state", "what is to be learned", "a report")
-    require_values("critic", bound.critic, "lesson", names, found)
-    taught, lesson, report = found
+    require_values("critic", bound.critic, "lesson", names, result)
+    taught, lesson, report = result
     check_state(bound, "lesson", taught, state.critic)
     require_arrays("critic", bound.critic, "lesson", lesson)
     _check_report("critic", bound.critic, "lesson", report)
@@ -123,12 +123,12 @@ def check_lesson(bound: Bound, critic: BoundCritic, found: Any, state: TrainStat
         require(bool(right), "critic", bound.critic, "lesson", contract, lesson)
 
 
-def check_climbed(bound: Bound, found: Any, start: Place) -> None:
+def check_climbed(bound: Bound, result: Any, start: Place) -> None:
     """Raises ValueError unless an ascent gave where it ended, and a gradient."""
-    ascent, pair = bound.ascent, isinstance(found, tuple) and len(found) == 2
-    right = pair and isinstance(found[0], Place) and isinstance(found[1], Gradient)
-    require(right, "ascent", ascent, "climb", "a Place and a Gradient", found)
-    place, gradient = found
+    ascent, pair = bound.ascent, isinstance(result, tuple) and len(result) == 2
+    right = pair and isinstance(result[0], Place) and isinstance(result[1], Gradient)
+    require(right, "ascent", ascent, "climb", "a Place and a Gradient", result)
+    place, gradient = result
     whence = "those at the start, in its Place"
     require_alike("ascent", ascent, "climb", place, start, whence)
     whence = "the parameters, in its Gradient's direction"
@@ -159,22 +159,22 @@ def check_reports(bound: Bound, extra: dict[str, Array], report: dict[str, Array
         )
 
 
-def check_repaired(bound: Bound, found: Any, streams: PyTree) -> None:
+def check_repaired(bound: Bound, result: Any, streams: PyTree) -> None:
     """Raises ValueError unless a sampler gave streams to go on with, and which were good."""
     sampler, m = bound.sampler, bound.sampler.width
-    require_values("sampler", sampler, "repaired", ("streams", "which were good"), found)
-    require_alike("sampler", sampler, "repaired", found[0], streams, "the streams")
-    good = found[1]
+    require_values("sampler", sampler, "repaired", ("streams", "which were good"), result)
+    require_alike("sampler", sampler, "repaired", result[0], streams, "the streams")
+    good = result[1]
     right = any(is_real_of(good, shape) for shape in ((), (m,)))
     right = right and bool(jnp.issubdtype(jnp.result_type(good), jnp.bool_))
     require(right, "sampler", sampler, "repaired", f"bool[n] or bool[], n = {m}", good)
 
 
-def check_counts(bound: Bound, found: Any) -> None:
+def check_counts(bound: Bound, result: Any) -> None:
     """Raises ValueError unless a sampler gave a sum of returns and three integers."""
     sampler = bound.sampler
-    require_values("sampler", sampler, "counts", ("summed returns", "int32[3]"), found)
-    returns, counts = found
+    require_values("sampler", sampler, "counts", ("summed returns", "int32[3]"), result)
+    returns, counts = result
     right = is_real_of(returns, ())
     require(right, "sampler", sampler, "counts", "summed returns, float[]", returns)
     right = is_real_of(counts, (3,)) and jnp.issubdtype(counts.dtype, jnp.integer)

@@ -113,11 +113,11 @@ def make(
     streams, good = repaired
     good &= jnp.all(jnp.isfinite(trajectories.reward), axis=0)
     learned = place.params, variables, place.opt_state, critic_state, carried
-    before = state.params, state.variables, state.opt_state, state.critic, state.objective
+    unchanged = state.params, state.variables, state.opt_state, state.critic, state.objective
     # The report is included: errors whose squares are infinite would spoil the critic's units.
     zeros = jax.tree.map(jnp.zeros_like, report)
-    finite = metrics.finite & jnp.all(good) & still_finite((learned, report), (before, zeros))
-    params, variables, opt_state, critic_state, carried = either(finite, learned, before)
+    finite = metrics.finite & jnp.all(good) & still_finite((learned, report), (unchanged, zeros))
+    params, variables, opt_state, critic_state, carried = either(finite, learned, unchanged)
     state = state.replace(
         params=params,
         variables=variables,

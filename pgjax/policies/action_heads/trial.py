@@ -1,4 +1,4 @@
-"""A head of the user's own, tried before compilation: what each of its methods gives."""
+"""Checks of a user's head before compilation: the result of each of its methods."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,11 +25,11 @@ _FEATURES = 8  # any number will do
 
 
 def check(head: Any, space: Any) -> None:
-    """Raises unless a head is a pytree, and keeps to its contract; traces, compiles nothing.
+    """Raises unless a head is a pytree and keeps its contract; traces, compiles nothing.
 
     Raises:
-      TypeError: it is no pytree, or its `distribution` does not take what its module gives.
-      ValueError: a method gives something else than its contract says.
+      TypeError: it is no pytree, or its `distribution` does not take its module's output.
+      ValueError: a method's result is not what its contract says.
     """
     name = type(head).__name__
     if jax.tree_util.all_leaves([head]):
@@ -42,7 +42,7 @@ def check(head: Any, space: Any) -> None:
 
 
 def _try(head: Any, module: nn.Module, space: Any, key: Array) -> tuple:
-    """Nothing; raises as `check`."""
+    """Raises as `check` does; returns ()."""
     features = jnp.zeros(_FEATURES)
     parameters = module.apply(module.init(key, features), features)
     require_arrays("head", head, "module", parameters)
@@ -86,10 +86,10 @@ def _try_distribution(head: Any, distribution: Any, noise: PyTree, action: PyTre
         "entropy": distribution.entropy(),
         "divergence": distribution.divergence(distribution),
     }
-    for method, found in numbers.items():
-        require(is_float_of(found, ()), part, distribution, method, "float[], nats", found)
-    given = distribution.environment_action(sample)
-    _check_action(part, distribution, "environment_action", given, action)
+    for method, result in numbers.items():
+        require(is_float_of(result, ()), part, distribution, method, "float[], nats", result)
+    legal = distribution.environment_action(sample)
+    _check_action(part, distribution, "environment_action", legal, action)
     if head.num_actions is not None:
         _check_lists(distribution, (head.num_actions,))
 
@@ -100,8 +100,8 @@ def _check_lists(distribution: Any, shape: tuple[int]) -> None:
         "log_probs": distribution.log_probs(),
     }
     contract = f"float[n] with n = {shape[0]}, the head's num_actions"
-    for method, found in lists.items():
-        require(is_float_of(found, shape), "distribution", distribution, method, contract, found)
+    for method, result in lists.items():
+        require(is_float_of(result, shape), "distribution", distribution, method, contract, result)
 
 
 def _attempt(fault: str, function: Callable[[], Any]) -> Any:
@@ -113,12 +113,12 @@ def _attempt(fault: str, function: Callable[[], Any]) -> Any:
         raise TypeError(f"{fault}: {reason}") from error
 
 
-def _check_action(part: str, owner: Any, method: str, found: PyTree, action: PyTree) -> None:
+def _check_action(part: str, owner: Any, method: str, result: PyTree, action: PyTree) -> None:
     """Raises ValueError unless an action has the structure and shapes of the space's."""
-    require_arrays(part, owner, method, found)
+    require_arrays(part, owner, method, result)
     shapes = [
         jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), bool), tree)
-        for tree in (action, found)
+        for tree in (action, result)
     ]
     for path, old, new in changes(*shapes):
         old, new = (text.removeprefix("bool") for text in (old, new))
