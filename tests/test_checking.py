@@ -320,3 +320,19 @@ def test_a_replaced_or_decorated_step_is_unwrapped_from_jit_alone():
         step = probe.unwrapped(env, "step")
         assert not hasattr(step, "lower")
         assert step(key, state, 0, env.default_params)[2] == 101.0
+
+
+class Endless(Counter):
+    """Goes on from an episode's end."""
+
+    def step(self, key, state, action, params):
+        obs, state, reward, terminated, info = self.step_env(key, state, action, params)
+        truncated = self.is_truncated(state, params)
+        return obs, state, reward, terminated, truncated, {**info, "final_observation": obs}
+
+
+@pytest.mark.parametrize("lifetime", [5, 99])
+def test_a_step_without_automatic_reset_is_one_fault(lifetime):
+    with pytest.raises(ValueError, match=r"step: obs: .*no automatic reset; expected") as raised:
+        pgjax.check_environment(Endless(lifetime=lifetime, limit=9))
+    assert str(raised.value).startswith("Endless has 1 fault(s)")

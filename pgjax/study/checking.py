@@ -336,6 +336,25 @@ def _limits_only_truncate(subject: Subject) -> Iterator[Fault]:
     yield Fault(part, told, "what ends an episode but for time; a time limit is `truncated` alone")
 
 
+def _ends_are_reset(subject: Subject) -> Iterator[Fault]:
+    """The cause of many faults, so looked for before them: `step` goes on from an episode's end."""
+    for _, run in subject.runs:
+        ended = probe.ended(run)
+        obs, final = (
+            [leaf[ended] for leaf in jax.tree.leaves(tree)] for tree in (run.obs, run.final)
+        )
+        # A final observation that is the next episode's first one is another fault.
+        goes_on = any(_stopped_clocks(run)) or any(_shorter_episodes(run))
+        # Where observations do not vary, an episode's first one tells nothing.
+        firsts = jax.tree.leaves(run.first)
+        goes_on &= not all(np.isin(*pair).all() for pair in zip(obs, firsts, strict=True))
+        if goes_on and np.any(ended) and all(map(np.array_equal, obs, final)):
+            found = (
+                f"the episode's last observation at all {np.sum(ended)} ends: no automatic reset"
+            )
+            yield Fault("step: obs", found, "the first one of the next episode, and its state")
+
+
 def _episodes_start_afresh(subject: Subject) -> Iterator[Fault]:
     for params, run in subject.runs:
         yield from _stopped_clocks(run)
@@ -431,6 +450,7 @@ _STAGES: tuple[tuple[Callable[[Subject], Iterator[Fault]], ...], ...] = (
     (_training_takes_it,),
     (_calls_leave_no_trace, _inputs_are_left_alone, _compiled_programs_repeat),
     (_jit_and_vmap_change_nothing,),
+    (_ends_are_reset,),
     (
         _rewards_are_finite,
         _masks_leave_an_action,
