@@ -15,6 +15,7 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
+from pgjax.cli import wraps
 from pgjax.cli.startup import Parser, integer
 from pgjax.core.components import Component, described, hints, parts, replace
 from pgjax.core.names import unknown
@@ -44,10 +45,13 @@ def read(arguments: list[str], parser: Parser) -> tuple[argparse.Namespace, Call
     if total_steps is not None and "num_updates" in changes:
         raise ValueError("--total-steps is a number of updates, too: give it or --num-updates")
 
+    wrappers = options.pop("wrap")
+
     def make_config() -> Config:
         if interface.is_own_name(options["env"]):
             interface.import_environment(options["env"])
         config = _config(options["env"], algorithm, changes, env_params)
+        config = config.replace(env=wraps.wrapped(config.env, wrappers))
         return config if total_steps is None else presets.with_total_steps(config, total_steps)
 
     return argparse.Namespace(**options), make_config
@@ -82,7 +86,7 @@ def grid(texts: list[str], config: Config) -> dict[str, list[Any]]:
     Raises:
       ValueError: no values, a value of the wrong type, an unknown path or component.
     """
-    known = {path: hint for path, hint, *_ in _leaves(config)}
+    known = {path: hint for path, hint, *_ in _leaves(config)} | dict(wraps.settings(config.env))
     settings = {}
     for text in texts:
         path, equals, values = text.partition("=")

@@ -199,6 +199,14 @@ def _add_env(parser: Parser) -> None:
         help="an id: gymnax's (`pgjax envs` lists them), SUITE/NAME of another suite "
         "(`pgjax envs SUITE`), or MODULE:FACTORY of your own",
     )
+    parser.add_argument(
+        "--wrap",
+        action="append",
+        default=[],
+        metavar="NAME:OPTION=VALUE,…",
+        help="a wrapper around the environment: FrameStack:frames=4, StickyActions, "
+        "Randomized:gravity=Uniform:5:15, …; the first one is innermost",
+    )
 
 
 def _add_run(parser: Parser, text: str) -> None:

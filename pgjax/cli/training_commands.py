@@ -19,6 +19,7 @@ import jax
 from pgjax.cli import diagnosis, flags, parsers, printing, startup
 from pgjax.core import parallel, processes, schedules
 from pgjax.core.components import check_int, check_seed
+from pgjax.environments.wrappers import wrapper
 from pgjax.runs import checkpoints, folders, host_loop, sweep_folders, sweeps, tensorboard
 from pgjax.runs.progress import Progress
 from pgjax.runs.signals import Interrupted, interrupted_text
@@ -42,7 +43,7 @@ def train(arguments: list[str]) -> int:
     config = make_config()
     memory_estimate.check_episodes("--eval-episodes", checked(config), options.eval_episodes)
     mesh = startup.mesh(options, config)
-    directory = options.directory or _new_directory("runs", config.env, options)
+    directory = options.directory or _new_directory("runs", config, options)
     folders.check_free(directory)
     run = functools.partial(
         host_loop.run,
@@ -180,7 +181,7 @@ def sweep(arguments: list[str]) -> int:
     check_int("--num-seeds", options.num_seeds, 1)
     config = make_config()
     grid = flags.grid(options.grid, config)
-    directory = options.directory or _new_directory("sweeps", config.env, options)
+    directory = options.directory or _new_directory("sweeps", config, options)
     if sweep_folders.is_sweep(directory):
         devices = options.devices or sweeps.devices(directory)
     else:
@@ -266,12 +267,13 @@ def check_options(options: argparse.Namespace) -> None:
     check_int("--metrics-every", getattr(options, "metrics_every", 1), 1)
 
 
-def _new_directory(parent: str, env: str, options: argparse.Namespace) -> Path:
+def _new_directory(parent: str, config: Config, options: argparse.Namespace) -> Path:
     """The folder to make in `parent`: of the name that the options give, else ENV-seed-time."""
     if options.name is None:
         # Random digits tell jobs apart that start in the same second.
         time = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-        return Path(parent) / f"{re.sub('[/?&]', '-', env)}-{options.seed}-{time}"
+        env = re.sub("[/?&]", "-", wrapper.core(config.env))
+        return Path(parent) / f"{env}-{options.seed}-{time}"
     if options.name in ("", ".", "..") or set(options.name) & set("/\\\0"):
         raise ValueError(
             f"--name must be the name of a folder in {parent}/, got {options.name!r}; --directory "

@@ -44,8 +44,17 @@ def option(
     )
 
 
+def node(to_node: Callable = lambda value: value, from_node: Callable = lambda value: value) -> Any:
+    """A component's field that holds a pytree, whose leaves are traced and which its class checks.
+
+    Args:
+      to_node, from_node: from a value to a pytree, where it is none, and back.
+    """
+    return dataclasses.field(metadata={"node": (to_node, from_node)})
+
+
 # `option` is no field specifier: a checker reads a default by keyword only from those.
-@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, node))
 def component(cls: Class) -> Class:
     """Makes a class a frozen dataclass and a pytree of its `float` fields and its components.
 
@@ -55,14 +64,16 @@ def component(cls: Class) -> Class:
     """
     cls = knows_fields(dataclasses.dataclass(frozen=True)(cls))
     _check_complete(cls)
-    annotations = hints(cls)
-    for field in dataclasses.fields(cls):
+    annotations, fields = hints(cls), dataclasses.fields(cls)
+    for field in fields:
         if field.metadata.get("choices") and _is_number(annotations[field.name]):
             raise TypeError(
                 f"{cls.__name__}.{field.name} is a float, which is traced and may have a range, "
                 "low= and high=, but no choices"
             )
-    return _register(cls, [name for name, hint in annotations.items() if _is_traced_hint(hint)])
+    nodes = {field.name for field in fields if "node" in field.metadata}
+    traced = [n for n, hint in annotations.items() if n in nodes or _is_traced_hint(hint)]
+    return _register(cls, traced)
 
 
 def _check_complete(cls: type) -> None:
@@ -154,15 +165,20 @@ def _register(cls: Class, traced: list[str]) -> Class:
     structures of two such classes with the same fields are equal, and `jit` may run the program
     that it compiled for the other class.
     """
-    static = [field.name for field in dataclasses.fields(cls) if field.name not in traced]
+    fields = dataclasses.fields(cls)
+    static = [field.name for field in fields if field.name not in traced]
+    nodes = {field.name: field.metadata["node"] for field in fields if "node" in field.metadata}
 
     def flatten(node):
-        children = [(jax.tree_util.GetAttrKey(name), getattr(node, name)) for name in traced]
+        values = {name: getattr(node, name) for name in traced}
+        values |= {name: to_node(values[name]) for name, (to_node, _) in nodes.items()}
+        children = [(jax.tree_util.GetAttrKey(name), values[name]) for name in traced]
         return children, tuple(getattr(node, name) for name in static)
 
     def unflatten(values, children):
-        fields = zip((*traced, *static), (*children, *values), strict=True)
-        return cls(**dict(fields))
+        fields = dict(zip((*traced, *static), (*children, *values), strict=True))
+        fields |= {name: from_node(fields[name]) for name, (_, from_node) in nodes.items()}
+        return cls(**fields)
 
     jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
     return cls
@@ -190,7 +206,8 @@ class Component:
         """Raises if a field's value is not allowed; `path` is this component's in the config."""
         for field in dataclasses.fields(self):
             hint, value = hints(type(self))[field.name], getattr(self, field.name)
-            _check_field(f"{path}.{field.name}", hint, value, field.metadata)
+            if "node" not in field.metadata:
+                _check_field(f"{path}.{field.name}", hint, value, field.metadata)
 
 
 def check_component(path: str, value: Any, contract: type) -> Component:

@@ -1,5 +1,6 @@
 """Typed keys in pytrees, and their data: NumPy, files and device transfers take only the data."""
 
+import zlib
 from typing import Any
 
 import jax
@@ -35,3 +36,13 @@ def wrap_keys(data: PyTree, like: PyTree) -> PyTree:
         return jax.random.wrap_key_data(leaf, impl=implementation(key))
 
     return jax.tree.map(wrapped, data, like)
+
+
+def derived(key: Any, purpose: str) -> Any:
+    """Another key for a purpose, that leaves the given one to be used as if there were no other.
+
+    So what is put around a function draws numbers of its own, and those of the function stay. The
+    number that stands for the purpose has its highest bit set: a split of fewer than 2³¹ keys, or a
+    count of steps, has no such number.
+    """
+    return jax.random.fold_in(key, zlib.crc32(purpose.encode()) | 2**31)

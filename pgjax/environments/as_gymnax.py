@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from pgjax.core.types import Array, PyTree
-from pgjax.environments.environment import Environment, Own, name_of
+from pgjax.environments.environment import Environment, name_of
 
 
 class AsGymnax:
@@ -28,12 +28,13 @@ class AsGymnax:
 
     def reset(self, key: Array, params: PyTree) -> tuple[PyTree, PyTree]:
         """The environment's own."""
-        return Own(self.env).reset(key)
+        return self.env.bind().reset(key)
 
     def step(self, key: Array, env_state: PyTree, action: PyTree, params: PyTree) -> tuple:
         """Six values, with an automatic reset."""
         step_key, reset_key = jax.random.split(key)
-        after, start = Own(self.env).step(step_key, env_state, action), self.reset(reset_key, {})
+        after = self.env.bind().step(step_key, env_state, action)
+        start = self.reset(reset_key, {})
         ended = after.terminated | after.truncated
         obs, env_state = jax.tree.map(
             lambda new, old: jnp.where(ended, new, old), start, (after.obs, after.env_state)

@@ -116,7 +116,7 @@ def _by_name(params: PyTree) -> dict[str, Any]:
 
 def kind(default: Any) -> str:
     """What a parameter with this default must be, as "a float" or "floats of the shape (2,)"."""
-    noun, shape = _kind(default), np.shape(default)
+    noun, shape = kind_of(default), np.shape(default)
     return f"{noun}s of the shape {shape}" if shape else f"{'an' if noun == 'int' else 'a'} {noun}"
 
 
@@ -153,14 +153,15 @@ def _fits(number: int | np.integer) -> bool:
     return abs(int(number)) <= jnp.iinfo(jnp.result_type(int)).max
 
 
-def _kind(leaf: Any) -> str:
+def kind_of(leaf: Any) -> str:
+    """The kind of a parameter: one of `_KINDS`, or "number"."""
     dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
     return next((name for name, kind in _KINDS.items() if jnp.issubdtype(dtype, kind)), "number")
 
 
 def _check_kind(name: str, leaf: Any, default: Any) -> None:
     """Raises unless a parameter, traced or not, is of its default's kind and shape."""
-    actual, usual, alike = _kind(leaf), _kind(default), np.shape(leaf) == np.shape(default)
+    actual, usual, alike = kind_of(leaf), kind_of(default), np.shape(leaf) == np.shape(default)
     if actual == "number" or actual not in _TAKES.get(usual, (usual,)) or not alike:
         meant = integer_meant(leaf) if usual == "int" else number_meant(leaf)
         given = f"{actual}s of the shape {np.shape(leaf)}" if np.ndim(leaf) else f"{leaf!r}{meant}"

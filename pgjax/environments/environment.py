@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +24,14 @@ class Step(NamedTuple):
 
 
 class Environment(abc.ABC):
-    """A problem with its parameters bound: a pytree whose leaves are parameters."""
+    """A problem with its parameters bound: a pytree whose leaves are parameters.
+
+    Attributes:
+      is_pytree: whether JAX looks inside, for numbers; an object of one's own is part of the
+        program.
+    """
+
+    is_pytree = False
 
     @property
     @abc.abstractmethod
@@ -56,6 +64,28 @@ class Environment(abc.ABC):
     def params(self) -> PyTree:
         """The parameters as the environment is given them; None: it has none."""
         return None
+
+    @property
+    def default_params(self) -> PyTree:
+        """The parameters that it is given by default; None: it takes none."""
+        return None
+
+    def bind(self, env_params: PyTree = None) -> "Environment":
+        """The same with these parameters, ready for JAX to pass around; None: those that it has.
+
+        Raises:
+          TypeError: it takes none.
+        """
+        check_own(self, env_params)
+        return Own(self)
+
+    def with_core(self, change: Callable[["Environment"], "Environment"]) -> "Environment":
+        """The same around a changed core, the environment inside of all wrappers."""
+        return change(self)
+
+    def with_true_rewards(self) -> "Environment":
+        """The same without what edits rewards, for evaluations."""
+        return self
 
     @abc.abstractmethod
     def reset(self, key: Array) -> tuple[PyTree, PyTree]:
@@ -97,6 +127,8 @@ class Own(Environment):
 
     env: Environment
 
+    is_pytree = True
+
     @property
     def name(self) -> str:
         return name_of(self.env)
@@ -116,6 +148,10 @@ class Own(Environment):
     @property
     def bounds(self) -> Any:
         return self.env.bounds
+
+    def bind(self, env_params: PyTree = None) -> Environment:
+        check_own(self.env, env_params)
+        return self
 
     def reset(self, key: Array) -> tuple[PyTree, PyTree]:
         start = self.env.reset(key)
@@ -152,7 +188,7 @@ class Own(Environment):
 def check_own(env: Any, env_params: PyTree) -> None:
     """Raises TypeError or ValueError if an `Environment` of the user's own is given parameters, or
     its facts cannot be."""
-    if isinstance(env, Environment) and env_params is not None:
+    if isinstance(env, Environment) and env_params is not None and env.default_params is None:
         raise TypeError(
             f"env_params must be None, as {name_of(env)} is a pgjax.Environment, which has its "
             f"parameters in it, got {env_params!r}"

@@ -45,6 +45,8 @@ class BoundGymnax(Environment):
     env: Any
     env_params: PyTree
 
+    is_pytree = True
+
     # What may hold arrays is made anew at each use, and not kept: made inside of one function that
     # JAX traces, it is unknown outside of it.
     @property
@@ -84,6 +86,13 @@ class BoundGymnax(Environment):
     @functools.cached_property
     def _bounds(self) -> Any:
         return action_bounds(self.env, self.params)
+
+    @property
+    def default_params(self) -> PyTree:
+        return defaults(self.env)
+
+    def bind(self, env_params: PyTree = None) -> Environment:
+        return self if env_params is None else BoundGymnax(self.env, env_params)
 
     def reset(self, key: Array) -> tuple[PyTree, PyTree]:
         reset = self.env.reset_env if _is_plain(self.env) else self.env.reset

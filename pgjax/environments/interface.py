@@ -13,7 +13,7 @@ from pgjax.core.types import PyTree
 from pgjax.environments import elements, gymnax_objects, spaces
 from pgjax.environments.as_gymnax import AsGymnax
 from pgjax.environments.bounds import no_bound
-from pgjax.environments.environment import Environment, Own, Step, check_own
+from pgjax.environments.environment import Environment, Step, check_own
 from pgjax.environments.gymnax_objects import (
     BoundGymnax,
     EnvParams,
@@ -52,14 +52,15 @@ __all__ = [
 
 
 def default_params(env: str | Any) -> PyTree:
-    """The default parameters of an id or an object; None: an `Environment` has its own in it.
+    """The default parameters of an id or an object; None: an `Environment` that has its own in it.
 
     Raises:
       ValueError: an unknown id, or an environment that cannot be made.
       TypeError: an object without the gymnax ≥ 1.0 interface.
     """
     env = resolve(env)
-    return None if isinstance(env, Environment) else gymnax_objects.defaults(env)
+    own = isinstance(env, Environment)
+    return env.default_params if own else gymnax_objects.defaults(env)
 
 
 def bind(env: str | Any, env_params: PyTree = None) -> Environment:
@@ -70,9 +71,8 @@ def bind(env: str | Any, env_params: PyTree = None) -> Environment:
       TypeError: an object without the gymnax ≥ 1.0 interface.
     """
     env = resolve(env)
-    check_own(env, env_params)
     own = isinstance(env, Environment)
-    environment: Environment = Own(env) if own else BoundGymnax(env, env_params)
+    environment = env.bind(env_params) if own else BoundGymnax(env, env_params)
     # What cannot be is said here.
     _ = environment.limit, environment.action_space, environment.bounds
     return environment
@@ -86,7 +86,7 @@ def action_bounds(env: str | Any, env_params: PyTree = None) -> Any:
     """
     env = resolve(env)
     own = isinstance(env, Environment)
-    return env.bounds if own else gymnax_objects.action_bounds(env, env_params)
+    return env.bind(env_params).bounds if own else gymnax_objects.action_bounds(env, env_params)
 
 
 def check(environment: Environment) -> None:

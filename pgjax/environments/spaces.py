@@ -14,6 +14,7 @@ from pgjax.core.components import is_traced
 from pgjax.core.types import Array, PyTree
 
 __all__ = [
+    "MASK",
     "Box",
     "Dict",
     "Discrete",
@@ -37,6 +38,7 @@ __all__ = [
 
 _DICT = (Dict, gymnasium.spaces.Dict)
 _TUPLE = (Tuple, gymnasium.spaces.Tuple)
+MASK = "action_mask"  # the entry of an observation that says which actions are allowed
 _REAL = (np.floating, np.integer, np.bool_)
 
 

@@ -1,6 +1,7 @@
 """Observations that also tell the time."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,6 +19,8 @@ class Timed(Environment):
 
     inner: Environment
     time_limit: int
+
+    is_pytree = True
 
     @property
     def name(self) -> str:
@@ -52,6 +55,12 @@ class Timed(Environment):
     @property
     def _has_entries(self) -> bool:
         return isinstance(self.inner.observation_space, spaces.Dict)
+
+    def with_core(self, change: Callable[[Environment], Environment]) -> Environment:
+        return dataclasses.replace(self, inner=self.inner.with_core(change))
+
+    def with_true_rewards(self) -> Environment:
+        return dataclasses.replace(self, inner=self.inner.with_true_rewards())
 
     def reset(self, key: Array) -> tuple[PyTree, PyTree]:
         obs, env_state = self.inner.reset(key)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pgjax.core.names import shortened, unknown
+from pgjax.environments.wrappers import saved
 from pgjax.estimators.estimator import Estimator
 from pgjax.pictures.records import Record
 from pgjax.training import registry
@@ -73,8 +74,9 @@ def curves(records: Sequence[Record], axis: str = "env_steps") -> list[Curve]:
 
 
 def environment_of(record: Record) -> str:
-    """The environment in a record's config: an id, or the description of an object."""
-    env = record.config["env"]
+    """The environment in a record's config, inside of wrappers: an id, or the description of an
+    object."""
+    env = saved.core_of(record.config["env"])
     return env if isinstance(env, str) else str(env.get("custom", env))
 
 

@@ -1,5 +1,6 @@
 """Episodes of a policy as an animated GIF."""
 
+import dataclasses
 import functools
 import math
 import os
@@ -13,9 +14,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pgjax.core.components import check_int
 from pgjax.core.keys import is_key
-from pgjax.core.types import Array, PyTree, TrainState
+from pgjax.core.types import Array, TrainState
 from pgjax.environments import interface
+from pgjax.environments.wrappers import wrapper
 from pgjax.pictures import drawing
+from pgjax.pictures.recording import Recorded, Scene, scene
 from pgjax.training.bound import Bound
 from pgjax.training.config import Config, bind, check_key, checked
 from pgjax.training.training import ACTING, check_state
@@ -41,13 +44,12 @@ class Episodes(NamedTuple):
     """n episodes side by side: the states before each of T steps.
 
     Attributes:
-      obs, env_state: pytrees of [T, n, …].
+      scene: the environment's states, observations and parameters, [T, n, …].
       running: bool[T, n]; whether the step is taken.
       returns: float[T, n]; sum of the rewards after the step.
     """
 
-    obs: PyTree
-    env_state: PyTree
+    scene: Scene
     running: Array
     returns: Array
 
@@ -100,12 +102,9 @@ def render(
     bound = bind(config, state.num_updates)
     horizon = min(max_steps, bound.horizon())
     episodes = _play(key, state, bound, num_episodes, horizon, jnp.bool_(deterministic))
-    episodes = _untimed(episodes, config)
     episodes = jax.tree.map(lambda x: x if is_key(x) else np.asarray(x), episodes)
-    params = config.env_params
-    params = interface.default_params(config.env) if params is None else params
     name = str(getattr(env, "name", ""))
-    _write(path, _frames(episodes, name, functools.partial(draw, env), params), name, episodes)
+    _write(path, _frames(episodes, name, functools.partial(draw, env)), name, episodes)
     return episodes.returns[-1]
 
 
@@ -115,7 +114,8 @@ def drawing_for(config: Config) -> tuple[Any, drawing.Drawing]:
     Raises:
       ValueError: no drawing is known.
     """
-    env = interface.make(config.env) if isinstance(config.env, str) else config.env
+    env = wrapper.core(config.env)
+    env = interface.make(env) if isinstance(env, str) else env
     draw = drawing.drawing_of(env)
     if draw is None:
         name = config.env if isinstance(config.env, str) else getattr(env, "name", env)
@@ -136,7 +136,9 @@ def _play(
     horizon: int,
     deterministic: Array,
 ) -> Episodes:
+    environment = bound.environment.with_true_rewards().with_core(Recorded)
     actor = bound.actor(state.policy_variables, deterministic)
+    actor = dataclasses.replace(actor, environment=environment)
     keys, start = actor.begin(jax.random.split(key, num_episodes), jnp.ones(num_episodes, bool))
 
     def step(carry, time):
@@ -146,22 +148,13 @@ def _play(
         noise = jax.vmap(lambda key: actor.policy.noise(key, ()))(noise_keys)
         after, steps = actor.step(before, step_keys, noise)
         returns = returns + steps.reward
-        return (after, returns), Episodes(before.obs, before.env_state, before.running, returns)
+        return (after, returns), Episodes(scene(before.env_state), before.running, returns)
 
     times = jnp.arange(horizon, dtype=jnp.int32)
     return jax.lax.scan(step, (start, jnp.zeros(num_episodes)), times)[1]
 
 
-def _untimed(episodes: Episodes, config: Config) -> Episodes:
-    """The episodes without the time that `time_aware` adds to observations and states."""
-    if not config.time_aware:
-        return episodes
-    obs = episodes.obs
-    obs = obs["obs"] if set(obs) == {"obs", "time"} else obs
-    return episodes._replace(obs=obs, env_state=episodes.env_state[0])
-
-
-def _frames(episodes: Episodes, name: str, draw: Any, params: Any) -> list[Image.Image]:
+def _frames(episodes: Episodes, name: str, draw: Any) -> list[Image.Image]:
     """The frames of the GIF: each shows the episodes at one time, those over at their last step."""
     length = int(episodes.running.any(axis=1).sum())
     seconds = _SECONDS_PER_STEP.get(name, _OTHER_SECONDS_PER_STEP)
@@ -170,7 +163,7 @@ def _frames(episodes: Episodes, name: str, draw: Any, params: Any) -> list[Image
 
     def panel(time: int, index: int) -> Image.Image:
         step = min(time, int(last_steps[index]))
-        state, obs = jax.tree.map(lambda x: x[step, index], (episodes.env_state, episodes.obs))
+        state, obs, params = jax.tree.map(lambda x: x[step, index], episodes.scene)
         total = float(episodes.returns[step, index])
         return _panel(draw(state, obs, params), step, total, over=step < time)
 

@@ -36,7 +36,7 @@ __all__ = [
     "without_mask",
 ]
 
-_MASK = "action_mask"
+_MASK = spaces.MASK
 
 
 def of(environment: Environment, distribution: str = "auto") -> Head:

@@ -23,6 +23,7 @@ from pgjax.core.keys import unwrap_keys, wrap_keys
 from pgjax.core.types import TrainState
 from pgjax.critics.critic import Critic
 from pgjax.environments import interface
+from pgjax.environments.wrappers import saved as saved_envs
 from pgjax.estimators.gae import GAE
 from pgjax.objectives.score_function import ScoreFunction
 from pgjax.runs import config_json, schema
@@ -215,6 +216,8 @@ def named_env(path: Path, saved: Any, name: str) -> Any:
     Raises:
       ValueError: it is another one than was saved.
     """
+    if saved_envs.core_of(saved) is not saved:
+        return saved_envs.with_core(saved, lambda core: named_env(path, core, name))
     if isinstance(saved, str):
         if saved != name:
             raise ValueError(f"{path} is of the environment {saved!r}, not of {name!r}")

@@ -37,9 +37,7 @@ def to_dict(config: Config) -> dict[str, Any]:
     What Optax or Flax exports is stored by its name there; what is the user's own becomes
     {"custom": its module and name}.
     """
-    data: dict[str, Any] = {
-        "env": config.env if isinstance(config.env, str) else _described(config.env)
-    }
+    data: dict[str, Any] = {"env": _plain_env(config.env)}
     data["env_params"] = _parameters(config.env_params)
     data |= {field: _named(field, getattr(config, field)) for field in registry.COMPONENTS}
     return data | {name: _plain(getattr(config, name)) for name in PLAIN}
@@ -54,7 +52,7 @@ def from_dict(data: dict[str, Any]) -> Config:
     custom = ", ".join(_custom("", data))
     if custom:
         raise ValueError(f"the config holds objects that only their author has: {custom}")
-    fields = dict(data)
+    fields = {**data, "env": _env(data["env"])}
     for field in registry.COMPONENTS.keys() & fields.keys():
         fields[field] = _component(field, fields[field])
     if fields["env_params"] is not None:
@@ -125,6 +123,35 @@ def _maker(field: str, name: str) -> Any:
     return module
 
 
+def _plain_env(env: Any) -> Any:
+    """An id, a wrapper of pgjax's own with its type's name, or a description."""
+    if isinstance(env, str):
+        return env
+    name = type(env).__name__
+    if registry.WRAPPERS.get(name) is not type(env):
+        return _described(env)
+    fields = {key: _plain(value) for key, value in parts(env).items() if key != "env"}
+    return {"type": name, "env": _plain_env(env.env), **fields}
+
+
+def _env(data: Any) -> Any:
+    """The inverse of `_plain_env`; an environment that was put into the data stays."""
+    if not isinstance(data, dict):
+        return data
+    fields = {name: _env(v) if name == "env" else _value(v) for name, v in data.items()}
+    return _made("wrapper", str(fields.pop("type", "")), registry.WRAPPERS, fields)
+
+
+def _made(what: str, name: str, classes: dict[str, type], fields: dict[str, Any]) -> Any:
+    """An object of the named class."""
+    if name not in classes:
+        raise ValueError(unknown(f"{what} {name!r}", name, classes))
+    try:
+        return classes[name](**fields)
+    except TypeError as error:
+        raise ValueError(f"{what} {name} is not one of this version's: {error}") from error
+
+
 def _parameters(params: Any) -> dict[str, Any] | None:
     if params is None or (jax.tree.leaves(params) and not parts(params)):
         return None if params is None else {"custom": repr(params)}
@@ -174,6 +201,9 @@ def _inner_component(data: dict[str, Any]) -> Any:
     for field, classes in registry.COMPONENTS.items():
         if name in classes:
             return _component(field, {"type": name, **fields})
+    if name in registry.DISTRIBUTIONS:
+        fields = {key: _value(value) for key, value in fields.items()}
+        return _made("distribution", name, registry.DISTRIBUTIONS, fields)
     raise ValueError(unknown(f"component {name!r}", name, _classes()))
 
 
@@ -228,8 +258,8 @@ def _inner(component: Component) -> dict[str, Any]:
 
 
 def _classes() -> dict[str, type]:
-    """The components of all families by name."""
-    families = registry.COMPONENTS.values()
+    """The components of all families, and distributions of parameters, by name."""
+    families = (*registry.COMPONENTS.values(), registry.DISTRIBUTIONS)
     return {name: cls for family in families for name, cls in family.items()}
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import math
 import os
+import re
 import signal
 import time
 import warnings
@@ -277,7 +278,8 @@ def _check_changes(path: Path, changes: dict[str, list]) -> None:
     """Raises ValueError where the environment is another one."""
     for name, (old, new) in changes.items():
         classes = {checkpoints.without_module(str(text)) for text in (old, new)}
-        if name == "env" or (name == "env.custom" and len(classes) > 1):
+        is_env = name == "env" or re.fullmatch(r"env(\.env)*\.(env|type)", name)
+        if is_env or (re.fullmatch(r"env(\.env)*\.custom", name) and len(classes) > 1):
             raise ValueError(
                 f"{path}: the environment of a run cannot change, from {old!r} to {new!r}; start a "
                 "new run"

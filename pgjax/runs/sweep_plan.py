@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from pgjax.core.types import Array
+from pgjax.environments.wrappers import saved as saved_envs
 from pgjax.runs import checkpoints, config_json
 from pgjax.runs.sweep_group import Group
 from pgjax.study import memory_estimate
@@ -137,9 +138,11 @@ def _comparable(facts: dict[str, Any]) -> dict[str, Any]:
     """Facts with environment objects' classes without their modules."""
 
     def without_module(config: dict[str, Any]) -> dict[str, Any]:
-        env = config["env"]
+        return {**config, "env": saved_envs.with_core(config["env"], core)}
+
+    def core(env: Any) -> Any:
         custom = isinstance(env, dict) and checkpoints.without_module(env["custom"])
-        return {**config, "env": {"custom": custom}} if custom else config
+        return {"custom": custom} if custom else env
 
     settings = [without_module(setting) for setting in facts["settings"]]
     return {**facts, "config": without_module(facts["config"]), "settings": settings}

@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from pgjax.core.components import check_int
+from pgjax.core.components import check_int, parts
 from pgjax.core.parallel import check_mesh
 from pgjax.core.types import Array
+from pgjax.environments.wrappers import saved as saved_envs
 from pgjax.runs import checkpoints, config_json, disk, host_loop, sweep_folders
 from pgjax.runs.run_blocks import BlockStore
 from pgjax.runs.signals import noted_signals
@@ -187,7 +188,9 @@ def resume_sweep(
 def _replace_env(path: Path, saved: list[dict[str, Any]], name: str) -> None:
     """Replaces the environment of saved configs by the one that the user names: where it is of the
     user's own or has that name; in all, so that the first is refused, where none does."""
-    own = [config for config in saved if config["env"] == name or isinstance(config["env"], dict)]
+    cores = [saved_envs.core_of(config["env"]) for config in saved]
+    pairs = zip(saved, cores, strict=True)
+    own = [config for config, core in pairs if core == name or isinstance(core, dict)]
     for config in own or saved:
         config["env"] = checkpoints.named_env(path, config["env"], name)
 
@@ -216,4 +219,4 @@ def _grid_of(axes: list[list], settings: list[Config]) -> dict[str, list[Any]]:
 
 
 def _at_path(config: Config, path: str) -> Any:
-    return functools.reduce(getattr, path.split("."), config)
+    return functools.reduce(lambda node, name: parts(node)[name], path.split("."), config)

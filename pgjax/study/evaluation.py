@@ -1,5 +1,6 @@
 """Evaluation of a policy: returns of independent episodes."""
 
+import dataclasses
 import functools
 
 import jax
@@ -24,6 +25,8 @@ def evaluate(
     deterministic: bool = False,
 ) -> Evaluation:
     """An estimate of U(θ) = E[R(τ)], undiscounted, from whole episodes up to the horizon.
+
+    R(τ) is of the environment's own rewards, whatever wrapper edits those that are learned from.
 
     Args:
       key: one `jax.random.key`; the training key in `state` is neither used nor changed.
@@ -56,6 +59,7 @@ def _evaluate(key, state, config, num_episodes, deterministic) -> Evaluation:
     episode_key, bootstrap_key = jax.random.split(key)
     bound = bind(config, state.num_updates)
     actor = bound.actor(state.policy_variables, deterministic)
+    actor = dataclasses.replace(actor, environment=bound.environment.with_true_rewards())
 
     def add(sums, first_step, steps):
         returns, lengths = sums

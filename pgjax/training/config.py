@@ -38,7 +38,8 @@ from pgjax.core.types import Array, PyTree
 from pgjax.critics.base import BaseCritic
 from pgjax.critics.critic import Critic
 from pgjax.environments import env_params as parameters
-from pgjax.environments import interface
+from pgjax.environments import interface, nodes
+from pgjax.environments.wrappers import wrapper
 from pgjax.estimators.estimator import Estimator
 from pgjax.estimators.monte_carlo import RewardToGo
 from pgjax.objectives.objective import Objective
@@ -59,7 +60,7 @@ class Config(Component):
 
     Attributes:
       env: an id, gymnax's or `suite/name`; an environment object with the gymnax ≥ 1.0 interface;
-        or a `pgjax.Environment`. Static.
+        or a `pgjax.Environment`. Static, but for the floats of a `Wrapper`.
       env_params: the environment's parameters, or None for its defaults. Traced, but for
         `max_steps_in_episode`, which sizes the arrays.
       network: a Flax Linen module from one observation to features. Static.
@@ -123,19 +124,19 @@ class Config(Component):
     def tree_flatten_with_keys(self):
         """Leaves: the floats. The rest, and the time limit among env_params, is static."""
         params = parameters.split(self.env_params)
-        values = {name: getattr(self, name) for name in _COMPONENTS} | {"env_params": params}
+        values = {name: getattr(self, name) for name in _COMPONENTS}
+        values |= {"env": nodes.to_node(self.env), "env_params": params}
         children = [(jax.tree_util.GetAttrKey(name), values[name]) for name in _TRACED]
         # With this option a program has −∞ in place of NaN: another program.
         debug_nans = jax_option("jax_debug_nans")
-        version = interface.version(self.env)
-        return children, (debug_nans, version, *(getattr(self, name) for name in _STATIC))
+        return children, (debug_nans, *(getattr(self, name) for name in _STATIC))
 
     @classmethod
     def tree_unflatten(cls, static, children):
         """The inverse of `tree_flatten_with_keys`, for any leaves."""
-        _, _, *static = static
-        params, *components = children
-        values = (parameters.joined(params), *components, *static)
+        _, *static = static
+        env, params, *components = children
+        values = (nodes.from_node(env), parameters.joined(params), *components, *static)
         return cls(**dict(zip((*_TRACED, *_STATIC), values, strict=True)))
 
 
@@ -158,9 +159,9 @@ _CONTRACTS: dict[str, type] = {
     "optimizer": Optimizer,
 }
 _COMPONENTS = tuple(_CONTRACTS)
-_TRACED = ("env_params", *_COMPONENTS)
+_TRACED = ("env", "env_params", *_COMPONENTS)
 _FLAGS = ("normalize_observations", "time_aware")
-_STATIC = ("env", "network", "distribution", *_FLAGS, "num_updates")
+_STATIC = ("network", "distribution", *_FLAGS, "num_updates")
 
 
 def bind(config: Config, update: Any, mesh: Mesh | None = None) -> Bound:
@@ -291,8 +292,7 @@ def _check_fields(config: Config) -> None:
         check_component(name, getattr(config, name), contract)
     check_int("num_updates", config.num_updates, 1)
     _check_numbers(config)
-    for name in ("env", "network"):
-        check_hashable(name, getattr(config, name))
+    check_hashable("network", config.network)
     for name in _FLAGS:
         if not isinstance(getattr(config, name), bool):
             raise TypeError(f"{name} must be True or False, got {getattr(config, name)!r}")
@@ -357,6 +357,7 @@ def _check_numbers(config: Config) -> None:
         resolved = schedules.resolve(config, update)
         # Numbers compare as numbers, also while something else is traced.
         with _said_of(update), jax.ensure_compile_time_eval():
+            wrapper.check("env", resolved.env)
             for name in _COMPONENTS:
                 getattr(resolved, name).check(name)
 

@@ -1,0 +1,77 @@
+"""What drawings need of an environment inside of wrappers: its state, observation, parameters."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from pgjax.core.keys import is_key
+from pgjax.core.types import Array, PyTree
+from pgjax.environments.interface import Environment, Step
+
+
+class Scene(NamedTuple):
+    """A state of the core environment, what it showed there, and the episode's parameters."""
+
+    env_state: PyTree
+    obs: PyTree
+    params: PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded(Environment):
+    """A core environment whose states are `Scene`s."""
+
+    inner: Environment
+
+    is_pytree = True
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def limit(self) -> int | None:
+        return self.inner.limit
+
+    @property
+    def observation_space(self) -> Any:
+        return self.inner.observation_space
+
+    @property
+    def action_space(self) -> Any:
+        return self.inner.action_space
+
+    @property
+    def bounds(self) -> Any:
+        return self.inner.bounds
+
+    @property
+    def params(self) -> PyTree:
+        return self.inner.params
+
+    @property
+    def on_host(self) -> bool:
+        return self.inner.on_host
+
+    def bind(self, env_params: PyTree = None) -> Environment:
+        return Recorded(self.inner.bind(env_params))
+
+    def reset(self, key: Array) -> tuple[PyTree, Scene]:
+        obs, env_state = self.inner.reset(key)
+        return obs, self._scene(env_state, obs)
+
+    def step(self, key: Array, env_state: Scene, action: PyTree) -> Step:
+        step = self.inner.step(key, env_state.env_state, action)
+        return step._replace(env_state=self._scene(step.env_state, step.obs))
+
+    def _scene(self, env_state: PyTree, obs: PyTree) -> Scene:
+        params = jax.tree.map(lambda x: x if is_key(x) else jnp.asarray(x), self.params)
+        return Scene(env_state, obs, params)
+
+
+def scene(env_state: PyTree) -> Scene:
+    """The scene in a state that wrappers have put around it."""
+    found = jax.tree.leaves(env_state, is_leaf=lambda node: isinstance(node, Scene))
+    return next(node for node in found if isinstance(node, Scene))
