@@ -124,14 +124,41 @@ def test_a_wheel_is_built_installed_and_tested_with_the_given_python(tmp_path, v
     assert {path.name for path in tmp_path.iterdir()} == {"python", "log"}  # the copy is removed
 
 
+SUITES_PYTHON = """#!/usr/bin/env bash
+# A Python that makes environments of programs which write down how they are called.
+mkdir -p "$3/bin"
+for name in pip python; do
+  printf '#!/usr/bin/env bash\\necho "%s $*" >> "$LOG"; echo "$SAID"\\n' "$name" > "$3/bin/$name"
+  chmod +x "$3/bin/$name"
+done
+"""
+
+
+@pytest.mark.parametrize(("said", "code"), [("30 passed", 0), ("SKIPPED [1] no brax", 1)])
+def test_no_test_of_a_suite_is_skipped(tmp_path, said, code):
+    python, log = tmp_path / "python", tmp_path / "log"
+    python.write_text(SUITES_PYTHON)
+    python.chmod(0o755)
+    environment = {"PATH": "/usr/bin:/bin", "LOG": str(log), "TMPDIR": str(tmp_path), "SAID": said}
+    command = [ROOT / ".ci/run", "suites", python]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    install, *_, test = log.read_text().splitlines()
+    assert install.endswith("-e .[test,suites]")
+    for file in (ROOT / "tests").glob("test_suite_*.py"):
+        assert f"tests/{file.name}" in test
+    assert {path.name for path in tmp_path.iterdir()} == {"python", "log"}
+
+
 @pytest.mark.parametrize(
-    "arguments", ["x", "wheel", "source x", "wheel python latest", "wheel a b c"]
+    "arguments", ["suites a b", "x", "wheel", "source x", "wheel python latest", "wheel a b c"]
 )
 def test_a_part_that_does_not_exist_is_answered_with_those_that_do(arguments):
     command = [ROOT / ".ci/run", *arguments.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert ".ci/run wheel PYTHON" in done.stderr
+    assert ".ci/run suites" in done.stderr
 
 
 def test_hooks_download_nothing_and_run_what_is_there():

@@ -1,6 +1,7 @@
 """Environments of other projects: ids, the interface, learning, and names that do not exist."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -122,6 +123,9 @@ def test_a_suite_has_the_name_of_its_line_and_an_extra(name):
     assert ours.name == name
     assert ours.extra in extras["optional-dependencies"]
     assert ours.options()
+    # Gymnasium itself is among the dependencies, and its tests are everybody's.
+    (everything,) = extras["optional-dependencies"]["suites"]
+    assert (ours.extra in re.findall(r"\w+", everything)) == (name != "gymnasium")
 
 
 @pytest.mark.parametrize("name", table.SUITES)
