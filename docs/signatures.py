@@ -66,10 +66,13 @@ def _constructor(cls: griffe.Class) -> griffe.Function:
 
 
 def _default(field: griffe.Attribute) -> str | None:
-    """The default of `option(default, …)`, and any other value as it is written."""
+    """The default of `option(default, …)`, none of `node(…)`, any other value as it is written."""
     if field.value is None:
         return None
     value = ast.parse(str(field.value), mode="eval").body
-    if isinstance(value, ast.Call) and ast.unparse(value.func).split(".")[-1] == "option":
+    function = ast.unparse(value.func).split(".")[-1] if isinstance(value, ast.Call) else ""
+    if function == "node":
+        return None
+    if function == "option":
         value = value.args[0]
     return ast.unparse(value).replace("'", '"')

@@ -73,5 +73,5 @@ class Recorded(Environment):
 
 def scene(env_state: PyTree) -> Scene:
     """The scene in a state that wrappers have put around it."""
-    found = jax.tree.leaves(env_state, is_leaf=lambda node: isinstance(node, Scene))
-    return next(node for node in found if isinstance(node, Scene))
+    nodes = jax.tree.leaves(env_state, is_leaf=lambda node: isinstance(node, Scene))
+    return next(node for node in nodes if isinstance(node, Scene))
