@@ -4,6 +4,7 @@
 parameters, and their values distributions: `--wrap Randomized:gravity=Uniform:5:15,length=0.5`.
 """
 
+import argparse
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -78,7 +79,7 @@ def _read(what: str, hint: Any, text: str) -> Any:
     kind, read = _READERS[hint]
     try:
         return read(text)
-    except (ValueError, KeyError, OverflowError):
+    except (ValueError, KeyError, OverflowError, argparse.ArgumentTypeError):
         raise ValueError(f"{what} must be {kind}, got {text!r}") from None
 
 
