@@ -143,7 +143,7 @@ CASES = [
         "^critic.network.layers is part of the program.*use a tuple$",
     ),
     (lambda: bad(network=TwoOutputs()), ValueError, "TwoOutputs gave"),
-    (lambda: bad(network=MatrixOutput()), ValueError, r"MatrixOutput gave \(1, 4\)"),
+    (lambda: bad(network=MatrixOutput()), ValueError, r"MatrixOutput gave float32\[1, 4\]"),
     (lambda: bad(network__initializer="orthogonl"), ValueError, "did you mean 'orthogonal'"),
     (lambda: bad(network__hidden_sizes=(64, 0)), ValueError, r"positive integers, got \(64, 0\)"),
     (lambda: bad(network__activation="tahn"), ValueError, "did you mean 'tanh'"),
@@ -283,7 +283,7 @@ CASES = [
     (
         lambda: bad(optimizer__learning_rate=pgjax.Schedule(optax.linear_schedule, value=1.0)),
         TypeError,
-        "optimizer.learning_rate: Schedule",
+        "Schedule: unknown argument 'value' of linear_schedule; did you mean 'end_value'",
     ),
     (
         lambda: bad(optimizer__learning_rate=pgjax.Schedule(optax.constant_schedule, value=-1.0)),

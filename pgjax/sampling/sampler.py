@@ -84,9 +84,22 @@ def horizon(sampler: Sampler, environment: Environment) -> int:
     return steps
 
 
-def check_numbers(sampler: Sampler, environment: Environment) -> None:
-    """Raises TypeError or ValueError unless a sampler's T and steps are positive integers."""
+def transitions(sampler: Sampler, environment: Environment) -> int:
+    """m · T, the rows of an update.
+
+    Raises:
+      TypeError: T or the steps of an update are no integers.
+      ValueError: they are below 1, or m · T is 2³¹ or more.
+    """
     name = f"sampler {type(sampler).__name__}"
-    check_int(f"{name}.num_rows", sampler.num_rows(environment), 1)
+    rows = sampler.num_rows(environment)
+    check_int(f"{name}.num_rows", rows, 1)
+    number = sampler.width * rows
+    if number >= 2**31:
+        raise ValueError(
+            f"sampler.{sampler.width_field} × {sampler.rows_field} must be below 2³¹ in one "
+            f"update, got {number:,}"
+        )
     if sampler.num_steps is not None:
         check_int(f"{name}.num_steps", sampler.num_steps, 1)
+    return number

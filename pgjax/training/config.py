@@ -48,7 +48,7 @@ from pgjax.policies import heads
 from pgjax.policies.networks import MLP
 from pgjax.policies.policy import build as build_policy
 from pgjax.sampling.episodes import Episodes
-from pgjax.sampling.sampler import Sampler, check_numbers, horizon
+from pgjax.sampling.sampler import Sampler, horizon, transitions
 from pgjax.training.bound import Bound
 
 
@@ -238,17 +238,10 @@ def _traced_variables(structure: Any, shapes: tuple) -> PyTree:
     def trace(config: Config) -> PyTree:
         bound = bind(config, 0)
         interface.check(bound.environment)
-        sampler = bound.sampler
-        check_numbers(sampler, bound.environment)
-        transitions = sampler.width * sampler.num_rows(bound.environment)
-        if transitions >= 2**31:
-            raise ValueError(
-                f"sampler.{sampler.width_field} × {sampler.rows_field} must be below 2³¹ in one "
-                f"update, got {transitions:,}"
-            )
-        bound.ascent.check_steps("ascent", transitions)
+        number = transitions(bound.sampler, bound.environment)
+        bound.ascent.check_steps("ascent", number)
         if bound.estimator.critic is not None:
-            bound.critic.check_steps("critic", transitions)
+            bound.critic.check_steps("critic", number)
         _check_weights(bound)
         variables = bound.policy.init(jax.random.key(0))
         if bound.critic_at(variables).joint and not bound.ascent.takes_critic:
