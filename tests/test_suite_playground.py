@@ -115,7 +115,7 @@ def test_robots_without_a_network_are_refused_in_one_sentence(registry, monkeypa
 def test_a_wrong_name_or_option_is_named_with_the_nearest_right_one(registry):
     with pytest.raises(ValueError, match="'CartpoleBalanc'; did you mean 'CartpoleBalance'"):
         interface.make("playground/CartpoleBalanc")
-    with pytest.raises(ValueError, match="unknown 'wrap' .* did you mean 'warp'"):
+    with pytest.raises(ValueError, match=r"unknown 'wrap' .* did you mean 'warp'"):
         interface.make("playground/CartpoleBalance?impl=wrap")
 
 
