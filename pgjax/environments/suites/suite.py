@@ -36,7 +36,7 @@ class Suite(abc.ABC):
 
     Attributes:
       name: what stands before the slash.
-      extra: the extra that installs the project, as in pgjax-rl[extra].
+      extra: the extra that installs the project, `brax` of pgjax-rl[brax].
       module: what is imported of it, where that is not `name`.
     """
 
