@@ -1,7 +1,7 @@
 """Whether an environment keeps to the gymnax ≥ 1.0 interface, found out by running it.
 
-`_STAGES` is the list of what can be wrong. A stage is only reached once all before it found
-nothing, so that one fault is not told as ten.
+`_STAGES` lists the checks. A stage runs only if the stages before it find no fault, so that one
+fault is not reported as ten.
 """
 
 import operator
@@ -74,14 +74,14 @@ def check_environment(
     for stage in _STAGES:
         # The same key gives the same: to see that, keys are used twice.
         with jax.debug_key_reuse(False):
-            wrong = _found(subject, stage)
+            wrong = _faults(subject, stage)
         if wrong:
-            lines = [f"{part}: {found}; expected {expected}" for part, found, expected in wrong]
+            lines = [f"{part}: {actual}; expected {expected}" for part, actual, expected in wrong]
             raise ValueError("\n- ".join([f"{subject.name} has {len(lines)} fault(s)", *lines]))
 
 
-def _found(subject: Subject, stage: tuple) -> list[Fault]:
-    """What the stage's checks find; of what one check finds of one part, the first."""
+def _faults(subject: Subject, stage: tuple) -> list[Fault]:
+    """The faults that a stage's checks find: the first one of each check and part."""
     wrong = {}
     for check in stage:
         for fault in check(subject):
@@ -256,11 +256,11 @@ def _calls_leave_no_trace(subject: Subject) -> Iterator[Fault]:
     after = probe.attributes(subject.env, "env")
     for path, value in before.items():
         if not faults.same(value, after.get(path)):
-            found = f"{value!r} before some calls and {after.get(path)!r} after them"
-            yield Fault(path, found, "an environment that calls do not change")
+            actual = f"{value!r} before some calls and {after.get(path)!r} after them"
+            yield Fault(path, actual, "an environment that calls do not change")
     for part, number, one, other in faults.differences(first, second):
-        found = f"{one} and then {other} {_when(number)}, from the same inputs"
-        yield Fault(part, found, "the same, as all randomness comes from the key")
+        actual = f"{one} and then {other} {_when(number)}, from the same inputs"
+        yield Fault(part, actual, "the same, as all randomness comes from the key")
 
 
 def _inputs_are_left_alone(subject: Subject) -> Iterator[Fault]:
@@ -312,8 +312,8 @@ def _limits_end_episodes(subject: Subject) -> Iterator[Fault]:
     for params, run in subject.runs:
         limit = parameters.limit_of(params)
         if limit is not None and np.any((probe.ages(run) >= limit) & ~probe.ended(run)):
-            found = f"no end at step {limit:g} of an episode, with max_steps_in_episode={limit:g}"
-            yield Fault("step: truncated", found, "True there")
+            actual = f"no end at step {limit:g} of an episode, with max_steps_in_episode={limit:g}"
+            yield Fault("step: truncated", actual, "True there")
 
 
 def _limits_only_truncate(subject: Subject) -> Iterator[Fault]:
@@ -321,19 +321,21 @@ def _limits_only_truncate(subject: Subject) -> Iterator[Fault]:
     usual = parameters.limit_of(subject.params)
     longest = subject.num_steps // probe.NUM_EPISODES
     short = longest if usual is None else min(usual, longest)
-    found = []
+    terminated = []
     for limit in (short, short + 1):
         params = parameters.with_limit(subject.params, limit)
         if usual is None or params is None:
             return
         run = subject.run(params)
-        found.append(run.terminated[probe.ages(run) == limit])
-        if len(found[-1]) < _LIMITS or not found[-1].all():
+        terminated.append(run.terminated[probe.ages(run) == limit])
+        if len(terminated[-1]) < _LIMITS or not terminated[-1].all():
             return
     part = "step_env: terminated" if subject.has_step_env else "step: terminated"
     both = f"limits of {short} and {short + 1} steps"
-    told = f"True at all {len(found[0])} and {len(found[1])} ends by time, with {both}"
-    yield Fault(part, told, "what ends an episode but for time; a time limit is `truncated` alone")
+    actual = f"True at all {len(terminated[0])} and {len(terminated[1])} ends by time, with {both}"
+    yield Fault(
+        part, actual, "what ends an episode but for time; a time limit is `truncated` alone"
+    )
 
 
 def _ends_are_reset(subject: Subject) -> Iterator[Fault]:
@@ -349,10 +351,10 @@ def _ends_are_reset(subject: Subject) -> Iterator[Fault]:
         firsts = jax.tree.leaves(run.first)
         goes_on &= not all(np.isin(*pair).all() for pair in zip(obs, firsts, strict=True))
         if goes_on and np.any(ended) and all(map(np.array_equal, obs, final)):
-            found = (
+            actual = (
                 f"the episode's last observation at all {np.sum(ended)} ends: no automatic reset"
             )
-            yield Fault("step: obs", found, "the first one of the next episode, and its state")
+            yield Fault("step: obs", actual, "the first one of the next episode, and its state")
 
 
 def _episodes_start_afresh(subject: Subject) -> Iterator[Fault]:
@@ -367,8 +369,8 @@ def _stopped_clocks(run: Run) -> Iterator[Fault]:
         started = np.unique(run.start_clocks[path])
         left = times[probe.ended(run)]
         if len(started) == 1 and np.any(left != started[0]):
-            found = f"{left[left != started[0]][0]} after an automatic reset"
-            yield Fault(f"step: state{path}", found, f"{started[0]}, as from reset")
+            actual = f"{left[left != started[0]][0]} after an automatic reset"
+            yield Fault(f"step: state{path}", actual, f"{started[0]}, as from reset")
 
 
 def _early_truncation(run: Run, limit: int | None) -> Iterator[Fault]:
@@ -376,16 +378,16 @@ def _early_truncation(run: Run, limit: int | None) -> Iterator[Fault]:
         return
     early = [e for e in probe.episodes(run) if e.truncated and e.length < limit]
     if early and all(episode.number > 0 for episode in early):
-        found = f"True at step {early[0].length} of an episode after an automatic reset"
-        yield Fault("step: truncated", found, f"True at step {limit:g}, as in first episodes")
+        actual = f"True at step {early[0].length} of an episode after an automatic reset"
+        yield Fault("step: truncated", actual, f"True at step {limit:g}, as in first episodes")
 
 
 def _shorter_episodes(run: Run) -> Iterator[Fault]:
     first = [e.length for e in probe.episodes(run) if e.number == 0]
     later = [e.length for e in probe.episodes(run) if e.number > 0]
     if len(later) >= _MANY and first and max(later) < min(first):
-        found = f"{len(later)} episodes of ≤ {max(later)} steps after automatic resets"
-        yield Fault("step: state", found, f"some as long as first ones, ≥ {min(first)} steps")
+        actual = f"{len(later)} episodes of ≤ {max(later)} steps after automatic resets"
+        yield Fault("step: state", actual, f"some as long as first ones, ≥ {min(first)} steps")
 
 
 def _step_and_step_env_agree(subject: Subject) -> Iterator[Fault]:
@@ -413,8 +415,8 @@ def _reset_as_final(run: Run) -> Iterator[Fault]:
     finals = [leaf[ended] for leaf in jax.tree.leaves(run.final)]
     varied = any(len(np.unique(leaf, axis=0)) > 1 for leaf in starts)
     if varied and all(map(np.array_equal, starts, finals)):
-        found = "always the first observation of the next episode"
-        yield Fault("step: info['final_observation']", found, "the last one of the one that ended")
+        actual = "always the first observation of the next episode"
+        yield Fault("step: info['final_observation']", actual, "the last one of the one that ended")
 
 
 def _disagreement(run: Run, name: str, part: str, other: str) -> Iterator[Fault]:

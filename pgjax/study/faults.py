@@ -55,15 +55,15 @@ def wrong_length(part: str, result: Any, names: tuple[str, ...]) -> Iterator[Fau
     """Not a tuple of so many values."""
     number = len(result) if isinstance(result, tuple) else None
     if number != len(names):
-        found = f"a {type(result).__name__}" if number is None else f"{number} values"
-        yield Fault(part, found, f"a tuple of {len(names)}: {', '.join(names)}")
+        actual = f"a {type(result).__name__}" if number is None else f"{number} values"
+        yield Fault(part, actual, f"a tuple of {len(names)}: {', '.join(names)}")
 
 
 def changed(part: str, before: PyTree, after: PyTree) -> Iterator[Fault]:
     """Other structure, shapes or dtypes than from reset."""
     if jax.tree.structure(before) != jax.tree.structure(after):
-        found = f"the structure {jax.tree.map(shape, after)}"
-        yield Fault(part, found, f"that of reset, {jax.tree.map(shape, before)}")
+        actual = f"the structure {jax.tree.map(shape, after)}"
+        yield Fault(part, actual, f"that of reset, {jax.tree.map(shape, before)}")
         return
     pairs = zip(leaves(part, before), jax.tree.leaves(after), strict=True)
     for (path, old), new in pairs:
@@ -89,8 +89,8 @@ def not_a_flag(part: str, value: Any) -> Iterator[Fault]:
 
 def leaves(part: str, tree: PyTree) -> list[tuple[str, Any]]:
     """Each leaf with its path, which begins with the part."""
-    found = jax.tree_util.tree_leaves_with_path(tree)
-    return [(part + jax.tree_util.keystr(path), leaf) for path, leaf in found]
+    pairs = jax.tree_util.tree_leaves_with_path(tree)
+    return [(part + jax.tree_util.keystr(path), leaf) for path, leaf in pairs]
 
 
 def _numbers(leaf: Any) -> np.ndarray:

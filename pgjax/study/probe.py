@@ -136,8 +136,8 @@ def _stream(subject: Subject, key: Array, params: PyTree) -> Run:
         key, action = inputs
         obs, after, reward, terminated, truncated, info = env.step(key, state, action, params)
         after = typed(after)
-        found = (obs, info["final_observation"], reward, terminated, truncated, _clocks(after))
-        return after, (*found, _inner(env, key, state, action, params) if inner else {})
+        outputs = (obs, info["final_observation"], reward, terminated, truncated, _clocks(after))
+        return after, (*outputs, _inner(env, key, state, action, params) if inner else {})
 
     obs, state = typed(env.reset(keys[0], params))
     return Run(obs, _clocks(state), *jax.lax.scan(step, state, (keys[1:], actions))[1])
@@ -199,12 +199,12 @@ def ended(run: Run) -> Array:
 
 def ages(run: Run) -> np.ndarray:
     """The step of its episode that each step is, from 1: int[K, N]."""
-    found, now = np.zeros(run.reward.shape, int), np.zeros(len(run.reward), int)
+    steps, age = np.zeros(run.reward.shape, int), np.zeros(len(run.reward), int)
     for t, over in enumerate(ended(run).T):
-        now = now + 1
-        found[:, t] = now
-        now = np.where(over, 0, now)
-    return found
+        age = age + 1
+        steps[:, t] = age
+        age = np.where(over, 0, age)
+    return steps
 
 
 def episodes(run: Run) -> list[_Episode]:

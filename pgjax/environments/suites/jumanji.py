@@ -157,7 +157,7 @@ def _without_limit(env: Any, limit: int) -> Any:
     if type(env).__name__ == "SearchAndRescue":
         # Its rewards shrink to 0 towards the limit.
         reward_fn = env._reward_fn
-        env._reward_fn = lambda found, step, _: reward_fn(found, step, limit)
+        env._reward_fn = lambda targets_found, step, _: reward_fn(targets_found, step, limit)
     return env
 
 
