@@ -78,6 +78,7 @@ from pgjax.policies.networks import Select as Select
 from pgjax.policies.recurrent import LinearCell as LinearCell
 from pgjax.policies.recurrent import MinGRU as MinGRU
 from pgjax.policies.recurrent import Recurrent as Recurrent
+from pgjax.runs.agent import Agent as Agent
 from pgjax.runs.checkpoints import load as load
 from pgjax.runs.checkpoints import save as save
 from pgjax.runs.host_loop import Run as Run

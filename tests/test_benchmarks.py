@@ -149,6 +149,15 @@ def test_zoo(tmp_path):
     assert "CartPole-v1" in (tmp_path / "zoo.md").read_text()
 
 
+def test_act(tmp_path):
+    points = run("act", tmp_path)["points"]
+    assert [point["action"] for point in points] == ["mode", "sample"] * 2
+    for point in points:
+        assert positive(point["lowest_us"], point["first_seconds"])
+        assert point["lowest_us"] <= point["median_us"] <= point["p95_us"]
+    assert "batch of 64" in (tmp_path / "act.md").read_text()
+
+
 def test_memory(tmp_path):
     (point,) = run("memory", tmp_path)["points"]
     assert point["cell"] == "MinGRU"

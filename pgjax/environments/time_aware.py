@@ -64,13 +64,13 @@ class Timed(Environment):
 
     def reset(self, key: Array) -> tuple[PyTree, PyTree]:
         obs, env_state = self.inner.reset(key)
-        return self._timed(obs, jnp.int32(0)), (env_state, jnp.int32(0))
+        return self.timed(obs, jnp.int32(0)), (env_state, jnp.int32(0))
 
     def step(self, key: Array, env_state: PyTree, action: PyTree) -> Step:
         env_state, time = env_state
         step = self.inner.step(key, env_state, action)
         after = (step.env_state, time + 1)
-        return step._replace(obs=self._timed(step.obs, time + 1), env_state=after)
+        return step._replace(obs=self.timed(step.obs, time + 1), env_state=after)
 
     def restart(
         self, key: Array, obs: PyTree, env_state: PyTree, running: Array
@@ -80,7 +80,7 @@ class Timed(Environment):
         inner = entries if self._has_entries else entries["obs"]
         inner, env_state = self.inner.restart(key, inner, env_state, running)
         time = jnp.where(running, time, 0)
-        return self._timed(inner, time), (env_state, time)
+        return self.timed(inner, time), (env_state, time)
 
     @property
     def on_host(self) -> bool:
@@ -91,7 +91,8 @@ class Timed(Environment):
         env_state, running = self.inner.resumed(env_state, running)
         return (env_state, time), running
 
-    def _timed(self, obs: PyTree, time: Array) -> dict[str, PyTree]:
+    def timed(self, obs: PyTree, time: Array) -> dict[str, PyTree]:
+        """An observation inside, with the time, int32[]: steps since the episode's start."""
         entries = {"obs": obs}
         if self._has_entries:
             entries = {name: spaces.entry(obs, name) for name in self._entries}

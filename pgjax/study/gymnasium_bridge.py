@@ -7,10 +7,10 @@ import numpy as np
 
 from pgjax.core import schedules
 from pgjax.core.components import unknown
-from pgjax.core.types import Array, Evaluation, PyTree, TrainState
+from pgjax.core.types import Array, Evaluation, TrainState
 from pgjax.environments import interface, spaces
-from pgjax.sampling.rollout import Actor
 from pgjax.study import memory_estimate
+from pgjax.study.acting import Acting
 from pgjax.study.evaluation import bootstrap_interval
 from pgjax.training.config import Config, bind, check_key, checked
 from pgjax.training.training import ACTING, check_state
@@ -65,14 +65,12 @@ def _play(key, state, config, envs: list, deterministic: bool) -> tuple[Array, A
     latest = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
     returns, lengths = np.zeros(len(envs)), np.zeros(len(envs), np.int32)
     running = np.ones(len(envs), bool)
-    bound = bind(config, state.num_updates)
-    actor, horizon = bound.actor(state.policy_variables, deterministic), bound.horizon()
-    memory = bound.policy.initial_memory()
-    memory = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(envs), *x.shape)), memory)
+    acting, horizon = Acting(state, config), bind(config, state.num_updates).horizon()
+    memory = acting.initial_memory(len(envs))
     for time in range(horizon):
-        obs = _observed(latest, time, horizon, config)
-        actions, memory = _act(jax.random.fold_in(key, time), actor, obs, memory)
-        actions = jax.device_get(actions)
+        obs = jax.tree.map(lambda *leaves: np.stack(leaves), *latest)
+        step_key = jax.random.fold_in(key, time)
+        actions, memory = acting.act(obs, memory, step_key, deterministic)
         for i in np.flatnonzero(running):
             action = jax.tree.map(lambda x, i=i: x[i], actions)
             latest[i], reward, terminated, truncated, _ = envs[i].step(action)
@@ -83,27 +81,6 @@ def _play(key, state, config, envs: list, deterministic: bool) -> tuple[Array, A
     for env in envs:
         env.close()
     return jnp.asarray(returns, float), jnp.asarray(lengths)
-
-
-@jax.jit
-def _act(key: Array, actor: Actor, obs: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
-    """The environments' actions and the policy's next memory, both [n, …]."""
-
-    def act(obs, memory, noise):
-        distribution, memory = actor.policy.apply(actor.variables, obs, memory)
-        return distribution.environment_action(actor.select_action(distribution, noise)), memory
-
-    number = len(jax.tree.leaves(obs)[0])
-    return jax.vmap(act)(obs, memory, actor.policy.noise(key, (number,)))
-
-
-def _observed(latest: list[PyTree], time: int, horizon: int, config: Config) -> PyTree:
-    """The environments' observations, [n, …], with the time where the policy sees it."""
-    obs = jax.tree.map(lambda *leaves: np.stack(leaves), *latest)
-    if not config.time_aware:
-        return obs
-    obs = obs if isinstance(obs, dict) else {"obs": obs}
-    return {**obs, "time": np.full(len(latest), time / horizon, np.float32)}
 
 
 def _make(env_id: str | None, config: Config) -> gymnasium.Env:
