@@ -81,6 +81,8 @@ from pgjax.policies.recurrent import Recurrent as Recurrent
 from pgjax.runs.agent import Agent as Agent
 from pgjax.runs.checkpoints import load as load
 from pgjax.runs.checkpoints import save as save
+from pgjax.runs.comparison import Comparison as Comparison
+from pgjax.runs.comparison import compare as compare
 from pgjax.runs.host_loop import Run as Run
 from pgjax.runs.host_loop import resume as resume
 from pgjax.runs.host_loop import run as run

@@ -1,4 +1,5 @@
 import csv
+import json
 import math
 import os
 import re
@@ -55,6 +56,19 @@ def test_train_then_evaluate(tmp_path, capsys):
     for line in out.splitlines():
         if "return, " in line:
             assert line in again
+    flags = ["--seed", "1", "--json", "--episodes-csv", str(tmp_path / "episodes.csv")]
+    code, text, _ = run(capsys, "evaluate", folder, "--deterministic", *flags)
+    (line,) = text.splitlines()
+    result = json.loads(line)
+    assert (code, result["updates"], "stochastic" in result) == (0, 3, False)
+    deterministic = result["deterministic"]
+    assert f"return, deterministic  {deterministic['return']:.2f}  (95 %" in out
+    with open(tmp_path / "episodes.csv") as file:
+        episodes = list(csv.DictReader(file))
+    assert {row["actions"] for row in episodes} == {"deterministic"}
+    assert len(episodes) == deterministic["episodes"] == 128
+    mean = sum(float(row["return"]) for row in episodes) / 128
+    assert mean == pytest.approx(deterministic["return"], abs=1e-6)
 
 
 def test_runs_are_plotted_rendered_and_resumed(tmp_path, capsys, monkeypatch):

@@ -2,7 +2,9 @@
 
 import shtab
 
-from pgjax.cli import diagnosis, listing, parsers, printing, startup
+from pgjax.cli import diagnosis, evaluating, listing, parsers, printing, startup
+from pgjax.cli.run_tables import compare as compare
+from pgjax.cli.run_tables import list_runs as list_runs
 from pgjax.cli.training_commands import check_options
 from pgjax.cli.training_commands import resume as resume
 from pgjax.cli.training_commands import sweep as sweep
@@ -12,7 +14,7 @@ from pgjax.environments.suites import table
 from pgjax.pictures import plots, rendering
 from pgjax.pictures.curves import Curve
 from pgjax.runs import checkpoints, folders, sweep_folders
-from pgjax.study import memory_estimate
+from pgjax.study import evaluation, memory_estimate
 from pgjax.training.config import checked
 
 
@@ -20,11 +22,22 @@ def evaluate(arguments: list[str]) -> int:
     """Evaluates the policy of a run folder or checkpoint."""
     options = parsers.evaluate().parse(arguments)
     check_options(options)
+    evaluating.check_episodes_file(options.episodes_csv)
     state, config = checkpoints.load_policy(options.run, env=options.env)
     memory_estimate.check_episodes("--eval-episodes", checked(config), options.eval_episodes)
-    print(f"{config.env}, {int(state.num_updates)} updates, on {diagnosis.device_line()}")
-    rows = printing.evaluation_rows(state, config, options.seed, options.eval_episodes)
-    printing.print_rows(rows)
+    num_updates = int(state.num_updates)
+    if not options.json:
+        print(f"{config.env}, {num_updates} updates, on {diagnosis.device_line()}")
+    results = evaluating.evaluations(
+        state, config, options.seed, options.eval_episodes, options.deterministic
+    )
+    if options.episodes_csv is not None:
+        evaluating.write_episodes(options.episodes_csv, results)
+    if options.json:
+        facts = {"run": str(options.run), "env": str(config.env), "updates": num_updates}
+        printing.print_json(facts | evaluating.as_json(results, options.seed))
+    else:
+        printing.print_rows(evaluating.rows(results))
     return 0
 
 
@@ -37,7 +50,7 @@ def render(arguments: list[str]) -> int:
     state, config = checkpoints.load_policy(options.run, env=options.env)
     output = options.output or options.run / "episodes.gif"
     returns = rendering.render(
-        printing.evaluation_key(options.seed),
+        evaluation.evaluation_key(options.seed),
         state,
         config,
         output,

@@ -103,7 +103,9 @@ def _run(command: str, *arguments: str) -> int:
         # Imported here: gymnax starts JAX's devices, which `prepare` must have configured before.
         from pgjax.cli import commands
 
-        return getattr(commands, command)(list(arguments))
+        # A function named `list` would hide Python's.
+        name = "list_runs" if command == "list" else command
+        return getattr(commands, name)(list(arguments))
     except BrokenPipeError:
         # The reader, `head` for instance, has closed the pipe; Python must not flush to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

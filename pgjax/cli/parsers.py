@@ -59,9 +59,55 @@ def evaluate() -> Parser:
     """The parser of `pgjax evaluate`."""
     parser = startup.parser_for("evaluate")
     _add_run(parser, "a run folder or a checkpoint")
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the policy's mode only (default: sampled actions, then the mode)",
+    )
+    _add_json(parser)
+    parser.add_argument(
+        "--episodes-csv", type=Path, metavar="FILE", help="write each episode's return and length"
+    )
     _add_seed(parser)
     _add_eval_episodes(parser)
     startup.add_cache_option(parser)
+    return parser
+
+
+def list_runs() -> Parser:
+    """The parser of `pgjax list`."""
+    parser = startup.parser_for("list")
+    parser.add_argument(
+        "folder",
+        metavar="FOLDER",
+        type=Path,
+        nargs="?",
+        default=Path("runs"),
+        help="a folder of run folders and sweeps, at any depth (default: runs)",
+    )
+    _add_json(parser)
+    return parser
+
+
+def compare() -> Parser:
+    """The parser of `pgjax compare`."""
+    parser = startup.parser_for("compare")
+    for name in ("a", "b"):
+        parser.add_argument(
+            name,
+            metavar=name.upper(),
+            type=Path,
+            help="a run folder, a sweep's, or a folder of runs; of several configs the one with "
+            "the best mean return",
+        )
+    parser.add_argument(
+        "--updates",
+        type=integer,
+        default=5,
+        metavar="N",
+        help="a run's return is the mean over its last N updates (default: 5)",
+    )
+    _add_json(parser)
     return parser
 
 
@@ -162,6 +208,8 @@ def of_command(name: str) -> Parser:
         "train": train,
         "resume": resume,
         "evaluate": evaluate,
+        "list": list_runs,
+        "compare": compare,
         "render": render,
         "plot": plot,
         "sweep": sweep,
@@ -256,6 +304,10 @@ def _add_loop_options(parser: Parser) -> None:
         help="at a number that is not finite: stop, skip the update, or raise (default: stop)",
     )
     parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard events")
+
+
+def _add_json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
 
 
 def _add_seed(parser: Parser) -> None:

@@ -1,8 +1,8 @@
 """The output of commands: progress during a run, and rows of results after it."""
 
-import csv
-import io
 import itertools
+import json
+import math
 import queue
 import textwrap
 import threading
@@ -25,22 +25,18 @@ from rich.progress import (
 from rich.progress import Progress as ProgressBar
 
 from pgjax.core.names import shortened
-from pgjax.core.types import TrainState
 from pgjax.pictures import plots
 from pgjax.pictures.curves import differences, interquartile_mean, interval
-from pgjax.runs import checkpoints, config_json, schema
+from pgjax.runs import config_json, schema, tables
 from pgjax.runs.host_loop import Run
 from pgjax.runs.progress import Progress
 from pgjax.runs.sweep_result import Sweep
-from pgjax.study import evaluation
 from pgjax.training.config import Config
 
 _LINES_WITHOUT_TERMINAL = 10
 _PATIENCE_SECONDS = 30.0
 _WIDTH = 80
 _NAME_WIDTH = 23
-# Far from the small numbers by which `jax.random.split` makes keys.
-_EVALUATION = 0x5EED
 
 
 def run_rows(result: Run, config: Config) -> dict[str, str]:
@@ -56,25 +52,6 @@ def run_rows(result: Run, config: Config) -> dict[str, str]:
         "compile time": f"{result.compile_seconds:.2f} s",
         "run folder": str(result.directory),
     }
-
-
-def evaluation_rows(
-    state: TrainState, config: Config, seed: int, num_episodes: int
-) -> dict[str, str]:
-    """Names and values: returns with sampled actions, and with the policy's mode."""
-    key, rows = evaluation_key(seed), {}
-    for actions, deterministic in (("stochastic", False), ("deterministic", True)):
-        result = evaluation.evaluate(key, state, config, num_episodes, deterministic)
-        low, high = map(float, result.interval)
-        rows[f"return, {actions}"] = (
-            f"{float(result.mean):.2f}  (95 % interval {low:.2f} to {high:.2f})"
-        )
-    return rows | {"episodes evaluated": f"{num_episodes} each"}
-
-
-def evaluation_key(seed: int) -> jax.Array:
-    """A key for evaluations of the run with this seed; training uses no key derived from it."""
-    return jax.random.fold_in(jax.random.key(seed), _EVALUATION)
 
 
 def sweep_table(sweep: Sweep) -> tuple[list[str], list[list[Any]]]:
@@ -96,14 +73,14 @@ def sweep_table(sweep: Sweep) -> tuple[list[str], list[list[Any]]]:
 def write_sweep(directory: Path, sweep: Sweep, header: list[str], rows: list[list[Any]]) -> None:
     """Makes or replaces summary.csv, returns.csv and heat_map.png in a sweep's folder."""
     returns, labels = sweep.final_returns(), value_labels(sweep)
-    _write_csv(directory / "summary.csv", header, rows)
+    tables.write_csv(directory / "summary.csv", header, rows)
     settings = list(itertools.product(*labels.values()))
     seeds = [
         [*setting, seed, float(value)]
         for setting, values in zip(settings, returns.reshape(-1, sweep.num_seeds), strict=True)
         for seed, value in enumerate(values)
     ]
-    _write_csv(directory / "returns.csv", [*sweep.grid, "seed", "return"], seeds)
+    tables.write_csv(directory / "returns.csv", [*sweep.grid, "seed", "return"], seeds)
     (first, ticks), *others = labels.items()
     columns = itertools.product(*(values for _, values in others))
     plots.heat_map(
@@ -113,12 +90,6 @@ def write_sweep(directory: Path, sweep: Sweep, header: list[str], rows: list[lis
         directory / "heat_map.png",
         f"{sweep.config.env}: mean return, {sweep.num_seeds} seeds",
     )
-
-
-def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    checkpoints.write_text(path, text.getvalue())
 
 
 def value_labels(sweep: Sweep) -> dict[str, list[str]]:
@@ -154,6 +125,19 @@ def print_table(header: list[str], rows: list[list[Any]]) -> None:
     for row in cells:
         line = "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         print("  " + line)
+
+
+def print_json(data: dict[str, Any]) -> None:
+    """Prints an object on one line; a number that is not finite is null."""
+    print(json.dumps(_finite(schema.printable(data)), ensure_ascii=False, allow_nan=False))
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {name: _finite(value) for name, value in data.items()}
+    if isinstance(data, list):
+        return list(map(_finite, data))
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def print_rows(rows: dict[str, str]) -> None:
@@ -240,3 +224,15 @@ def _last_return(block: Progress) -> str:
 def _speed(block: Progress) -> str:
     speed = block.env_steps / block.run_seconds
     return f"{speed / 1e6:.2f} M" if speed >= 1e6 else f"{speed / 1e3:.0f} k"
+
+
+def short(number: float) -> str:
+    """A count in three digits.
+
+    >>> short(999), short(1234), short(2.5e6), short(1e9)
+    ('999', '1.23 k', '2.5 M', '1 G')
+    """
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.0f}"

@@ -23,6 +23,8 @@ COMMANDS = {
     "train": "train a policy, evaluate it, leave a run folder",
     "resume": "go on with a run or a sweep from its latest checkpoint",
     "evaluate": "evaluate the policy of a run folder or checkpoint",
+    "list": "a table of run folders and sweeps: environment, steps, return, age",
+    "compare": "the difference in return of two runs or sweeps, with its interval",
     "render": "draw episodes of a run's policy as a GIF",
     "plot": "draw the learning curves of runs, seeds of one config together",
     "sweep": "train every setting of a grid with the same seeds",

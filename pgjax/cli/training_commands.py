@@ -16,7 +16,7 @@ from pathlib import Path
 
 import jax
 
-from pgjax.cli import diagnosis, flags, parsers, printing, startup
+from pgjax.cli import diagnosis, evaluating, flags, parsers, printing, startup
 from pgjax.core import parallel, processes, schedules
 from pgjax.core.components import check_int, check_seed
 from pgjax.environments.wrappers import wrapper
@@ -141,7 +141,8 @@ def _run_and_print(
             return 128 + signal.SIGINT
     rows = printing.run_rows(result, config)
     if not result.interrupted:
-        rows = printing.evaluation_rows(result.state, config, seed, options.eval_episodes) | rows
+        results = evaluating.evaluations(result.state, config, seed, options.eval_episodes)
+        rows = evaluating.rows(results) | rows
     printing.print_rows(rows)
     return _exit_code(result, directory, options.nan)
 

@@ -29,3 +29,9 @@ class Record:
     stop_at_return: float
     metrics: dict[str, np.ndarray]
     dropped: int
+
+    def final_return(self, updates: int = 5) -> float:
+        """Mean episode return over the last updates that are recorded; NaN if no episode ended."""
+        returns = self.metrics["episode_return"][-updates:]
+        returns = returns[np.isfinite(returns)]
+        return float(returns.mean()) if len(returns) else np.nan

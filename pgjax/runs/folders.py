@@ -153,6 +153,11 @@ def write_config(path: Path, config: Config, facts: dict[str, Any]) -> None:
     checkpoints.write_text(path / _CONFIG, text + "\n")
 
 
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run's."""
+    return os.path.lexists(path / _CONFIG)
+
+
 def read_facts(path: Path) -> dict[str, Any]:
     """The contents of config.json; "stop_at_return" a number, infinite for none.
 

@@ -15,6 +15,13 @@ from pgjax.training.training import ACTING, check_state
 
 _NUM_RESAMPLES = 2000
 _PERCENTILES = (2.5, 97.5)
+# Far from the small numbers by which `jax.random.split` makes keys.
+_EVALUATION = 0x5EED
+
+
+def evaluation_key(seed: int) -> Key[Array, ""]:
+    """A key for evaluations of the run with this seed; training uses no key derived from it."""
+    return jax.random.fold_in(jax.random.key(seed), _EVALUATION)
 
 
 def evaluate(
