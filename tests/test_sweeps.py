@@ -233,7 +233,7 @@ def test_a_seed_that_does_not_fit():
 
 _MEMORY = """
 import jax, numpy as np, pgjax
-from pgjax.runs import sweep_group
+from pgjax.runs import run_program
 from pgjax.study import memory_estimate as memory
 from pgjax.training import training
 from pgjax.training.config import checked
@@ -247,10 +247,10 @@ for env, num_seeds, changes in (
     config = checked(pgjax.Config(env).replace(**changes))
     keys = jax.random.split(jax.random.key(0), num_seeds)
     same = {"varies": (False,) * len(jax.tree.leaves(config)), "mesh": None}
-    state = sweep_group._init_runs.eval_shape(keys, config, **same)
+    state = run_program._init_runs.eval_shape(keys, config, **same)
     until = training.StopRule(np.int32(0), np.float32(np.inf), np.bool_(False))
     inputs = (state, config, np.zeros(num_seeds, bool), until)
-    found = sweep_group._advance_runs.lower(*inputs, **same).compile().memory_analysis()
+    found = run_program._advance_runs.lower(*inputs, **same).compile().memory_analysis()
     taken = found.temp_size_in_bytes + found.output_size_in_bytes + found.argument_size_in_bytes
     taken -= found.alias_size_in_bytes
     print(memory.memory_estimate(config, num_seeds).total / taken)
