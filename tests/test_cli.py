@@ -29,7 +29,7 @@ from pgjax.cli.main import main
 from pgjax.environments import ids, interface
 from pgjax.environments.suites import table
 from pgjax.pictures import curves
-from pgjax.runs import host_loop
+from pgjax.runs import host_loop, sweep_labels
 from pgjax.training import presets
 
 SMALL = ["--num-updates", "3", "--sampler.num-trajectories", "8", "--network.hidden-sizes", "8"]
@@ -157,8 +157,8 @@ def test_values_of_one_class_are_told_apart_in_a_sweeps_table():
         "optimizer": [optax.sgd, optax.rmsprop],
         "estimator.discount": [0.9, 0.9],
     }
-    found = types.SimpleNamespace(config=pgjax.Config(env="Catch-bsuite"), grid=grid)
-    assert list(printing.value_labels(found).values()) == [
+    labels = sweep_labels.value_labels(pgjax.Config(env="Catch-bsuite"), grid)
+    assert list(labels.values()) == [
         ["init value 0.1", "init value 0.2", "0.3", "0.1"],
         ["hidden sizes [8]", "hidden sizes [16]", "CNN"],
         ["8 8", "16"],

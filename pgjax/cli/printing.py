@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import (
@@ -26,8 +25,8 @@ from rich.progress import Progress as ProgressBar
 
 from pgjax.core.names import shortened
 from pgjax.pictures import plots
-from pgjax.pictures.curves import differences, interquartile_mean, interval
-from pgjax.runs import config_json, schema, tables
+from pgjax.pictures.curves import interquartile_mean, interval
+from pgjax.runs import schema, sweep_labels, tables
 from pgjax.runs.host_loop import Run
 from pgjax.runs.progress import Progress
 from pgjax.runs.sweep_result import Sweep
@@ -56,7 +55,7 @@ def run_rows(result: Run, config: Config) -> dict[str, str]:
 
 def sweep_table(sweep: Sweep) -> tuple[list[str], list[list[Any]]]:
     """Header and rows: each setting's final returns over seeds, the best setting first."""
-    returns, labels = sweep.final_returns(), value_labels(sweep)
+    returns, labels = sweep.final_returns(), sweep_labels.value_labels(sweep.config, sweep.grid)
     statistics = ("mean", "IQM", "low", "high", "worst seed")
     rows = []
     for index in np.ndindex(*sweep.shape[:-1]):
@@ -72,7 +71,7 @@ def sweep_table(sweep: Sweep) -> tuple[list[str], list[list[Any]]]:
 
 def write_sweep(directory: Path, sweep: Sweep, header: list[str], rows: list[list[Any]]) -> None:
     """Makes or replaces summary.csv, returns.csv and heat_map.png in a sweep's folder."""
-    returns, labels = sweep.final_returns(), value_labels(sweep)
+    returns, labels = sweep.final_returns(), sweep_labels.value_labels(sweep.config, sweep.grid)
     tables.write_csv(directory / "summary.csv", header, rows)
     settings = list(itertools.product(*labels.values()))
     seeds = [
@@ -90,30 +89,6 @@ def write_sweep(directory: Path, sweep: Sweep, header: list[str], rows: list[lis
         directory / "heat_map.png",
         f"{sweep.config.env}: mean return, {sweep.num_seeds} seeds",
     )
-
-
-def value_labels(sweep: Sweep) -> dict[str, list[str]]:
-    """The values of each path of the grid as text; those of one name by their differences."""
-    labels = {}
-    for path, values in sweep.grid.items():
-        names = list(map(_plain, values))
-        labels[path] = list(names)
-        for name in {name for name in names if names.count(name) > 1}:
-            indices = [i for i, other in enumerate(names) if other == name]
-            configs = [sweep.config.replace(**{path: values[i]}) for i in indices]
-            texts = differences(list(map(config_json.to_dict, configs)))
-            for i, text in zip(indices, texts, strict=True):
-                labels[path][i] = text or name  # no difference: a value that is given twice
-    return labels
-
-
-def _plain(value: Any) -> str:
-    """A number or text, or the name of a component's type."""
-    if isinstance(value, tuple):
-        return " ".join(map(str, value))
-    if isinstance(value, (float, np.floating)) or (isinstance(value, jax.Array) and not value.ndim):
-        return f"{float(value):g}"
-    return str(value) if isinstance(value, (int, str, type(None))) else type(value).__name__
 
 
 def print_table(header: list[str], rows: list[list[Any]]) -> None:

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -20,13 +20,24 @@ from pgjax.core import processes, schedules
 from pgjax.core.components import check_int, check_seed, unknown
 from pgjax.core.types import Metrics, TrainState
 from pgjax.pictures import plots
-from pgjax.runs import blocks, checkpoints, disk, folders, recent_metrics
+from pgjax.runs import (
+    blocks,
+    checkpoints,
+    config_json,
+    disk,
+    folders,
+    frames,
+    recent_metrics,
+)
 from pgjax.runs.progress import Progress, after_blocks, compiled
 from pgjax.runs.recent_metrics import RecentMetrics
 from pgjax.runs.signals import Interrupted, noted_signals
 from pgjax.study import memory_estimate
 from pgjax.training import training
 from pgjax.training.config import Config, checked
+
+if TYPE_CHECKING:
+    import pandas
 
 _COUNTERS = ("env_steps", "compile_seconds", "run_seconds")  # in a checkpoint's notes
 _ON_BAD = ("stop", "skip", "raise")
@@ -60,6 +71,16 @@ class Run:
     solved: bool
     bad_update: int | None
     directory: Path | None
+
+    def metrics_frame(self) -> "pandas.DataFrame":
+        """`metrics` as a pandas DataFrame: a row for each update, "update" its number.
+
+        Raises:
+          MissingExtra: pandas is not installed.
+        """
+        last, length = int(self.state.num_updates), len(self.metrics.finite)
+        updates = {"update": range(last - length + 1, last + 1)}
+        return frames.frame(updates | config_json.columns(self.metrics))
 
 
 class _Settings(NamedTuple):

@@ -4,14 +4,18 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from pgjax.core.types import Metrics, TrainResult, TrainState
+from pgjax.runs import config_json, frames, sweep_labels
 from pgjax.training.config import Config
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class Member(NamedTuple):
@@ -106,6 +110,25 @@ class Sweep:
         count = np.sum(np.isfinite(returns), axis=-1)
         total = np.nansum(returns, axis=-1)
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+    def frame(self) -> "pandas.DataFrame":
+        """A row for each update of each run: the setting's values, "seed", "update", the metrics.
+
+        A path of the grid whose values are components has their labels, as in the sweep's table.
+
+        Raises:
+          MissingExtra: pandas is not installed.
+        """
+        length = self.metrics.finite.shape[-1]
+        indices = np.indices((*self.shape, length)).reshape(len(self.shape) + 1, -1)
+        labels = sweep_labels.value_labels(self.config, self.grid)
+        columns = {
+            path: frames.labelled(values, labels[path])[index]
+            for (path, values), index in zip(self.grid.items(), indices, strict=False)
+        }
+        columns |= {"seed": indices[-2], "update": indices[-1] + 1}
+        metrics = config_json.columns(self.metrics)
+        return frames.frame(columns | {name: np.ravel(x) for name, x in metrics.items()})
 
     def best(self, updates: int = 5) -> Member:
         """The best seed of the setting with the best mean over seeds of `final_returns`."""
