@@ -147,8 +147,8 @@ GIVEN = [
     (objective_of(weights=lambda self, w, v: w * 1j), "Mine.weights must .* of complex64"),
     (objective_of(contribution=lambda self, s: s.log_prob * 1j), "contribution .* of complex64"),
     (
-        objective_of(carried=lambda self, c, r: jnp.int32(1)),
-        r"Mine.carried must keep .* start\(\): .* became PyTreeDef",
+        objective_of(next_state=lambda self, s, r: jnp.int32(1)),
+        r"Mine.next_state must keep .* start\(\): .* became PyTreeDef",
     ),
     (
         ascent_of(lambda place, found: place),
@@ -233,7 +233,7 @@ def test_an_objectives_report_reaches_it_whatever_the_ascent():
     objective = objective_of(
         report=lambda self, s: {"mine": jnp.full_like(s.entropy, 7.0)},
         start=lambda self: jnp.float32(0.0),
-        carried=lambda self, carried, report: report["mine"],
+        next_state=lambda self, state, report: report["mine"],
     )
     for ascent in (pgjax.GradientStep(), pgjax.Passes(1, 2), pgjax.TrustRegion()):
         config = pgjax.Config("Catch-bsuite", objective=objective, ascent=ascent, num_updates=1)

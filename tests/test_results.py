@@ -124,7 +124,7 @@ def test_of_an_estimator(case):
 
 
 OBJECTIVES = {
-    "carrying": ({"carrying": lambda self, c: None}, "carrying must give an Objective, got None"),
+    "with_state": ({"with_state": lambda self, s: None}, "with_state must .* Objective, got None"),
     "start": ({"start": lambda self: "a"}, "start must give a pytree of arrays, got 'a'"),
     "integers": ({"contribution": lambda self, s: jnp.int32(s.log_prob)}, "contribution .* int32"),
 }
@@ -225,7 +225,7 @@ SAMPLERS = {
         {"sample": sample(lambda tau, s: (tau.replace(final_obs=None), s))},
         "sample, 'final_obs' must keep .* of one row of 'obs'",
     ),
-    "repaired": (ValueError, {"repaired": lambda *_: ((), 1.0)}, "repaired must give bool.* 1.0"),
+    "repair": (ValueError, {"repair": lambda *_: ((), 1.0)}, "repair must give bool.* 1.0"),
     "divisor": (ValueError, {"divisor": lambda *_: 0.0}, "divisor must give a positive number"),
     "counts": (
         ValueError,

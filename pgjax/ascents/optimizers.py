@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from pgjax.core.components import Component, component, option
-from pgjax.core.contracts import changes, is_array, is_real_of, said
+from pgjax.core.contracts import changes, describe, is_array, is_real_of
 from pgjax.core.identities import described
 from pgjax.core.trees import norm
 from pgjax.core.types import Array, PyTree
@@ -173,7 +173,7 @@ def _check_arrays(opt_state: PyTree) -> None:
     """Raises TypeError unless a state's leaves are arrays."""
     for leaf in jax.tree.leaves(opt_state):
         if not is_array(leaf):
-            raise TypeError(f"its state must be a pytree of arrays, got {said(leaf)}")
+            raise TypeError(f"its state must be a pytree of arrays, got {describe(leaf)}")
 
 
 def _check_updates(updates: PyTree, params: PyTree) -> None:
@@ -183,7 +183,7 @@ def _check_updates(updates: PyTree, params: PyTree) -> None:
         if not is_real_of(update, param.shape):
             raise TypeError(
                 f"its updates must be real numbers of the parameters' shapes, {param.shape}, "
-                f"got {said(update)}"
+                f"got {describe(update)}"
             )
 
 

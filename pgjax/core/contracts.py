@@ -14,7 +14,8 @@ from pgjax.core.types import Metrics, PyTree
 def require(right: bool, part: str, owner: Any, method: str, contract: str, result: Any) -> None:
     """Raises ValueError, which names class and method, unless a method's result is right."""
     if not right:
-        raise ValueError(f"{_called(part, owner, method)} must give {contract}, got {said(result)}")
+        called = _called(part, owner, method)
+        raise ValueError(f"{called} must give {contract}, got {describe(result)}")
 
 
 def require_values(part: str, owner: Any, method: str, names: tuple[str, ...], result: Any) -> None:
@@ -60,7 +61,7 @@ def _called(part: str, owner: Any, method: str) -> str:
     return f"{part} {type(owner).__name__}.{method}"
 
 
-def said(value: Any) -> str:
+def describe(value: Any) -> str:
     """An array's shape, and its dtype unless it is float; another value, or its type, in short."""
     if is_array(value) and hasattr(value, "shape"):
         kind = "" if jnp.issubdtype(value.dtype, jnp.floating) else f" of {value.dtype}"
@@ -102,7 +103,7 @@ def _dtype(value: Any) -> Any:
     return value.dtype if hasattr(value, "dtype") else jnp.result_type(value)
 
 
-def alike(tree: PyTree, other: PyTree) -> bool:
+def matches(tree: PyTree, other: PyTree) -> bool:
     """Whether two trees of arrays have the same structure, shapes and dtypes."""
     return not any(True for _ in changes(tree, other))
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from pgjax.core.components import check_int
-from pgjax.core.contracts import alike, is_real, require, require_arrays, require_values
+from pgjax.core.contracts import is_real, matches, require, require_arrays, require_values
 from pgjax.environments import spaces
 
 
@@ -19,7 +19,7 @@ def check_facts(env: Any) -> None:
         check_int(f"{name}.limit", env.limit, 1)
     actions = spaces.read("action_space", env.action_space)
     given = jax.tree.map(lambda bound: np.zeros(np.shape(bound)), env.bounds)
-    if not alike(given, _bounds_like(actions)):
+    if not matches(given, _bounds_like(actions)):
         raise ValueError(
             f"{name}.bounds must be (low, high) of a Box, arrays of its shape, and None of other "
             f"actions, in a dict or tuple as the action space: got {env.bounds!r} for {actions!r}"

@@ -59,20 +59,20 @@ class KLPenalty(Objective):
         """The factor, float[]."""
         return () if self.target is None else jnp.ones(())
 
-    def carrying(self, carried: PyTree) -> Objective:
+    def with_state(self, state: PyTree) -> Objective:
         """This objective with the update's β."""
         if self.target is None:
             return self
-        return self.replace(coefficient=self.coefficient * carried)
+        return self.replace(coefficient=self.coefficient * state)
 
-    def carried(self, carried: PyTree, report: dict[str, Array]) -> PyTree:
+    def next_state(self, state: PyTree, report: dict[str, Array]) -> PyTree:
         """The factor of the next update, float[], given the divergence in nats."""
         if self.target is None:
-            return carried
+            return state
         divergence = report["kl" if "kl" in report else "kl_penalty"]
         far = divergence > _TOLERANCE * self.target
         near = divergence < self.target / _TOLERANCE
-        factor = jnp.where(far, 2.0 * carried, jnp.where(near, 0.5 * carried, carried))
+        factor = jnp.where(far, 2.0 * state, jnp.where(near, 0.5 * state, state))
         return jnp.clip(factor, 1.0 / _MAX_FACTOR, _MAX_FACTOR)
 
 

@@ -66,10 +66,10 @@ class Objective(Reporter, abc.ABC):
         """The state that the objective carries into the first update; () for none."""
         return ()
 
-    def carrying(self, carried: PyTree) -> "Objective":
-        """The objective of an update, given the carried state."""
+    def with_state(self, state: PyTree) -> "Objective":
+        """The objective of an update, given the state that is carried into it."""
         return self
 
-    def carried(self, carried: PyTree, report: dict[str, Array]) -> PyTree:
-        """The state for the next update, given this one's and its reported means, float[] each."""
-        return carried
+    def next_state(self, state: PyTree, report: dict[str, Array]) -> PyTree:
+        """The state for the next update, given this update's and its reported means, float[]."""
+        return state

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax.errors import InvalidRngError, ModifyScopeVariableError
 
 from pgjax.core.components import check_int, knows_fields, unknown
-from pgjax.core.contracts import alike, is_array, is_real, require, require_arrays, said
+from pgjax.core.contracts import describe, is_array, is_real, matches, require, require_arrays
 from pgjax.core.types import Array, PyTree
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -346,7 +346,7 @@ def check_given_memory(network: nn.Module, memory: PyTree) -> None:
     if not has_memory(network):
         return
     first = initial_memory(network)
-    if not alike(first, memory):
+    if not matches(first, memory):
         raise ValueError(
             f"memory must be policy.initial_memory() at an episode's start, {_kinds(first)}, and "
             f"then what apply gave with the last observation, got {_kinds(memory)}"
@@ -399,7 +399,9 @@ def _kinds(tree: PyTree) -> PyTree:
     """Dtypes and shapes of a tree's leaves."""
 
     def kind(leaf: Any) -> str:
-        return f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}" if is_array(leaf) else said(leaf)
+        if not is_array(leaf):
+            return describe(leaf)
+        return f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"
 
     return jax.tree.map(kind, tree)
 

@@ -70,7 +70,7 @@ class Episodes(Sampler):
         trajectories, _ = recorded_steps(actor, keys, start, limits)
         return trajectories, streams
 
-    def repaired(self, streams: tuple, before: tuple) -> tuple[tuple, Array]:
+    def repair(self, streams: tuple, before: tuple) -> tuple[tuple, Array]:
         """Returns the empty streams, and True."""
         return streams, jnp.bool_(True)
 

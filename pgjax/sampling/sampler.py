@@ -58,7 +58,7 @@ class Sampler(Component, abc.ABC):
         """
 
     @abc.abstractmethod
-    def repaired(self, streams: PyTree, before: PyTree) -> tuple[PyTree, Array]:
+    def repair(self, streams: PyTree, before: PyTree) -> tuple[PyTree, Array]:
         """The streams' state for the next update, given `before`, the state before this one; and
         whether each was finite, bool[n] or bool[]."""
 

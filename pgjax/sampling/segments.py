@@ -109,7 +109,7 @@ class Segments(Sampler):
         trajectories = first_rows(trajectories, self.length)
         return trajectories, _counted(trajectories, streams)._replace(carry=carry)
 
-    def repaired(self, streams: Streams, before: Streams) -> tuple[Streams, Array]:
+    def repair(self, streams: Streams, before: Streams) -> tuple[Streams, Array]:
         """The streams for the next update; and whether each was good, bool[n]: finite in
         observation, memory and return.
 

@@ -26,11 +26,11 @@ _NUMBERS = ("log_prob", "reward")
 _FLAGS = ("valid", "terminated", "truncated")
 
 
-def check_start(bound: Bound, critic: PyTree, carried: PyTree, streams: PyTree) -> None:
+def check_start(bound: Bound, critic: PyTree, objective: PyTree, streams: PyTree) -> None:
     """Raises ValueError unless what critic, objective and sampler start with are arrays, the
     sampler's [m, …]."""
     require_arrays("critic", bound.critic, "start", critic)
-    require_arrays("objective", bound.objective, "start", carried)
+    require_arrays("objective", bound.objective, "start", objective)
     sampler, m = bound.sampler, bound.sampler.width
     require_arrays("sampler", sampler, "start", streams)
     for leaf in jax.tree.leaves(streams):
@@ -97,10 +97,15 @@ def _check_action_values(bound: Bound, values: Values, shape: tuple[int, ...]) -
     require(is_real_of(result, shape), "critic", critic, "evaluate", contract, result)
 
 
-def check_carrying(original: Objective, objective: Any) -> None:
-    """Raises ValueError unless an objective with what it carries is one."""
+def check_with_state(original: Objective, objective: Any) -> None:
+    """Raises ValueError unless an objective's `with_state` gives an objective."""
     right = isinstance(objective, Objective)
-    require(right, "objective", original, "carrying", "an Objective", objective)
+    require(right, "objective", original, "with_state", "an Objective", objective)
+
+
+def check_next_state(objective: Objective, result: PyTree, state: PyTree) -> None:
+    """Raises ValueError unless the state that an objective carries on is like that before."""
+    require_alike("objective", objective, "next_state", result, state, "start()")
 
 
 def check_state(bound: Bound, method: str, result: PyTree, state: PyTree) -> None:
@@ -159,15 +164,15 @@ def check_reports(bound: Bound, extra: dict[str, Array], report: dict[str, Array
         )
 
 
-def check_repaired(bound: Bound, result: Any, streams: PyTree) -> None:
+def check_repair(bound: Bound, result: Any, streams: PyTree) -> None:
     """Raises ValueError unless a sampler gave streams to go on with, and which were good."""
     sampler, m = bound.sampler, bound.sampler.width
-    require_values("sampler", sampler, "repaired", ("streams", "which were good"), result)
-    require_alike("sampler", sampler, "repaired", result[0], streams, "the streams")
+    require_values("sampler", sampler, "repair", ("streams", "which were good"), result)
+    require_alike("sampler", sampler, "repair", result[0], streams, "the streams")
     good = result[1]
     right = any(is_real_of(good, shape) for shape in ((), (m,)))
     right = right and bool(jnp.issubdtype(jnp.result_type(good), jnp.bool_))
-    require(right, "sampler", sampler, "repaired", f"bool[n] or bool[], n = {m}", good)
+    require(right, "sampler", sampler, "repair", f"bool[n] or bool[], n = {m}", good)
 
 
 def check_counts(bound: Bound, result: Any) -> None:

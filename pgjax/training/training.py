@@ -256,9 +256,9 @@ def _init(key: Array, config: Config) -> TrainState:
     params = variables["params"]
     stream_keys = jax.random.split(streams_key, bound.sampler.width)
     critic = bound.critic_at(variables).start(critic_key)
-    carried = bound.objective.start()
+    objective = bound.objective.start()
     streams = bound.sampler.start(stream_keys, bound.actor(variables))
-    results.check_start(bound, critic, carried, streams)
+    results.check_start(bound, critic, objective, streams)
     return TrainState(
         params=params,
         variables={name: values for name, values in variables.items() if name != "params"},
@@ -267,7 +267,7 @@ def _init(key: Array, config: Config) -> TrainState:
         num_updates=jnp.int32(0),
         env_steps=jnp.uint32(0),
         critic=critic,
-        objective=carried,
+        objective=objective,
         streams=streams,
     )
 
@@ -276,7 +276,7 @@ def _init(key: Array, config: Config) -> TrainState:
 def _update(
     state: TrainState, config: Config, mesh: Mesh | None = None, active: bool | Array = True
 ) -> tuple[TrainState, Metrics]:
-    return updates.make(state, bind(config, state.num_updates, mesh), active)
+    return updates.update(state, bind(config, state.num_updates, mesh), active)
 
 
 class StopRule(NamedTuple):

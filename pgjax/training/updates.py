@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from pgjax.ascents.ascent import Place
 from pgjax.ascents.gradients import Gradient, Surrogate, Terms
 from pgjax.core.components import jax_option
-from pgjax.core.contracts import require_alike
 from pgjax.core.parallel import divided, on_shares
 from pgjax.core.trees import either, norm, still_finite
 from pgjax.core.types import TRAJECTORY_AXES, Array, Metrics, PyTree, TrainState, Trajectories
@@ -66,8 +65,8 @@ def task(state: TrainState, trajectories: Trajectories, bound: Bound) -> Task:
     learning = critic.lesson(critic_state, trajectories, values)
     results.check_lesson(bound, critic, learning, state, trajectories.valid)
     critic_state, lesson, report = learning
-    objective = bound.objective.carrying(state.objective)
-    results.check_carrying(bound.objective, objective)
+    objective = bound.objective.with_state(state.objective)
+    results.check_with_state(bound.objective, objective)
     terms = Terms(bound.policy, state.variables, objective, bound.ascent, critic, critic_state)
     joint_lesson = lesson if critic.joint else ()
     surrogate = Surrogate(
@@ -84,7 +83,7 @@ def estimate(key: Array, state: TrainState, bound: Bound) -> tuple[PyTree, Metri
     return gradient.direction, _metrics(trajectories, streams, gradient, state, bound)
 
 
-def make(
+def update(
     state: TrainState, bound: Bound, active: bool | Array = True
 ) -> tuple[TrainState, Metrics]:
     """Makes an update: θ ← θ + α ∇U, once, or as the ascent decides; and the critic's fit.
@@ -93,6 +92,33 @@ def make(
     """
     key, sample_key, policy_key, critic_key = jax.random.split(state.key, 4)
     trajectories, streams = sample(sample_key, state, bound, active)
+    learned, gradient, report = _learn((policy_key, critic_key), state, trajectories, bound)
+    metrics = _metrics(trajectories, streams, gradient, state, bound)
+    streams, good = _repair(streams, state, trajectories, bound)
+    unchanged = {name: getattr(state, name) for name in learned}
+    # The report is included: errors whose squares are infinite would spoil the critic's units.
+    zeros = jax.tree.map(jnp.zeros_like, report)
+    finite = metrics.finite & good & still_finite((learned, report), (unchanged, zeros))
+    state = state.replace(
+        key=key,
+        num_updates=state.num_updates + 1,
+        env_steps=metrics.env_steps,
+        streams=divided(streams, bound.mesh),
+        **either(finite, learned, unchanged),
+    )
+    return state, metrics.replace(finite=finite)
+
+
+def _learn(
+    keys: tuple[Array, Array], state: TrainState, trajectories: Trajectories, bound: Bound
+) -> tuple[dict[str, PyTree], Gradient, dict[str, Array]]:
+    """Climbs the objective and fits the critic, each with its key.
+
+    Returns:
+      The fields of the state that learn, after the update; the gradient, with all metrics of
+      objective, ascent and critic; the critic's metrics.
+    """
+    policy_key, critic_key = keys
     surrogate, critic, critic_state, lesson, report = task(state, trajectories, bound)
     start = Place(state.params, state.opt_state)
     climbed = bound.ascent.climb(policy_key, surrogate, bound.optimizer, start)
@@ -102,34 +128,28 @@ def make(
     results.check_state(bound, "fit", critic_state, state.critic)
     results.check_reports(bound, gradient.extra, report)
     gradient = gradient._replace(extra={**gradient.extra, **report})
-    metrics = _metrics(trajectories, streams, gradient, state, bound)
-    variables = bound.policy.update_statistics(
-        state.variables, trajectories.obs, trajectories.valid
-    )
-    carried = bound.objective.carried(state.objective, gradient.extra)
-    require_alike("objective", bound.objective, "carried", carried, state.objective, "start()")
-    repaired = bound.sampler.repaired(streams, state.streams)
-    results.check_repaired(bound, repaired, state.streams)
+    objective = bound.objective.next_state(state.objective, gradient.extra)
+    results.check_next_state(bound.objective, objective, state.objective)
+    learned = {
+        "params": place.params,
+        "variables": bound.policy.update_statistics(
+            state.variables, trajectories.obs, trajectories.valid
+        ),
+        "opt_state": place.opt_state,
+        "critic": critic_state,
+        "objective": objective,
+    }
+    return learned, gradient, report
+
+
+def _repair(
+    streams: PyTree, state: TrainState, trajectories: Trajectories, bound: Bound
+) -> tuple[PyTree, Array]:
+    """The streams for the next update; and whether they and all rewards are finite, bool[]."""
+    repaired = bound.sampler.repair(streams, state.streams)
+    results.check_repair(bound, repaired, state.streams)
     streams, good = repaired
-    good &= jnp.all(jnp.isfinite(trajectories.reward), axis=0)
-    learned = place.params, variables, place.opt_state, critic_state, carried
-    unchanged = state.params, state.variables, state.opt_state, state.critic, state.objective
-    # The report is included: errors whose squares are infinite would spoil the critic's units.
-    zeros = jax.tree.map(jnp.zeros_like, report)
-    finite = metrics.finite & jnp.all(good) & still_finite((learned, report), (unchanged, zeros))
-    params, variables, opt_state, critic_state, carried = either(finite, learned, unchanged)
-    state = state.replace(
-        params=params,
-        variables=variables,
-        opt_state=opt_state,
-        key=key,
-        num_updates=state.num_updates + 1,
-        env_steps=metrics.env_steps,
-        critic=critic_state,
-        objective=carried,
-        streams=divided(streams, bound.mesh),
-    )
-    return state, metrics.replace(finite=finite)
+    return streams, jnp.all(good & jnp.all(jnp.isfinite(trajectories.reward), axis=0))
 
 
 def _metrics(

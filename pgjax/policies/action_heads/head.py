@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from pgjax.core.contracts import said
+from pgjax.core.contracts import describe
 from pgjax.core.types import Array, PyTree
 from pgjax.environments import spaces
 from pgjax.policies.action_heads import trial
@@ -113,7 +113,7 @@ def make(part: str, space: Any, bounds: Any, distribution: str) -> Head:
         raise TypeError(f"{part}: distribution {distribution!r} needs {needed}, not {space!r}")
     head = maker(part, space, bounds, distribution)
     if not isinstance(head, Head):
-        raise TypeError(f"{part}: {maker.__name__} must make a pgjax.Head, got {said(head)}")
+        raise TypeError(f"{part}: {maker.__name__} must make a pgjax.Head, got {describe(head)}")
     if not type(head).__module__.startswith("pgjax."):
         trial.check(head, space)
     return head

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 
 from pgjax.core.contracts import (
     changes,
+    describe,
     is_float_of,
     is_real,
     is_real_of,
     require,
     require_alike,
     require_arrays,
-    said,
 )
 from pgjax.core.types import Array, PyTree
 from pgjax.environments import spaces
@@ -48,7 +48,7 @@ def _try(head: Any, module: nn.Module, space: Any, key: Array) -> tuple:
     require_arrays("head", head, "module", parameters)
     distribution = _attempt(
         f"head {type(head).__name__}.distribution does not take what its module gives, "
-        f"{jax.tree.map(said, parameters)}",
+        f"{jax.tree.map(describe, parameters)}",
         lambda: head.distribution(parameters),
     )
     right = isinstance(distribution, Distribution)
@@ -74,7 +74,7 @@ def _try_distribution(head: Any, distribution: Any, noise: PyTree, action: PyTre
     mode = _attempt(
         f"distribution {name} has no mode with what the head's module gives", distribution.mode
     )
-    kinds = jax.tree.map(said, noise)
+    kinds = jax.tree.map(describe, noise)
     sample = _attempt(
         f"distribution {name}.sample makes nothing of the head's noise, {kinds}",
         lambda: distribution.sample(noise),
