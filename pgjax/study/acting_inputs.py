@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgjax.core.contracts import alike, is_array, said
+from pgjax.core.contracts import describe, is_array, matches
 from pgjax.core.keys import is_key
 from pgjax.core.types import PyTree
 from pgjax.environments import elements, spaces
@@ -61,7 +61,7 @@ def check_obs(obs: PyTree, space: Any, example: PyTree, batch: int | None) -> No
 
 def check_memory(memory: PyTree, initial: PyTree, batch: int | None) -> None:
     """Raises ValueError unless a memory is like that at an episode's start, for a batch."""
-    if not alike(initial, without_batch(memory, batch)):
+    if not matches(initial, without_batch(memory, batch)):
         start = jax.tree.map(elements.shape, initial)
         given = jax.tree.map(elements.shape, memory)
         rows = "" if batch is None else f" with a first axis of {batch}, as the observations have"
@@ -76,7 +76,7 @@ def check_arrays(part: str, tree: PyTree) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if not is_array(leaf) or is_key(leaf):
             place = part + jax.tree_util.keystr(path)
-            raise TypeError(f"{place}: expected an array of numbers, got {said(leaf)}")
+            raise TypeError(f"{place}: expected an array of numbers, got {describe(leaf)}")
 
 
 def without_batch(tree: PyTree, batch: int | None) -> PyTree:
