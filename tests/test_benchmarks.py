@@ -200,3 +200,15 @@ def test_soak(tmp_path):
     assert positive(*found["memory_mib"], *found["open_files"], *found["speeds"])
     assert len(found["memory_mib"]) == len(found["seconds"]) >= 8
     assert abs(found["files_growth"]) <= 5
+
+
+def test_mutation_takes_every_estimator_and_objective_once(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    mutation = importlib.import_module("mutation")
+    paths = [path for module in mutation.SOURCES for path in mutation.sources(module)]
+    folders = [ROOT / "pgjax" / folder for folder in ("estimators", "objectives")]
+    members = {file for folder in folders for file in folder.glob("[!_]*.py")}
+    assert {ROOT / path for path in paths} == members | {ROOT / "pgjax/policies/distributions.py"}
+    assert len(paths) == len(set(paths))
+    assert mutation.TESTS.keys() == mutation.SOURCES.keys()
+    assert all((ROOT / path).exists() for tests in mutation.TESTS.values() for path in tests)
