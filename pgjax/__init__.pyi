@@ -27,6 +27,7 @@ from pgjax.critics.critic import Critic as Critic
 from pgjax.critics.fitted import NetworkCritic as NetworkCritic
 from pgjax.critics.shared import SharedCritic as SharedCritic
 from pgjax.critics.two_hot import TwoHotCritic as TwoHotCritic
+from pgjax.environments import spaces as spaces
 from pgjax.environments.environment import Environment as Environment
 from pgjax.environments.finite_mdp import FiniteMDP as FiniteMDP
 from pgjax.environments.suites.brax import from_brax as from_brax
@@ -70,6 +71,7 @@ from pgjax.objectives.objective import Objective as Objective
 from pgjax.objectives.objective import Step as Step
 from pgjax.objectives.score_function import ScoreFunction as ScoreFunction
 from pgjax.pictures.rendering import render as render
+from pgjax.policies import heads as heads
 from pgjax.policies.heads import Head as Head
 from pgjax.policies.networks import CNN as CNN
 from pgjax.policies.networks import MLP as MLP

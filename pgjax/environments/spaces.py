@@ -1,4 +1,4 @@
-"""Spaces of observations and actions as people give them, gymnax's or Gymnasium's, as gymnax's."""
+"""Spaces of observations and actions; Gymnasium's are read as gymnax's."""
 
 import operator
 from collections.abc import Callable, Mapping
