@@ -85,6 +85,8 @@ from pgjax.runs.checkpoints import load as load
 from pgjax.runs.checkpoints import save as save
 from pgjax.runs.comparison import Comparison as Comparison
 from pgjax.runs.comparison import compare as compare
+from pgjax.runs.export.exporting import Export as Export
+from pgjax.runs.export.exporting import export as export
 from pgjax.runs.host_loop import Run as Run
 from pgjax.runs.host_loop import resume as resume
 from pgjax.runs.host_loop import run as run

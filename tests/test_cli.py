@@ -469,6 +469,8 @@ BAD = [
     (["resume", "nowhere"], "nowhere does not exist"),
     (["resume", "."], "is no run folder (no config.json)"),
     (["render", "nowhere"], "nowhere does not exist"),
+    (["export", "nowhere", "--format", "numpy"], "nowhere does not exist"),
+    (["export", "nowhere", "--format", "nump"], "unknown format 'nump'; did you mean 'numpy'"),
     (["plot"], "the following arguments are required: RUN"),
     (["plot", "."], "is no run folder (no config.json)"),
     (["plot", ".", "--output", "a.pdf"], "must end in .png or .svg"),

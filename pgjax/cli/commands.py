@@ -14,6 +14,7 @@ from pgjax.environments.suites import table
 from pgjax.pictures import plots, rendering
 from pgjax.pictures.curves import Curve
 from pgjax.runs import checkpoints, folders, sweep_folders
+from pgjax.runs.export import exporting
 from pgjax.study import evaluation, memory_estimate
 from pgjax.training.config import checked
 
@@ -62,6 +63,24 @@ def render(arguments: list[str]) -> int:
     shown = ", ".join(f"{x:.5g}" for x in returns[:5]) + (", …" if len(returns) > 5 else "")
     printing.print_rows({"returns shown": shown, "picture": str(output)})
     return 0
+
+
+def export(arguments: list[str]) -> int:
+    """Writes a run's policy as another kind of program; 1 where it disagrees with the original."""
+    options = parsers.export().parse(arguments)
+    output = options.output or options.run / options.format
+    exporting.check(output, options.format)
+    check_options(options)
+    state, config = checkpoints.load_policy(options.run, env=options.env)
+    memory_estimate.check_episodes("--eval-episodes", checked(config), options.eval_episodes)
+    key = evaluation.evaluation_key(options.seed)
+    result = evaluation.evaluate(key, state, config, options.eval_episodes, options.deterministic)
+    how = options.format, options.deterministic, result
+    written = exporting.export(state, config, output, *how)
+    print(f"{config.env}, {int(state.num_updates)} updates")
+    difference = f"{written.difference:.3g} from the original, on 1000 observations"
+    printing.print_rows({"largest difference": difference, "folder": str(output)})
+    return 0 if written.agrees else 1
 
 
 def plot(arguments: list[str]) -> int:

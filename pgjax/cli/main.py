@@ -58,8 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-      The exit code: 0; 2 for bad input, 3 for a process that is lost, missing or counts
-      differently, 4 where a number was not finite, 130 after Ctrl-C, 143 after SIGTERM.
+      The exit code: 0; 1 for an export that differs from its original, 2 for bad input, 3 for a
+      process that is lost, missing or counts differently, 4 where a number was not finite, 130
+      after Ctrl-C, 143 after SIGTERM.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments in (["--version"], ["-V"], ["version"]):

@@ -130,6 +130,30 @@ def render() -> Parser:
     return parser
 
 
+def export() -> Parser:
+    """The parser of `pgjax export`."""
+    parser = startup.parser_for("export")
+    _add_run(parser, "a run folder or a checkpoint")
+    parser.add_argument(
+        "--format",
+        required=True,
+        metavar="FORMAT",
+        help="numpy (a module that needs NumPy alone)",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="the folder to make (default: RUN/FORMAT)"
+    )
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the policy's mode; without it samples, from noise that is an input",
+    )
+    _add_seed(parser)
+    _add_eval_episodes(parser)
+    startup.add_cache_option(parser)
+    return parser
+
+
 def plot() -> Parser:
     """The parser of `pgjax plot`."""
     parser = startup.parser_for("plot")
@@ -211,6 +235,7 @@ def of_command(name: str) -> Parser:
         "list": list_runs,
         "compare": compare,
         "render": render,
+        "export": export,
         "plot": plot,
         "sweep": sweep,
         "envs": envs,

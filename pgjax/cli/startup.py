@@ -26,6 +26,7 @@ COMMANDS = {
     "list": "a table of run folders and sweeps: environment, steps, return, age",
     "compare": "the difference in return of two runs or sweeps, with its interval",
     "render": "draw episodes of a run's policy as a GIF",
+    "export": "write a run's policy as another kind of program, with a card",
     "plot": "draw the learning curves of runs, seeds of one config together",
     "sweep": "train every setting of a grid with the same seeds",
     "envs": "list environments and suites, the names of a suite, or what one environment is",

@@ -65,11 +65,11 @@ class Deployed:
         obs = jax.tree.map(lambda x, expected: jnp.asarray(x, expected.dtype), obs, example)
         number = () if batch is None else (batch,)
         noise = None if key is None else self.policy.noise(key, number)
-        act_each = self._act if batch is None else jax.vmap(self._act)
+        act_each = self.act_once if batch is None else jax.vmap(self.act_once)
         return act_each(obs, memory, noise)
 
-    def _act(self, obs: PyTree, memory: PyTree, noise: PyTree) -> tuple[PyTree, PyTree]:
-        """One action, the mode without noise, and the next memory."""
+    def act_once(self, obs: PyTree, memory: PyTree, noise: PyTree) -> tuple[PyTree, PyTree]:
+        """The action for one observation, the mode without noise, and the next memory."""
         environment = self.policy.environment
         inner, after = memory, lambda memory: memory
         if isinstance(environment, Timed):
