@@ -38,7 +38,7 @@ def resume() -> Parser:
         "the defaults above."
     )
     _add_target(parser, None, "; inf: none (default: as the run has it)")
-    _add_loop_options(parser)
+    _add_loop_options(parser, resuming=True)
     parser.add_argument(
         "--metrics-every",
         type=integer,
@@ -50,7 +50,7 @@ def resume() -> Parser:
         action="store_true",
         help="set a damaged metrics.csv aside and begin another",
     )
-    _add_eval_episodes(parser)
+    _add_eval_episodes(parser, resuming=True)
     startup.add_options(parser)
     return parser
 
@@ -320,7 +320,7 @@ def _add_checkpoint_seconds(parser: Parser) -> None:
     )
 
 
-def _add_loop_options(parser: Parser) -> None:
+def _add_loop_options(parser: Parser, resuming: bool = False) -> None:
     _add_checkpoint_seconds(parser)
     parser.add_argument(
         "--nan",
@@ -329,6 +329,22 @@ def _add_loop_options(parser: Parser) -> None:
         help="at a number that is not finite: stop, skip the update, or raise (default: stop)",
     )
     parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard events")
+    begun = "as the run has it" if resuming else None
+    parser.add_argument(
+        "--evaluate-every",
+        type=integer,
+        default=None if resuming else 0,
+        metavar="N",
+        help="evaluate after every N updates, write evaluation.csv, keep the best policy in "
+        f"checkpoint_best (default: {begun or '0, at the end only'})",
+    )
+    parser.add_argument(
+        "--keep",
+        type=integer,
+        default=None if resuming else 1,
+        metavar="N",
+        help=f"keep copies of so many latest checkpoints (default: {begun or '1, no copies'})",
+    )
 
 
 def _add_json(parser: Parser) -> None:
@@ -339,10 +355,10 @@ def _add_seed(parser: Parser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="of all random numbers (default: 0)")
 
 
-def _add_eval_episodes(parser: Parser) -> None:
+def _add_eval_episodes(parser: Parser, resuming: bool = False) -> None:
     parser.add_argument(
         "--eval-episodes",
         type=integer,
-        default=128,
-        help="episodes in an evaluation (default: 128)",
+        default=None if resuming else 128,
+        help=f"episodes in an evaluation (default: {'as the run has it' if resuming else 128})",
     )

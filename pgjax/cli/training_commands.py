@@ -54,6 +54,9 @@ def train(arguments: list[str]) -> int:
         stop_at_return=options.stop_at_return,
         checkpoint_seconds=options.checkpoint_seconds,
         metrics_every=options.metrics_every,
+        evaluate_every=options.evaluate_every,
+        eval_episodes=options.eval_episodes,
+        keep=options.keep,
         nan=options.nan,
     )
 
@@ -73,6 +76,10 @@ def resume(arguments: list[str]) -> int:
     facts = folders.read_facts(options.run)
     # TensorBoard events need the number, too.
     options.metrics_every = options.metrics_every or facts["metrics_every"]
+    if options.eval_episodes is None:
+        options.eval_episodes = facts["eval_episodes"]
+    if options.evaluate_every is None:
+        options.evaluate_every = facts["evaluate_every"]
     check_options(options)
     config = change(checkpoints.load_config(options.run, env=options.env))
     memory_estimate.check_episodes("--eval-episodes", checked(config), options.eval_episodes)
@@ -84,6 +91,9 @@ def resume(arguments: list[str]) -> int:
         config=config,
         stop_at_return=options.stop_at_return,
         metrics_every=options.metrics_every,
+        evaluate_every=options.evaluate_every,
+        eval_episodes=options.eval_episodes if options.evaluate_every else None,
+        keep=options.keep,
         checkpoint_seconds=options.checkpoint_seconds,
         nan=options.nan,
         discard_metrics=options.discard_metrics,

@@ -25,6 +25,23 @@ _ALGORITHMS = {
 }
 
 
+class Evaluated(NamedTuple):
+    """Evaluations of runs that differ in the seed only.
+
+    Attributes:
+      x: float[points].
+      middle: float[points]; a single run's mean return; of several the interquartile mean over
+        seeds.
+      low, high: float[points]; the 95 % bootstrap interval of `middle`: over a single run's
+        episodes, or over seeds.
+    """
+
+    x: np.ndarray
+    middle: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
 class Curve(NamedTuple):
     """Runs that differ in the seed only.
 
@@ -37,6 +54,7 @@ class Curve(NamedTuple):
       low, high: float[points]; the 95 % bootstrap interval of `middle`; None for a single seed.
       seeds: x and return of each seed.
       repeated: folders of runs left out, since another run has the same config and seed.
+      evaluated: evaluations during the runs; None: not all were evaluated.
     """
 
     environment: str
@@ -47,6 +65,7 @@ class Curve(NamedTuple):
     high: np.ndarray | None
     seeds: list[tuple[np.ndarray, np.ndarray]]
     repeated: list[Path]
+    evaluated: Evaluated | None = None
 
 
 def curves(records: Sequence[Record], axis: str = "env_steps") -> list[Curve]:
@@ -169,14 +188,34 @@ def _curve(environment: str, label: str, group: list[Record], axis: str) -> Curv
             raise ValueError(f"{record.path}: no episode has ended in this run")
         seeds.append((x, returns))
     if len(seeds) == 1:
-        return Curve(environment, label, *seeds[0], None, None, seeds, repeated)
+        evaluated = _evaluated(group, axis)
+        return Curve(environment, label, *seeds[0], None, None, seeds, repeated, evaluated)
+    x, values = _shared(seeds)
+    middle, band = interquartile_mean(values), interval(values)
+    evaluated = _evaluated(group, axis)
+    return Curve(environment, label, x, middle, *band, seeds, repeated, evaluated)
+
+
+def _shared(seeds: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """x at which all seeds have a value, float[points], and their values, float[points, seeds]."""
     first, last = max(x[0] for x, _ in seeds), min(x[-1] for x, _ in seeds)
     if first >= last:  # one seed ends before another begins: its last return is extended
         last = max(x[-1] for x, _ in seeds)
     x = np.linspace(first, last, _POINTS)
-    values = np.stack([np.interp(x, *seed) for seed in seeds], axis=-1)
-    middle = interquartile_mean(values)
-    return Curve(environment, label, x, middle, *interval(values), seeds, repeated)
+    return x, np.stack([np.interp(x, *seed) for seed in seeds], axis=-1)
+
+
+def _evaluated(group: list[Record], axis: str) -> Evaluated | None:
+    """The evaluations of runs of one config, if all have some."""
+    tables = [record.evaluations for record in group]
+    if not all(len(table.get("update", ())) for table in tables):
+        return None
+    if len(tables) == 1:
+        return Evaluated(*(tables[0][name] for name in (axis, "return", "low", "high")))
+    number = min(len(table["update"]) for table in tables)
+    x = np.mean([table[axis][:number] for table in tables], axis=0)
+    values = np.stack([table["return"][:number] for table in tables], axis=-1)
+    return Evaluated(x, interquartile_mean(values), *interval(values))
 
 
 def differences(configs: list[dict[str, Any]]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pgjax.pictures.curves import AXES, Curve, algorithm_of, curves, environment_of
+from pgjax.pictures.curves import AXES, Curve, Evaluated, algorithm_of, curves, environment_of
 from pgjax.pictures.records import Record
 
 # Distinct with any colour vision; the first is the package's.
@@ -65,7 +65,7 @@ def learning_curves(
         _format_x(axes, axis)
         axes.set(xlabel=AXES[axis], ylabel="mean episode return")
         axes.set_title(_panel_title(records, environment), fontsize=10)
-        if len(in_panel) > 1:
+        if len(in_panel) > 1 or in_panel[0].evaluated is not None:
             axes.legend(frameon=False, fontsize=8)
     for axes in panels[len(environments) :]:
         axes.set_axis_off()
@@ -143,10 +143,25 @@ def _draw(axes: Any, curve: Curve, number: int) -> None:
             axes.plot(x, returns, color=color, alpha=0.25, linewidth=0.6)
     marked = len(curve.seeds) == 1 and len(curve.x) < _MARKED_POINTS
     seeds = f" ({len(curve.seeds)} seeds)" if len(curve.seeds) > 1 else ""
-    label = textwrap.fill((curve.label + seeds).strip() or "all", _LEGEND_WIDTH)
+    name = curve.label if curve.label or curve.evaluated is None else "training"
+    label = textwrap.fill((name + seeds).strip() or "all", _LEGEND_WIDTH)
     marker = {"marker": "o" if marked else None, "markersize": 3.5}
     line = {"color": color, "linestyle": style, "linewidth": 1.8}
     axes.plot(curve.x, curve.middle, label=label, **line, **marker)
+    if curve.evaluated is not None:
+        _draw_evaluated(axes, curve.evaluated, f"{curve.label}, evaluated".strip(", "), color)
+
+
+def _draw_evaluated(axes: Any, evaluated: Evaluated, label: str, color: str) -> None:
+    """Draws evaluations as points with their intervals; as a line with a band if they are many."""
+    x, middle, low, high = evaluated
+    if len(x) > _MARKED_POINTS:
+        axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+        axes.plot(x, middle, label=label, color=color, linestyle="--", linewidth=1.2)
+        return
+    errors = (np.maximum(middle - low, 0.0), np.maximum(high - middle, 0.0))
+    style = {"fmt": "D", "markersize": 4.5, "markerfacecolor": "white", "capsize": 2.5}
+    axes.errorbar(x, middle, errors, label=label, color=color, linewidth=1.2, zorder=3, **style)
 
 
 def _figure(size: tuple[float, float], rows: int = 1, columns: int = 1) -> tuple[Any, np.ndarray]:

@@ -20,6 +20,8 @@ class Record:
       metrics: columns of metrics.csv, float64 each: "update", "seconds" of running, and the
         metrics by name.
       dropped: the number of incomplete lines in metrics.csv.
+      evaluations: columns of evaluation.csv, float64 each: "update", "env_steps", "seconds",
+        "return", "low", "high", "episodes"; empty where the run was not evaluated.
     """
 
     path: Path
@@ -29,6 +31,7 @@ class Record:
     stop_at_return: float
     metrics: dict[str, np.ndarray]
     dropped: int
+    evaluations: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def final_return(self, updates: int = 5) -> float:
         """Mean episode return over the last updates that are recorded; NaN if no episode ended."""

@@ -24,16 +24,27 @@ from pgjax.core import distribution
 from pgjax.core.names import unknown
 from pgjax.core.types import Metrics, TrainState
 from pgjax.pictures.records import Record
-from pgjax.runs import checkpoints, config_json, disk, schema, sweep_folders
+from pgjax.runs import (
+    checkpoints,
+    config_json,
+    disk,
+    evaluations,
+    kept,
+    schema,
+    sweep_folders,
+)
 from pgjax.training.config import Config
 
 _CONFIG, _METRICS = "config.json", "metrics.csv"
+# Facts that folders of earlier versions do not have: their least value, and the one they had.
+_NEWER = {"evaluate_every": (0, 0), "eval_episodes": (1, 128), "keep": (1, 1)}
 _RUN_FACTS = {
     "run": re.compile("[0-9a-f]{32}"),
     "seed": schema.Number(int, 0, 2**32 - 1),
     "stop_at_return": float | None,
     "metrics_every": schema.Number(int, 1, 2**31),
     "history": list[dict],
+    **{name: schema.Optional(schema.Number(int, low, 2**31)) for name, (low, _) in _NEWER.items()},
 }
 _FACTS = {**_RUN_FACTS, "config": dict, "versions": dict[str, str], "seal": schema.HEX}
 _NOTES = {
@@ -50,7 +61,8 @@ class Writer:
 
     Attributes:
       path: the folder.
-      facts: JSON types: the run's identity, seed, `stop_at_return`, `metrics_every`, history.
+      facts: JSON types: the run's identity, seed, settings of `run` that a resumed run keeps,
+        history.
     """
 
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
@@ -82,6 +94,8 @@ class Writer:
         metrics = {"bytes": self._size, "sha256": self._digest.hexdigest()}
         notes = {**notes, "facts": self.facts, "metrics": metrics}
         checkpoints.save(self.path / checkpoints.IN_RUN, state, config, notes)
+        if self.facts["keep"] > 1:
+            kept.keep(self.path, int(state.num_updates), self.facts["keep"])
 
     def go_on(self, notes: dict[str, Any], discard_metrics: bool = False) -> None:
         """Goes on after the metrics that the checkpoint with these notes vouches for; drops later
@@ -119,13 +133,14 @@ def create(
     """Makes a run folder: in one step, with the state before the first update.
 
     Args:
-      facts: "seed", "stop_at_return" and "metrics_every", as JSON types.
+      facts: "seed", "stop_at_return", "metrics_every", "evaluate_every", "eval_episodes" and
+        "keep", as JSON types.
       notes: for the checkpoint.
 
     Raises:
       ValueError: it exists.
     """
-    facts = {"run": uuid.uuid4().hex, **facts, "history": []}
+    facts = {"run": uuid.uuid4().hex, **_with_newer(facts), "history": []}
     check_free(path)
     try:
         with disk.appearing(path) as unfinished:
@@ -172,7 +187,12 @@ def read_facts(path: Path) -> dict[str, Any]:
             )
         problem = f"is no run folder (no {_CONFIG})" if path.exists() else "does not exist"
         raise ValueError(f"{path} {problem}")
-    return checkpoints.read_sealed(file, _FACTS, "; `pgjax resume` takes changes")
+    return _with_newer(checkpoints.read_sealed(file, _FACTS, "; `pgjax resume` takes changes"))
+
+
+def _with_newer(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts with those that an earlier version did not write."""
+    return {name: value for name, (_, value) in _NEWER.items()} | facts
 
 
 def read_notes(path: Path) -> dict[str, Any]:
@@ -188,7 +208,7 @@ def read_notes(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path / _CONFIG} is another run's than {checkpoint}: restore the right one"
         )
-    return notes
+    return {**notes, "facts": _with_newer(notes["facts"])}
 
 
 def changes(
@@ -211,7 +231,7 @@ def changes(
 
 
 def _settings(facts: dict[str, Any]) -> dict[str, Any]:
-    return {name: facts[name] for name in ("stop_at_return", "metrics_every")}
+    return {name: facts[name] for name in ("stop_at_return", "metrics_every", *_NEWER)}
 
 
 def _leaves(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -253,6 +273,7 @@ def read(path: str | os.PathLike) -> Record:
         stop_at_return=facts["stop_at_return"],
         metrics=dict(zip(header, columns, strict=True)),
         dropped=dropped,
+        evaluations=evaluations.read(path),
     )
 
 

@@ -29,6 +29,7 @@ from pgjax.runs import (
     frames,
     recent_metrics,
 )
+from pgjax.runs.evaluations import Evaluator
 from pgjax.runs.progress import Progress, after_blocks, compiled
 from pgjax.runs.recent_metrics import RecentMetrics
 from pgjax.runs.signals import Interrupted, noted_signals
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _COUNTERS = ("env_steps", "compile_seconds", "run_seconds")  # in a checkpoint's notes
 _ON_BAD = ("stop", "skip", "raise")
+_MOST = 2**31  # updates between two evaluations, checkpoints that are kept
 _NOTHING: Any = None  # metrics and seconds before the first block
 _SAVE, _STOP, _FAIL = 1, 2, 4  # requests after a block, which add up
 
@@ -84,13 +86,18 @@ class Run:
 
 
 class _Settings(NamedTuple):
-    """The arguments of `run` that training itself does not need; see there."""
+    """The arguments of `run` that training itself does not need; see there.
+
+    Attributes:
+      facts: the seed and the settings that a run folder keeps.
+    """
 
     on_block: Callable[[Progress], Any] | None
     mesh: Mesh | None
     stop_at_return: float
     checkpoint_seconds: float
     nan: str
+    facts: dict[str, Any]
 
     @property
     def stop(self) -> training.StopRule:
@@ -108,6 +115,9 @@ def run(
     *,
     checkpoint_seconds: float = 60.0,
     metrics_every: int = 1,
+    evaluate_every: int = 0,
+    eval_episodes: int = 128,
+    keep: int = 1,
     nan: str = "stop",
     on_start: Callable[[int], Any] | None = None,
 ) -> Run:
@@ -128,6 +138,12 @@ def run(
       stop_at_return: the update whose mean return of finished episodes reaches it is the last.
       checkpoint_seconds: between two checkpoints, ≥ 0; there is one at the end, too.
       metrics_every: metrics.csv has every so many updates' metrics, ≥ 1.
+      evaluate_every: evaluates the policy after every so many updates; 0: never. Training's numbers
+        are the same to the bit. evaluation.csv has the mean return of each and its 95 % interval,
+        checkpoint_best/ the policy of the best: its return is biased, as the best of many is better
+        by luck, too.
+      eval_episodes: in an evaluation, with sampled actions, ≥ 1.
+      keep: checkpoints/ has copies of so many latest checkpoints, if more than 1.
       nan: what to do when an update is not made since some number is not finite: "stop" after it,
         "skip" it and go on, or "raise" FloatingPointError. What was learned before is kept.
       on_start: called with the number of updates made so far, once nothing is refused any more,
@@ -140,9 +156,12 @@ def run(
       OSError: a file cannot be written; the latest checkpoint is as it was.
     """
     seed = check_seed("seed", seed)
-    check_int("metrics_every", metrics_every, 1)
     training.check_target(stop_at_return)
-    settings = _Settings(on_block, mesh, stop_at_return, checkpoint_seconds, nan)
+    facts = {
+        "seed": seed,
+        **_facts(stop_at_return, metrics_every, evaluate_every, eval_episodes, keep),
+    }
+    settings = _Settings(on_block, mesh, stop_at_return, checkpoint_seconds, nan, facts)
     arrays = _checked(config, settings)
     folder = Path(directory) if directory is not None and processes.is_first() else None
     if folder is not None:
@@ -154,7 +173,6 @@ def run(
     start = Progress(0, 0, _NOTHING, _NOTHING, seconds, 0.0, state)
     writer = None
     if folder is not None:
-        facts = {"seed": seed, **_facts(stop_at_return, metrics_every)}
         writer = folders.create(folder, config, facts, state, _notes(start))
     with contextlib.nullcontext() if folder is None else disk.held(folder):
         return _run(config, arrays, start, settings, writer, directory)
@@ -182,6 +200,9 @@ def resume(
     num_updates: int | None = None,
     stop_at_return: float | None = None,
     metrics_every: int | None = None,
+    evaluate_every: int | None = None,
+    eval_episodes: int | None = None,
+    keep: int | None = None,
     checkpoint_seconds: float = 60.0,
     nan: str = "stop",
     discard_metrics: bool = False,
@@ -200,7 +221,7 @@ def resume(
         update on what has changed.
       num_updates: in all, in place of the config's; schedules whose lengths are a `Share` of it
         are stretched, so that a rate which had fallen to 0 is above it again.
-      stop_at_return, metrics_every: in place of the run's.
+      stop_at_return, metrics_every, evaluate_every, eval_episodes, keep: in place of the run's.
       discard_metrics: sets metrics.csv aside and begins another, where that file is damaged.
 
     Raises:
@@ -213,8 +234,15 @@ def resume(
     config = checkpoints.load_config(path, config)
     if num_updates is not None:
         config = config.replace(num_updates=num_updates)
-    facts = _changed(notes["facts"], stop_at_return, metrics_every)
-    settings = _Settings(on_block, mesh, _target(facts), checkpoint_seconds, nan)
+    facts = _changed(
+        notes["facts"],
+        stop_at_return,
+        metrics_every=metrics_every,
+        evaluate_every=evaluate_every,
+        eval_episodes=eval_episodes,
+        keep=keep,
+    )
+    settings = _Settings(on_block, mesh, _target(facts), checkpoint_seconds, nan, facts)
     arrays = _checked(config, settings)
     changes = folders.changes(saved_config, config, notes["facts"], facts)
     _check_changes(path, changes)
@@ -274,10 +302,25 @@ def _warn_of_ended(config: Config) -> None:
         warnings.warn(text, EndedSchedule, stacklevel=3)
 
 
-def _facts(stop_at_return: float, metrics_every: int) -> dict[str, Any]:
-    """The settings that a run folder keeps, as JSON types."""
-    target = None if math.isinf(stop_at_return) else float(stop_at_return)
-    return {"stop_at_return": target, "metrics_every": int(metrics_every)}
+def _facts(
+    stop_at_return: float, metrics_every: int, evaluate_every: int, eval_episodes: int, keep: int
+) -> dict[str, Any]:
+    """The settings that a run folder keeps, as JSON types.
+
+    Raises:
+      ValueError, TypeError: for one that cannot be.
+    """
+    check_int("metrics_every", metrics_every, 1)
+    check_int("evaluate_every", evaluate_every, 0, _MOST)
+    check_int("eval_episodes", eval_episodes, 1)
+    check_int("keep", keep, 1, _MOST)
+    return {
+        "stop_at_return": None if math.isinf(stop_at_return) else float(stop_at_return),
+        "metrics_every": int(metrics_every),
+        "evaluate_every": int(evaluate_every),
+        "eval_episodes": int(eval_episodes),
+        "keep": int(keep),
+    }
 
 
 def _target(facts: dict[str, Any]) -> float:
@@ -285,14 +328,13 @@ def _target(facts: dict[str, Any]) -> float:
 
 
 def _changed(
-    facts: dict[str, Any], stop_at_return: float | None, metrics_every: int | None
+    facts: dict[str, Any], stop_at_return: float | None, **counts: int | None
 ) -> dict[str, Any]:
-    """A run's facts with the given settings in place of its own."""
+    """A run's facts with the given settings in place of its own; None: its own."""
     target = _target(facts) if stop_at_return is None else stop_at_return
-    interval = facts["metrics_every"] if metrics_every is None else metrics_every
     training.check_target(target)
-    check_int("metrics_every", interval, 1)
-    return {**facts, **_facts(target, interval)}
+    given = {name: count for name, count in counts.items() if count is not None}
+    return {**facts, **_facts(target, **{name: facts[name] for name in counts} | given)}
 
 
 def _check_changes(path: Path, changes: dict[str, list]) -> None:
@@ -316,6 +358,8 @@ def _checked(config: Config, settings: _Settings) -> Config:
         raise ValueError(unknown(f"nan {settings.nan!r}", settings.nan, _ON_BAD))
     check_seconds(settings.checkpoint_seconds)
     # Each of several processes holds its share of the trajectories.
+    if settings.facts["evaluate_every"]:
+        memory_estimate.check_episodes("eval_episodes", arrays, settings.facts["eval_episodes"])
     limit = memory_estimate.available_bytes() * jax.process_count()
     kept_updates = min(config.num_updates, recent_metrics.MOST_UPDATES)
     memory_estimate.seeds_that_fit(config.replace(num_updates=kept_updates), limit)
@@ -338,18 +382,27 @@ def _run(
 ) -> Run:
     """Trains from `start` on and saves; `arrays` is the config with arrays as leaves."""
     recent, stopped = RecentMetrics(), False
+    evaluator = Evaluator(config, settings.facts, None if writer is None else writer.path)
+    evaluator.go_on(start.num_updates)
     with noted_signals() as signals:
         start, advance = compiled(arrays, start, settings.stop, settings.mesh)
         if signals.caught and jax.process_count() == 1:  # several stop together, after an update
             raise Interrupted(directory, signals.caught)
         progress, saved = start, time.monotonic()
-        for progress in after_blocks(start, advance, config.num_updates, settings.stop, signals):
+        interval = settings.facts["evaluate_every"]
+        ends = (config.num_updates, settings.stop, signals, interval)
+        for progress in after_blocks(start, advance, *ends):
             recent.add(progress.num_updates, progress.metrics)
             if writer is not None:
                 first = progress.num_updates - len(progress.seconds) + 1
                 writer.append(first, progress.metrics, progress.seconds)
+            progress, improved = evaluator.after(progress)
             requests, error = _requests(settings.on_block, progress)
-            due = bool(requests) or time.monotonic() - saved >= settings.checkpoint_seconds
+            due = (
+                bool(requests)
+                or improved
+                or time.monotonic() - saved >= settings.checkpoint_seconds
+            )
             requests |= _SAVE if due and writer is not None else 0
             requests = processes.broadcast(requests)
             if requests & _SAVE:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from pgjax.core import processes
 from pgjax.core.parallel import divided, local, replicated
-from pgjax.core.types import Metrics, TrainState
+from pgjax.core.types import Evaluation, Metrics, TrainState
 from pgjax.runs import blocks
 from pgjax.runs.signals import Signals
 from pgjax.training import training
@@ -34,6 +34,8 @@ class Progress:
         memory; of several processes, all must ask.
       seconds: float[updates in this block]; of running, at the end of each.
       compile_seconds, run_seconds: so far; the one is not in the other.
+      evaluation: of the policy after the block, where one was due; see `run`'s `evaluate_every`. Of
+        several processes the first has it.
     """
 
     num_updates: int
@@ -43,6 +45,7 @@ class Progress:
     compile_seconds: float
     run_seconds: float
     _state: TrainState = dataclasses.field(repr=False)
+    evaluation: Evaluation | None = None
 
     @functools.cached_property
     def state(self) -> TrainState:
@@ -82,14 +85,27 @@ def compiled(
 
 
 def after_blocks(
-    start: Progress, advance: Advance, num_updates: int, stop: training.StopRule, signals: Signals
+    start: Progress,
+    advance: Advance,
+    num_updates: int,
+    stop: training.StopRule,
+    signals: Signals,
+    end_at_multiples: int = 0,
 ) -> Iterator[Progress]:
-    """The progress after each block until the last update, the target, a bad update or a signal."""
+    """The progress after each block until the last update, the target, a bad update or a signal.
+
+    Args:
+      end_at_multiples: a block ends at each multiple of so many updates; 0: wherever time decides.
+    """
     progress = start
     while progress.num_updates < num_updates:
         done = progress.num_updates - start.num_updates
         seconds = progress.run_seconds - start.run_seconds
-        size = blocks.block_size(num_updates - progress.num_updates, done, seconds)
+        remaining = num_updates - progress.num_updates
+        if end_at_multiples:
+            until_multiple = end_at_multiples - progress.num_updates % end_at_multiples
+            remaining = min(remaining, until_multiple)
+        size = blocks.block_size(remaining, done, seconds)
         size = processes.broadcast(0 if done and signals.caught else size)
         if size == 0:
             return

@@ -2,7 +2,7 @@
 
 A schema is a type (`int`, `float`, `str`, `bool`, `dict`, `list`), a pattern for a whole string, a
 `Number`, `dict[str, …]` or `list[…]`, `… | None`, or a dict from names to schemas: an object with
-exactly these fields.
+exactly these fields, but for those that are `Optional`.
 """
 
 import json
@@ -27,6 +27,12 @@ class Number(NamedTuple):
     type: type
     low: float
     high: float = math.inf
+
+
+class Optional(NamedTuple):
+    """A field that may be missing, as in files of earlier versions."""
+
+    schema: Any
 
 
 def read(path: Path, schema: Any = dict) -> Any:
@@ -106,6 +112,10 @@ def _field_problems(data: Any, schema: dict[str, Any], field: str) -> typing.Ite
         yield f"{_named(field)}must be an object, got {_short(data)}"
         return
     for name, inner in schema.items():
+        if isinstance(inner, Optional):
+            inner = inner.schema
+            if name not in data:
+                continue
         if name not in data:
             yield f"field {_joined(field, name)} is missing"
         else:
