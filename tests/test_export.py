@@ -1,6 +1,7 @@
 """Exported policies act as the original does: every network, memory and head; the card."""
 
 import re
+import sys
 
 import flax.linen as nn
 import jax
@@ -12,8 +13,9 @@ from test_agent import HYBRID, MASKED, Observes
 
 import pgjax
 from pgjax.cli.main import main
+from pgjax.core import distribution
 from pgjax.environments.interface import spaces
-from pgjax.runs.export import agreement, exporting, numpy_module
+from pgjax.runs.export import agreement, exporting, numpy_module, stablehlo_program
 from pgjax.runs.export.traced import Exported, Inputs
 from pgjax.study.acting import Deployed
 from pgjax.training.config import bind, checked
@@ -173,6 +175,34 @@ def test_a_difference_is_found():
     assert 1e-5 < agreement.largest_difference(policy, shifted) < 3e-5
     assert agreement._difference(np.nan, 1.0) == np.inf
     assert agreement._difference([np.inf, 200.0], [np.inf, 100.0]) == 1.0
+
+
+@pytest.mark.parametrize(("name", "deterministic"), [("LSTMCell", True), ("masked", False)])
+def test_stablehlo_acts_as_the_original_on_any_number(name, deterministic, tmp_path):
+    pytest.importorskip("flatbuffers")
+    policy, draw = policy_of(CONFIGS[name], deterministic), np.random.default_rng(1)
+    stablehlo_program.write(policy, tmp_path, "A policy.")
+    inputs = [random_inputs(policy, draw) for _ in range(3)]
+    rows = jax.tree.map(lambda *x: np.stack(x), *inputs)
+    expected = jax.jit(lambda rows: jax.vmap(policy)(rows))(rows)
+    program = jax.export.deserialize(bytearray((tmp_path / "policy.stablehlo").read_bytes()))
+    assert program.platforms == ("cpu", "cuda", "tpu")
+    results = program.call(*rows[: 2 if deterministic else 3])
+    assert jax.tree.structure(results) == jax.tree.structure(expected)
+    act = stablehlo_program.load(tmp_path)
+    first = act(*inputs[0])
+    for x, row, y in zip(*map(jax.tree.leaves, (results, first, expected)), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(row, y[0], rtol=1e-5, atol=1e-5)
+    start = np.load(tmp_path / "initial_memory.npz")
+    with start:
+        assert len(start.files) == len(policy.example().memory)
+
+
+def test_a_format_without_its_extra_names_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "flatbuffers", None)
+    with pytest.raises(distribution.MissingExtra, match=r"install 'pgjax-rl\[stablehlo\]'"):
+        stablehlo_program.write(policy_of(CONFIGS["relu"], True), tmp_path, "")
 
 
 @pytest.mark.slow

@@ -138,7 +138,7 @@ def export() -> Parser:
         "--format",
         required=True,
         metavar="FORMAT",
-        help="numpy (a module that needs NumPy alone)",
+        help="numpy (a module that needs NumPy alone) or stablehlo (a program of JAX)",
     )
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="the folder to make (default: RUN/FORMAT)"

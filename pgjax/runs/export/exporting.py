@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pgjax.core.names import unknown
 from pgjax.core.types import Evaluation, TrainState
 from pgjax.runs import disk
-from pgjax.runs.export import card, numpy_module
+from pgjax.runs.export import card, numpy_module, stablehlo_program
 from pgjax.runs.export.agreement import TOLERANCE, largest_difference
 from pgjax.runs.export.traced import Exported, exported
 from pgjax.training.config import Config
@@ -42,6 +42,7 @@ class _Format(NamedTuple):
 
 FORMATS = {
     "numpy": _Format(numpy_module.write, numpy_module.load, numpy_module.use),
+    "stablehlo": _Format(stablehlo_program.write, stablehlo_program.load, stablehlo_program.use),
 }
 
 
@@ -62,7 +63,8 @@ def export(
       state: the policy's.
       config: the one that it was trained with.
       path: the folder to make.
-      format: "numpy": policy.py, a module that needs NumPy alone, with weights.npz.
+      format: "numpy": policy.py, a module that needs NumPy alone, with weights.npz; "stablehlo":
+        policy.stablehlo, for any number of observations on CPU, CUDA or TPU, which needs JAX.
       deterministic: whether actions are modes; else they are samples, from noise that is an input.
       evaluation: of the policy, for the card.
 
@@ -72,6 +74,7 @@ def export(
     Raises:
       ValueError: an unknown format, a folder that exists, a policy with an operation that the
         format has not (the message has its name), samples that need JAX.
+      MissingExtra: a format whose extra is not installed.
       OSError: the folder cannot be written.
 
     >>> import jax, pgjax, tempfile
