@@ -8,6 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "pgjax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
+PREPOSITIONS = {"Of", "As", "At", "By", "For", "From", "In", "On", "With"}
+PREPOSITIONS |= {"Without", "Before", "After", "Where", "When", "Under"}
 NO_NOUNS = {"found", "made", "seen", "now", "every"}
 
 
@@ -16,7 +18,7 @@ def test_no_docstring_opens_with_a_preposition(file):
     for node in ast.walk(ast.parse(file.read_text())):
         text = ast.get_docstring(node) if isinstance(node, DOCUMENTED) else None
         first = text.split()[0] if text else ""
-        assert first not in ("Of", "As", "At", "By", "For", "From", "In", "On", "With"), text
+        assert first not in PREPOSITIONS, text
 
 
 def variables(tree):

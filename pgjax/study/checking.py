@@ -317,7 +317,7 @@ def _limits_end_episodes(subject: Subject) -> Iterator[Fault]:
 
 
 def _limits_only_truncate(subject: Subject) -> Iterator[Fault]:
-    """Before gymnax 1.0, `step_env` said that the episode was over also where its time was."""
+    """Finds a `step_env` that reports a time limit as `terminated`, as it did before gymnax 1.0."""
     usual = parameters.limit_of(subject.params)
     longest = subject.num_steps // probe.NUM_EPISODES
     short = longest if usual is None else min(usual, longest)
@@ -409,7 +409,7 @@ def _final_observations_are_true(subject: Subject) -> Iterator[Fault]:
 
 
 def _reset_as_final(run: Run) -> Iterator[Fault]:
-    """Where the truth is not known: no episode ends on the very numbers that the next begins on."""
+    """Finds final observations that all equal the next episode's first one."""
     ended = probe.ended(run)
     starts = [leaf[ended] for leaf in jax.tree.leaves(run.obs)]
     finals = [leaf[ended] for leaf in jax.tree.leaves(run.final)]
