@@ -40,6 +40,7 @@ class Writer:
     def __init__(self, names: list[str], values: list[Any]) -> None:
         self.weights: dict[str, Any] = {}
         self.lines: list[Line] = []
+        self._literals: dict[str, Any] = {}
         self._count = 0
         self._folds = True
         self.names = [self._weight(name, value) for name, value in zip(names, values, strict=True)]
@@ -92,9 +93,9 @@ class Writer:
         named = [x for x in inputs if re.fullmatch(r"[A-Za-z_]\w*", x)]
         known = self._folds and inputs and all(name in self.weights for name in named)
         if known:
-            with np.errstate(all="ignore"):
-                value = eval(text, {"np": np, **vars(numpy_helpers), **self.weights})
-            values = list(value) if several else [value]
+            numbers = [self.weights[x] if x in self.weights else self._literals[x] for x in inputs]
+            value = equation.primitive.bind(*numbers, **equation.params)
+            values = value if equation.primitive.multiple_results else [value]
             base = named[0].rstrip("0123456789_") if named else "constant"
             return [self._weight(base, value) for value in values]
         targets = [self._new("x") for _ in equation.outvars]
@@ -141,9 +142,11 @@ class Writer:
         if np.shape(variable.val):
             return self._weight("constant", variable.val)
         aval: Any = variable.aval
-        value = np.asarray(variable.val, aval.dtype).item()
-        shown = repr(value) if np.isfinite(value) else f'"{value}"'
-        return f"{dtype(aval)}({shown})"
+        number = np.asarray(variable.val, aval.dtype)
+        shown = repr(number.item()) if np.isfinite(number) else f'"{number}"'
+        text = f"{dtype(aval)}({shown})"
+        self._literals[text] = number
+        return text
 
     def _weight(self, name: str, value: Any) -> str:
         value, unique, number = np.asarray(value), name, 1
