@@ -88,8 +88,8 @@ def convolution(x, kernel, layouts, strides, padding, dilation, groups):
     x = np.pad(x, ((0, 0), (0, 0), *padding))
     extent = [(k - 1) * d + 1 for k, d in zip(kernel.shape[2:], dilation, strict=True)]
     views = sliding_window_view(x, extent, axis=tuple(range(2, 2 + places)))
-    every = [slice(None)] * 2 + [slice(None, None, n) for n in (*strides, *dilation)]
-    views = views[tuple(every)]
+    slices = [slice(None)] * 2 + [slice(None, None, n) for n in (*strides, *dilation)]
+    views = views[tuple(slices)]
     views = views.reshape(len(x), groups, -1, *views.shape[2:])
     kernel = kernel.reshape(groups, -1, *kernel.shape[1:])
     out, inner = "pqrstu"[:places], "uvwxyz"[-places:]
