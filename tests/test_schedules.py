@@ -245,7 +245,7 @@ TAKES = {
     "gradient_statistics": lambda s, c: pgjax.gradient_statistics(jax.random.key(0), s, c, 2),
     "memory_estimate": lambda s, c: jnp.int32(pgjax.memory_estimate(c).state),
 }
-ELSEWHERE = {"render", "evaluate_in_gymnasium", "sweep", "run", "resume", "save", "load"}
+ELSEWHERE = {"render", "evaluate_in_gymnasium", "sweep", "run", "resume", "save", "load", "export"}
 
 
 def everywhere(env, **changes):
@@ -296,6 +296,7 @@ def test_pictures_and_other_loops_take_schedules_too(tmp_path):
     state = pgjax.init(key, config)
     assert pgjax.render(key, state, config, tmp_path / "a.gif", max_steps=2).shape == (1,)
     assert pgjax.evaluate_in_gymnasium(key, state, config, num_episodes=1).returns.shape == (1,)
+    assert pgjax.export(state, config, tmp_path / "e").difference < 1e-4
     pgjax.save(tmp_path / "c", state, config)
     assert pgjax.load(tmp_path / "c")[1].optimizer == config.optimizer
 
