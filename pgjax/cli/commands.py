@@ -2,7 +2,7 @@
 
 import shtab
 
-from pgjax.cli import diagnosis, evaluating, listing, parsers, printing, startup
+from pgjax.cli import diagnosis, evaluating, flags, listing, parsers, printing, startup
 from pgjax.cli.run_tables import compare as compare
 from pgjax.cli.run_tables import list_runs as list_runs
 from pgjax.cli.training_commands import check_options
@@ -24,6 +24,7 @@ def evaluate(arguments: list[str]) -> int:
     options = parsers.evaluate().parse(arguments)
     check_options(options)
     evaluating.check_episodes_file(options.episodes_csv)
+    flags.import_modules(options.imports)
     state, config = checkpoints.load_policy(options.run, env=options.env)
     memory_estimate.check_episodes("--eval-episodes", checked(config), options.eval_episodes)
     num_updates = int(state.num_updates)
@@ -48,6 +49,7 @@ def render(arguments: list[str]) -> int:
     check_seed("--seed", options.seed)
     check_int("--episodes", options.episodes, 1, rendering.MAX_EPISODES)
     check_int("--max-steps", options.max_steps, 1)
+    flags.import_modules(options.imports)
     state, config = checkpoints.load_policy(options.run, env=options.env)
     output = options.output or options.run / "episodes.gif"
     returns = rendering.render(
@@ -71,6 +73,7 @@ def export(arguments: list[str]) -> int:
     output = options.output or options.run / options.format
     exporting.check(output, options.format)
     check_options(options)
+    flags.import_modules(options.imports)
     state, config = checkpoints.load_policy(options.run, env=options.env)
     memory_estimate.check_episodes("--eval-episodes", checked(config), options.eval_episodes)
     key = evaluation.evaluation_key(options.seed)
@@ -117,7 +120,9 @@ def _curve_text(curve: Curve) -> str:
 
 def envs(arguments: list[str]) -> int:
     """Lists environments and suites, or describes one."""
-    name = parsers.envs().parse(arguments).name
+    options = parsers.envs().parse(arguments)
+    flags.import_modules(options.imports)
+    name = options.name
     if name is None or name in table.SUITES:
         for line in listing.everything() if name is None else listing.suite_names(name):
             print(line)

@@ -48,6 +48,7 @@ def read(arguments: list[str], parser: Parser) -> tuple[argparse.Namespace, Call
     wrappers = options.pop("wrap")
 
     def make_config() -> Config:
+        import_modules(options["imports"])
         if interface.is_own_name(options["env"]):
             interface.import_environment(options["env"])
         config = _config(options["env"], algorithm, changes, env_params)
@@ -76,6 +77,12 @@ def read_changes(
         return config.replace(**changes, **params)
 
     return argparse.Namespace(**options), change
+
+
+def import_modules(names: list[str]) -> None:
+    """Imports what `--import` names, in this order."""
+    for name in names:
+        interface.import_module(name)
 
 
 def grid(texts: list[str], config: Config) -> dict[str, list[Any]]:

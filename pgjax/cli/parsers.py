@@ -212,6 +212,7 @@ def envs() -> Parser:
         nargs="?",
         help="a suite, whose names to list, or an environment to describe (default: list all)",
     )
+    _add_import(parser)
     return parser
 
 
@@ -280,6 +281,7 @@ def _add_env(parser: Parser) -> None:
         help="a wrapper around the environment: FrameStack:frames=4, StickyActions, "
         "Randomized:gravity=Uniform:5:15, …; the first one is innermost",
     )
+    _add_import(parser)
 
 
 def _add_run(parser: Parser, text: str) -> None:
@@ -289,6 +291,19 @@ def _add_run(parser: Parser, text: str) -> None:
         metavar="MODULE:FACTORY",
         help="import this for the run's environment, where that is your own; without it no code "
         "that a folder names is run",
+    )
+    _add_import(parser)
+
+
+def _add_import(parser: Parser) -> None:
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module of your own, which may register ids with gymnax; what it defines may "
+        "be a folder's environment",
     )
 
 

@@ -30,6 +30,7 @@ NOT_FINITE = 4  # exit code
 _RESUMING_SWEEPS = (
     "--devices",
     "--env",
+    "--import",
     "--checkpoint-seconds",
     "--compilation-cache",
     "--no-compilation-cache",
@@ -69,6 +70,7 @@ def train(arguments: list[str]) -> int:
 def resume(arguments: list[str]) -> int:
     """Goes on with a run from its latest checkpoint."""
     options, change = flags.read_changes(arguments, parsers.resume())
+    flags.import_modules(options.imports)
     if sweep_folders.is_sweep(options.run):
         return _resume_sweep(options, arguments)
     if options.metrics_every is not None:

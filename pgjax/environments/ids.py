@@ -3,7 +3,7 @@
 from typing import Any
 
 from pgjax.core.names import unknown
-from pgjax.environments import gymnax_objects, own_modules, versions
+from pgjax.environments import gymnax_objects, own_imports, own_modules, versions
 from pgjax.environments.environment import Environment
 from pgjax.environments.suites import table
 
@@ -19,6 +19,25 @@ def canonical(env_id: str) -> str:
 def is_own_name(name: str) -> bool:
     """Whether a name is `module:factory`, the user's own code, rather than an id."""
     return ":" in name and not table.is_suite_id(name)
+
+
+def import_environment(name: str) -> str:
+    """Imports an environment of the user's own and lets its name stand for it from here on.
+
+    Nothing else imports what a config names: a folder that says `module:factory` runs no code.
+
+    Args:
+      name: `module:attribute`, as for `own_imports.made`.
+
+    Returns:
+      The name, for `Config(env=…)`.
+
+    Raises:
+      ValueError: no such module or attribute, or no environment.
+    """
+    if name not in IMPORTED:
+        IMPORTED[name] = own_imports.made(name, resolve)
+    return name
 
 
 def make(env_id: str) -> Any:
@@ -39,12 +58,13 @@ def make(env_id: str) -> Any:
         return table.make(env_id)
     if ":" not in env_id:
         raise ValueError(_no_id(env_id))
-    if env_id not in IMPORTED:
+    if env_id not in IMPORTED and not own_imports.is_allowed(env_id):
         raise ValueError(
             f"environment {env_id!r} is somebody's own code, imported only if you name it: "
-            f"--env {env_id}, or in Python pgjax.load(path, env={env_id!r})"
+            f"--import {env_id.partition(':')[0]}, or --env {env_id}; in Python "
+            f"pgjax.load(path, env={env_id!r})"
         )
-    return IMPORTED[env_id]
+    return IMPORTED[import_environment(env_id)]
 
 
 def _no_id(env_id: str) -> str:
@@ -63,7 +83,8 @@ def _no_id(env_id: str) -> str:
         if env_id.lower().startswith(suite):
             return f"environment {env_id!r} is none of gymnax's; of {suite} it is {suite}/{env_id}"
     known = (*gymnax_objects.registered(), *table.SUITES)
-    return unknown(f"environment {env_id!r}", env_id, known, "`pgjax envs`")
+    message = unknown(f"environment {env_id!r}", env_id, known, "`pgjax envs`")
+    return f"{message}; one that a module of your own registers: --import MODULE"
 
 
 def version(env: str | Any) -> tuple:

@@ -22,8 +22,15 @@ from pgjax.environments.gymnax_objects import (
     overrides,
 )
 from pgjax.environments.gymnax_objects import registered as ids
-from pgjax.environments.ids import canonical, is_own_name, make, resolve, version
-from pgjax.environments.own_imports import import_environment
+from pgjax.environments.ids import (
+    canonical,
+    import_environment,
+    is_own_name,
+    make,
+    resolve,
+    version,
+)
+from pgjax.environments.own_imports import import_module
 from pgjax.environments.time_aware import with_time
 
 __all__ = [
@@ -41,6 +48,7 @@ __all__ = [
     "default_params",
     "ids",
     "import_environment",
+    "import_module",
     "is_own_name",
     "make",
     "no_bound",

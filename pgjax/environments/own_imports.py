@@ -6,23 +6,54 @@ import os
 import sys
 import traceback
 import types
+from collections.abc import Callable
 from typing import Any
 
 from pgjax.core.names import unknown
-from pgjax.environments import ids, own_modules
+from pgjax.environments import own_modules
+
+# The modules that the user has named: a folder may say `module:factory` of these.
+ALLOWED: set[str] = set()
 
 
-def import_environment(name: str) -> str:
-    """Imports an environment of the user's own and lets its name stand for it from here on.
+def import_module(name: str) -> None:
+    """Imports a module of the user's own, which may register ids with gymnax, and allows what it
+    defines as environments of folders: `name:factory`.
 
-    Nothing else imports what a config names: a folder that says `module:factory` runs no code.
+    Args:
+      name: the module's; the working folder is searched for it, too.
+
+    Raises:
+      ValueError: no module's name, no such module, or an error while it is imported.
+    """
+    if name.endswith(".py") or not _is_dotted(name):
+        plain = name.partition(":")[0].removesuffix(".py").strip("./").replace("/", ".")
+        hint = f"; write {plain}" if _is_dotted(plain) else ""
+        raise ValueError(f"--import takes a module's name, as my_module, got {name!r}{hint}")
+    try:
+        _imported(name)
+    except Exception as error:  # the user's own code may raise any
+        raise ValueError(f"module {name!r} cannot be imported: {_said(error)}") from error
+    ALLOWED.add(name)
+
+
+def is_allowed(name: str) -> bool:
+    """Whether `module:factory` is defined in a module that the user has named."""
+    module, _, attribute = name.partition(":")
+    if module not in ALLOWED:
+        return False
+    defined = _imported(module)
+    # Not what the module has imported, such as `os`: a folder must not choose among all of that.
+    return _is_maker(defined, attribute, vars(defined).get(attribute))
+
+
+def made(name: str, resolve: Callable[[Any], Any]) -> Any:
+    """The environment that `module:factory` makes.
 
     Args:
       name: `module:attribute`, an environment object or a function without arguments that makes
         one; the working folder is searched for the module, too.
-
-    Returns:
-      The name, for `Config(env=…)`.
+      resolve: raises for what is no environment; returns it else.
 
     Raises:
       ValueError: no such module or attribute, or no environment.
@@ -31,18 +62,23 @@ def import_environment(name: str) -> str:
     hint = own_modules.hint(name)
     if hint or not (module and attribute):
         raise ValueError(f"an environment of your own is named module:factory, got {name!r}{hint}")
-    if name in ids.IMPORTED:
-        return name
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
-        env = _attribute(importlib.import_module(module), attribute)
+        env = _attribute(_imported(module), attribute)
         env = env() if callable(env) and not hasattr(env, "default_params") else env
         env = env() if isinstance(env, type) else env
-        ids.IMPORTED[name] = ids.resolve(env)
+        return resolve(env)
     except Exception as error:  # the user's own code may raise any
         raise ValueError(f"environment {name!r} cannot be imported: {_said(error)}") from error
-    return name
+
+
+def _is_dotted(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
+
+
+def _imported(module: str) -> types.ModuleType:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    return importlib.import_module(module)
 
 
 def _said(error: Exception) -> str:
