@@ -90,10 +90,14 @@ from pgjax.runs.export.exporting import export as export
 from pgjax.runs.host_loop import Run as Run
 from pgjax.runs.host_loop import resume as resume
 from pgjax.runs.host_loop import run as run
+from pgjax.runs.logger import Logger as Logger
+from pgjax.runs.mlflow_store import MLflow as MLflow
 from pgjax.runs.progress import Progress as Progress
 from pgjax.runs.sweep_result import Sweep as Sweep
 from pgjax.runs.sweeps import resume_sweep as resume_sweep
 from pgjax.runs.sweeps import sweep as sweep
+from pgjax.runs.tensorboard import TensorBoard as TensorBoard
+from pgjax.runs.weights_and_biases import WeightsAndBiases as WeightsAndBiases
 from pgjax.sampling.episodes import Episodes as Episodes
 from pgjax.sampling.sampler import Sampler as Sampler
 from pgjax.sampling.segments import Segments as Segments

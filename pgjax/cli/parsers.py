@@ -343,7 +343,21 @@ def _add_loop_options(parser: Parser, resuming: bool = False) -> None:
         metavar="WHAT",
         help="at a number that is not finite: stop, skip the update, or raise (default: stop)",
     )
-    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard events")
+    parser.add_argument(
+        "--logger",
+        action="extend",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="NAME,…",
+        help="also write to tensorboard, wandb (offline) or mlflow, in the run folder",
+    )
+    parser.add_argument(
+        "--tensorboard",
+        action="append_const",
+        const="tensorboard",
+        dest="logger",
+        help="the same as --logger tensorboard",
+    )
     begun = "as the run has it" if resuming else None
     parser.add_argument(
         "--evaluate-every",

@@ -20,7 +20,7 @@ from pgjax.cli import diagnosis, evaluating, flags, parsers, printing, startup
 from pgjax.core import parallel, processes, schedules
 from pgjax.core.components import check_int, check_seed
 from pgjax.environments.wrappers import wrapper
-from pgjax.runs import checkpoints, folders, host_loop, sweep_folders, sweeps, tensorboard
+from pgjax.runs import checkpoints, folders, host_loop, loggers, sweep_folders, sweeps
 from pgjax.runs.progress import Progress
 from pgjax.runs.signals import Interrupted, interrupted_text
 from pgjax.study import memory_estimate
@@ -176,9 +176,9 @@ def _observers(
     """Yields the function that a run calls after each block: it shows and logs the progress."""
     with contextlib.ExitStack() as stack:
         observers = [stack.enter_context(printing.progress(config.num_updates))]
-        if options.tensorboard:
-            folder = directory / "tensorboard"
-            observers.append(stack.enter_context(tensorboard.writer(folder, options.metrics_every)))
+        for logger in loggers.named(options.logger):
+            log = logger(directory, config, options.metrics_every)
+            observers.append(stack.enter_context(log))
 
         def on_block(progress):
             for observe in observers:
