@@ -97,6 +97,9 @@ from pgjax.runs.sweep_result import Sweep as Sweep
 from pgjax.runs.sweeps import resume_sweep as resume_sweep
 from pgjax.runs.sweeps import sweep as sweep
 from pgjax.runs.tensorboard import TensorBoard as TensorBoard
+from pgjax.runs.tuning.result import Tuning as Tuning
+from pgjax.runs.tuning.tune import resume_tune as resume_tune
+from pgjax.runs.tuning.tune import tune as tune
 from pgjax.runs.weights_and_biases import WeightsAndBiases as WeightsAndBiases
 from pgjax.sampling.episodes import Episodes as Episodes
 from pgjax.sampling.sampler import Sampler as Sampler

@@ -9,6 +9,7 @@ from pgjax.cli.training_commands import check_options
 from pgjax.cli.training_commands import resume as resume
 from pgjax.cli.training_commands import sweep as sweep
 from pgjax.cli.training_commands import train as train
+from pgjax.cli.tuning_commands import tune as tune
 from pgjax.core.components import check_int, check_seed
 from pgjax.environments.suites import table
 from pgjax.pictures import plots, rendering

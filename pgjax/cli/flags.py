@@ -85,7 +85,7 @@ def import_modules(names: list[str]) -> None:
         interface.import_module(name)
 
 
-def grid(texts: list[str], config: Config) -> dict[str, list[Any]]:
+def grid(texts: list[str], config: Config, flag: str = "--grid") -> dict[str, list[Any]]:
     """Settings and their values: `["optimizer.learning_rate=1e-3,1e-2", "estimator=GAE"]`.
 
     A tuple's numbers are separated by spaces.
@@ -99,11 +99,30 @@ def grid(texts: list[str], config: Config) -> dict[str, list[Any]]:
         path, equals, values = text.partition("=")
         path = path.replace("-", "_")
         if not equals or not all(values.split(",")):
-            raise ValueError(f"--grid takes PATH=A,B,…, got {text!r}")
+            raise ValueError(f"{flag} takes PATH=A,B,…, got {text!r}")
         if path in settings:
-            raise ValueError(f"--grid has {path} twice: write {path}=A,B,… once")
+            raise ValueError(f"{flag} has {path} twice: write {path}=A,B,… once")
         settings[path] = [_grid_value(path, value, known, config) for value in values.split(",")]
     return settings
+
+
+def space(texts: list[str] | None, config: Config) -> dict[str, Any] | None:
+    """A search space: `["optimizer.learning_rate=LogUniform:1e-4:1e-2", "sampler.length=8,16"]`.
+
+    Raises:
+      ValueError: as for `grid`; an unknown distribution, or a wrong number of its numbers.
+    """
+    if texts is None:
+        return None
+    ranges, lists = {}, []
+    for text in texts:
+        path, _, value = text.partition("=")
+        if ":" in value:
+            path = path.replace("-", "_")
+            ranges[path] = wraps.distribution(path, value)
+        else:
+            lists.append(text)
+    return ranges | grid(lists, config, "--space")
 
 
 def _grid_value(path: str, text: str, known: dict[str, Any], config: Config) -> Any:

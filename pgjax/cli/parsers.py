@@ -31,7 +31,7 @@ def train() -> Parser:
 def resume() -> Parser:
     """The parser of `pgjax resume`."""
     parser = startup.parser_for("resume")
-    _add_run(parser, "a run folder, or a sweep's")
+    _add_run(parser, "a run folder, a sweep's or a tuning's")
     parser.epilog = (
         "Flags of the config's numbers, --num-updates among them, change the run from here on; "
         "config.json keeps what changed, and when. Without them all is as the run has it, whatever "
@@ -203,6 +203,49 @@ def sweep() -> Parser:
     return parser
 
 
+def tune() -> Parser:
+    """The parser of `pgjax tune`, without the config's flags."""
+    parser = startup.parser_for("tune")
+    _add_env(parser)
+    parser.add_argument(
+        "--space",
+        nargs="+",
+        action="extend",
+        metavar="PATH=RANGE",
+        help="what to search: optimizer.learning_rate=LogUniform:1e-4:1e-2, "
+        "estimator.discount=Uniform:0.9:1, sampler.length=8,16 (default: the ranges of the "
+        "config's components)",
+    )
+    _add_numbers(
+        parser,
+        {
+            "--trials": (64, "settings to try"),
+            "--budget": (None, "environment steps of each seed of a full trial; as --total-steps"),
+            "--num-seeds": (3, "of each trial"),
+            "--batch": (None, "trials side by side; none: a quarter of them"),
+            "--reduction": (3, "of each N trials that have come as far, one goes on"),
+            "--halvings": (2, "how often that is decided in the course of a trial"),
+        },
+    )
+    parser.add_argument(
+        "--search", default="tpe", metavar="NAME", help="tpe or random (default: tpe)"
+    )
+    _add_folder(parser, "tunings")
+    _add_seed(parser)
+    parser.add_argument(
+        "--devices", type=integer, metavar="N", help="divide the runs over so many (default: all)"
+    )
+    startup.add_cache_option(parser)
+    return parser
+
+
+def _add_numbers(parser: Parser, options: dict[str, tuple[int | None, str]]) -> None:
+    """Adds options that take a whole number: flag -> default and text."""
+    for flag, (default, text) in options.items():
+        shown = "" if default is None else f" (default: {default})"
+        parser.add_argument(flag, type=integer, default=default, metavar="N", help=text + shown)
+
+
 def envs() -> Parser:
     """The parser of `pgjax envs`."""
     parser = startup.parser_for("envs")
@@ -224,7 +267,7 @@ def completion() -> Parser:
 
 
 SHELLS = ("bash", "zsh", "tcsh")
-CONFIGURED = ("train", "sweep")  # the commands that take a config's flags
+CONFIGURED = ("train", "sweep", "tune")  # the commands that take a config's flags
 
 
 def of_command(name: str) -> Parser:
@@ -239,6 +282,7 @@ def of_command(name: str) -> Parser:
         "export": export,
         "plot": plot,
         "sweep": sweep,
+        "tune": tune,
         "envs": envs,
         "completion": completion,
     }.get(name)

@@ -29,11 +29,12 @@ COMMANDS = {
     "export": "write a run's policy as another kind of program, with a card",
     "plot": "draw the learning curves of runs, seeds of one config together",
     "sweep": "train every setting of a grid with the same seeds",
+    "tune": "search a config's settings, trials side by side, for the best return",
     "envs": "list environments and suites, the names of a suite, or what one environment is",
     "doctor": "versions, devices, what is slow here and why",
     "completion": "print a script that completes commands and options in a shell",
 }
-_ON_DEVICES = ("train", "resume", "sweep")
+_ON_DEVICES = ("train", "resume", "sweep", "tune")
 _MOST_DEVICES = 4096  # of one process
 _MOST_SECONDS = 31 * 24 * 3600  # a month
 

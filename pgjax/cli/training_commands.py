@@ -4,37 +4,35 @@ import argparse
 import contextlib
 import functools
 import math
-import re
-import secrets
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 
 import jax
 
-from pgjax.cli import diagnosis, evaluating, flags, parsers, printing, startup
+from pgjax.cli import (
+    diagnosis,
+    evaluating,
+    flags,
+    parsers,
+    printing,
+    run_options,
+    startup,
+    tuning_commands,
+)
 from pgjax.core import parallel, processes, schedules
 from pgjax.core.components import check_int, check_seed
-from pgjax.environments.wrappers import wrapper
 from pgjax.runs import checkpoints, folders, host_loop, loggers, sweep_folders, sweeps
 from pgjax.runs.progress import Progress
 from pgjax.runs.signals import Interrupted, interrupted_text
+from pgjax.runs.tuning import folders as tuning_folders
 from pgjax.study import memory_estimate
 from pgjax.training.config import Config, checked
 
 NOT_FINITE = 4  # exit code
-_RESUMING_SWEEPS = (
-    "--devices",
-    "--env",
-    "--import",
-    "--checkpoint-seconds",
-    "--compilation-cache",
-    "--no-compilation-cache",
-)
 
 
 def train(arguments: list[str]) -> int:
@@ -44,7 +42,7 @@ def train(arguments: list[str]) -> int:
     config = make_config()
     memory_estimate.check_episodes("--eval-episodes", checked(config), options.eval_episodes)
     mesh = startup.mesh(options, config)
-    directory = options.directory or _new_directory("runs", config, options)
+    directory = options.directory or run_options.new_directory("runs", config, options)
     folders.check_free(directory)
     run = functools.partial(
         host_loop.run,
@@ -72,7 +70,10 @@ def resume(arguments: list[str]) -> int:
     options, change = flags.read_changes(arguments, parsers.resume())
     flags.import_modules(options.imports)
     if sweep_folders.is_sweep(options.run):
-        return _resume_sweep(options, arguments)
+        run_options.check_resuming(options.run, arguments, "sweep", ("--checkpoint-seconds",))
+        return _resume_sweep(options)
+    if tuning_folders.is_tuning(options.run):
+        return tuning_commands.resume(options, arguments)
     if options.metrics_every is not None:
         check_int("--metrics-every", options.metrics_every, 1)
     facts = folders.read_facts(options.run)
@@ -194,7 +195,7 @@ def sweep(arguments: list[str]) -> int:
     check_int("--num-seeds", options.num_seeds, 1)
     config = make_config()
     grid = flags.grid(options.grid, config)
-    directory = options.directory or _new_directory("sweeps", config, options)
+    directory = options.directory or run_options.new_directory("sweeps", config, options)
     if sweep_folders.is_sweep(directory):
         devices = options.devices or sweeps.devices(directory)
     else:
@@ -220,14 +221,7 @@ def sweep(arguments: list[str]) -> int:
     return _sweep_and_print(run, on_start, directory)
 
 
-def _resume_sweep(options: argparse.Namespace, arguments: list[str]) -> int:
-    given = [text.partition("=")[0] for text in arguments if text.startswith("-")]
-    refused = [flag for flag in given if flag not in _RESUMING_SWEEPS]
-    if refused:
-        raise ValueError(
-            f"{options.run} is a sweep's folder, and {refused[0]} cannot change a sweep; "
-            f"{', '.join(_RESUMING_SWEEPS)} can be given"
-        )
+def _resume_sweep(options: argparse.Namespace) -> int:
     mesh = parallel.make_mesh(options.devices or sweeps.devices(options.run))
     run = functools.partial(
         sweeps.resume_sweep,
@@ -278,18 +272,3 @@ def check_options(options: argparse.Namespace) -> None:
     check_seed("--seed", getattr(options, "seed", 0))
     check_int("--eval-episodes", options.eval_episodes, 1)
     check_int("--metrics-every", getattr(options, "metrics_every", 1), 1)
-
-
-def _new_directory(parent: str, config: Config, options: argparse.Namespace) -> Path:
-    """The folder to make in `parent`: of the name that the options give, else ENV-seed-time."""
-    if options.name is None:
-        # Random digits tell jobs apart that start in the same second.
-        time = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-        env = re.sub("[/?&]", "-", wrapper.core(config.env))
-        return Path(parent) / f"{env}-{options.seed}-{time}"
-    if options.name in ("", ".", "..") or set(options.name) & set("/\\\0"):
-        raise ValueError(
-            f"--name must be the name of a folder in {parent}/, got {options.name!r}; --directory "
-            "takes any path"
-        )
-    return Path(parent) / options.name

@@ -30,7 +30,7 @@ def wrapped(env: Any, texts: list[str]) -> Any:
         cls = _class("wrapper", name, registry.WRAPPERS)
         options = dict(_pairs(text, given))
         if cls is Randomized:
-            ranges = {option: _distribution(option, value) for option, value in options.items()}
+            ranges = {o: distribution(f"{o} of Randomized", v) for o, v in options.items()}
             env = Randomized(env, ranges)
         else:
             env = cls(env, **{o: _value(cls, o, value) for o, value in options.items()})
@@ -83,10 +83,14 @@ def _read(what: str, hint: Any, text: str) -> Any:
         raise ValueError(f"{what} must be {kind}, got {text!r}") from None
 
 
-def _distribution(parameter: str, text: str) -> ParameterDistribution:
-    """`Uniform:5:15`, with the fields in their order; a number alone is the only choice."""
+def distribution(what: str, text: str) -> ParameterDistribution:
+    """`Uniform:5:15`, with the fields in their order; a number alone is the only choice.
+
+    Args:
+      what: the parameter, for messages.
+      text: to read.
+    """
     name, *values = text.split(":")
-    what = f"{parameter} of Randomized"
     if not values and name not in registry.DISTRIBUTIONS:
         return Choice((_read(what, float, name),))
     cls = _class("distribution", name, registry.DISTRIBUTIONS)

@@ -124,6 +124,24 @@ def heat_map(
     figure.savefig(path)
 
 
+def bars(values: dict[str, float], path: Path, title: str, quantity: str) -> None:
+    """Draws numbers in [0, 1] as horizontal bars, the first one at the top.
+
+    Args:
+      values: by name, at least one.
+      path: ends in .png or .svg.
+      title: a line above the bars.
+      quantity: the horizontal axis's label.
+    """
+    check_format(path)
+    figure, (axes,) = _figure((6.4, 1.4 + 0.3 * len(values)))
+    axes.barh(list(values), list(values.values()), color=COLORS[0])
+    axes.invert_yaxis()
+    axes.set(xlabel=quantity, xlim=(0.0, 1.0))
+    axes.set_title(title, fontsize=10)
+    figure.savefig(path)
+
+
 def _format_x(axes: Any, axis: str) -> None:
     """Writes thousands as k, but seconds as plain numbers: "50m" would read as minutes."""
     from matplotlib.ticker import EngFormatter, MaxNLocator

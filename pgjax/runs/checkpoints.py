@@ -33,6 +33,7 @@ from pgjax.training.config import Config, checked
 FORMAT = 3
 IN_RUN = "checkpoint"  # its name in a run folder, and in a sweep's that is done
 SWEEP = "sweep.json"  # in a sweep's folder
+TUNING = "tuning.json"  # in a tuning's folder
 _STORE_BYTES = 2**16  # of Orbax, beside the arrays
 _LONGEST_TEXT = 200  # characters of a message of Orbax
 _MANIFEST, _ARRAYS, _SEAL = "pgjax.json", "arrays-", "seal"
@@ -270,15 +271,17 @@ def _find(path: Path) -> Path:
     for candidate in (path, path / IN_RUN):
         if os.path.lexists(candidate / _MANIFEST):
             return candidate.absolute()
-    if os.path.lexists(path / SWEEP):
+    if os.path.lexists(path / SWEEP) or os.path.lexists(path / TUNING):
         raise ValueError(undone(path))
     problem = "does not exist" if not path.exists() else f"holds no checkpoint ({_MANIFEST})"
     raise ValueError(f"{path} {problem}")
 
 
 def undone(path: Path) -> str:
-    """The message about a sweep's folder that has no checkpoint of its best run yet."""
-    return f"{path} is a sweep that is not done; `pgjax resume {path}` ends it"
+    """The message about a sweep's or a tuning's folder that has no checkpoint of its best run
+    yet."""
+    kind = "tuning" if os.path.lexists(path / TUNING) else "sweep"
+    return f"{path} is a {kind} that is not done; `pgjax resume {path}` ends it"
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -311,7 +314,8 @@ def sealed(contents: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_sealed(file: Path, fields: dict[str, Any], advice: str = "") -> dict[str, Any]:
-    """The contents of a sealed JSON file; "stop_at_return" a number, infinite for none.
+    """The contents of a sealed JSON file; "stop_at_return", if it has that, a number, infinite for
+    none.
 
     Args:
       file: to read.
@@ -325,6 +329,8 @@ def read_sealed(file: Path, fields: dict[str, Any], advice: str = "") -> dict[st
     if contents != sealed(contents):
         raise ValueError(f"{file} was edited or damaged: restore it{advice}")
     contents = moved.current(contents)
+    if "stop_at_return" not in contents:
+        return contents
     target = contents["stop_at_return"]
     return {**contents, "stop_at_return": float("inf") if target is None else float(target)}
 

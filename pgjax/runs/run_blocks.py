@@ -74,13 +74,13 @@ class BlockStore:
         arrays = sweep_folders.read_part(self.path, name)
         if arrays is None:
             return None
-        state, metrics = (_below(prefix, arrays) for prefix in (_STATE, sweep_folders.METRICS))
+        state, metrics = (below(prefix, arrays) for prefix in (_STATE, sweep_folders.METRICS))
         try:
-            restored = _restored(state, like)
+            full_state = restored(state, like)
         except ValueError as error:
             raise ValueError(f"{self.path}, part {name}: {error}") from error
         return RunBlock(
-            state=restored,
+            state=full_state,
             num_updates=len(arrays["seconds"]),
             metrics={key: _lengthened(array, total) for key, array in metrics.items()},
             seconds=_lengthened(arrays["seconds"], total),
@@ -108,7 +108,7 @@ class BlockStore:
             raise Interrupted(self.path, caught)
 
 
-def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays whose names begin with the prefix, by the rest of their names."""
     names = [name for name in arrays if name.startswith(prefix)]
     return {name.removeprefix(prefix): arrays[name] for name in names}
@@ -129,7 +129,7 @@ def _arrays(runs: np.ndarray, block: RunBlock) -> dict[str, np.ndarray]:
     }
 
 
-def _restored(arrays: dict[str, np.ndarray], like: TrainState) -> TrainState:
+def restored(arrays: dict[str, np.ndarray], like: TrainState) -> TrainState:
     """The state of a part's arrays; ValueError where they do not fit `like`."""
     target = jax.eval_shape(checkpoints.to_arrays, like)
     # NumPy's files hold dtypes that are not NumPy's, such as bfloat16, as bytes.

@@ -45,6 +45,10 @@ class Program:
         ]
         return jax.tree.unflatten(jax.tree.structure(configs[0]), columns)
 
+    def rows(self, config: Config, index: np.ndarray) -> Config:
+        """The configs of the runs with these indices."""
+        return self.per_leaf(lambda leaf, varies: leaf[index] if varies else leaf, config)
+
     def replicated(self, keys: Array, config: Config) -> tuple[Array, Config]:
         """Keys and config on every device of the mesh."""
         return replicated((keys, config), self.mesh)

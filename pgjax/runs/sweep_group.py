@@ -75,9 +75,7 @@ class Group:
         self, index: np.ndarray, store: BlockStore | None, name: str
     ) -> tuple[Config, RunBlock]:
         """The configs of a block's runs, and the block as saved, else before its first update."""
-        config = self._program.per_leaf(
-            lambda leaf, varies: leaf[index] if varies else leaf, self.config
-        )
+        config = self._program.rows(self.config, index)
         keys, config = self._program.replicated(self._keys[index], config)
         if store is not None:
             saved = store.load(name, self._program.shapes(keys, config), self.num_updates)

@@ -15,7 +15,7 @@ def value_labels(config: Config, grid: Mapping[str, Sequence[Any]]) -> dict[str,
     """The values of each path of the grid as text; those of one name by their differences."""
     labels = {}
     for path, values in grid.items():
-        names = list(map(_plain, values))
+        names = list(map(plain, values))
         labels[path] = list(names)
         for name in {name for name in names if names.count(name) > 1}:
             indices = [i for i, other in enumerate(names) if other == name]
@@ -26,7 +26,7 @@ def value_labels(config: Config, grid: Mapping[str, Sequence[Any]]) -> dict[str,
     return labels
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """A number or text, or the name of a component's type."""
     if isinstance(value, tuple):
         return " ".join(map(str, value))

@@ -116,10 +116,14 @@ def _programs(configs: list[Config]) -> list[list[int]]:
     """Indices of the configs that share a program: all is equal but their leaves' values."""
     programs: dict[Any, list[int]] = {}
     for index, config in enumerate(configs):
-        leaves, structure = jax.tree.flatten(config)
-        shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-        programs.setdefault((structure, shapes), []).append(index)
+        programs.setdefault(program_key(config), []).append(index)
     return list(programs.values())
+
+
+def program_key(config: Config) -> Any:
+    """Equal for two checked configs that share a program; hashable."""
+    leaves, structure = jax.tree.flatten(config)
+    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
 def check_same(path: Path, facts: dict[str, Any], plan: Plan) -> None:

@@ -163,7 +163,7 @@ def resume_sweep(
     facts = sweep_folders.read_facts(path)
     saved = [facts["config"], *facts["settings"]]
     if env is not None:
-        _replace_env(path, saved, env)
+        replace_env(path, saved, env)
     try:
         base, *settings = map(config_json.from_dict, saved)
     except ValueError as error:
@@ -185,7 +185,7 @@ def resume_sweep(
     )
 
 
-def _replace_env(path: Path, saved: list[dict[str, Any]], name: str) -> None:
+def replace_env(path: Path, saved: list[dict[str, Any]], name: str) -> None:
     """Replaces the environment of saved configs by the one that the user names: where it is of the
     user's own or has that name; in all, so that the first is refused, where none does."""
     cores = [saved_envs.core_of(config["env"]) for config in saved]
@@ -196,9 +196,13 @@ def _replace_env(path: Path, saved: list[dict[str, Any]], name: str) -> None:
 
 
 def devices(directory: str | os.PathLike) -> int:
-    """The number of devices on which a sweep goes on: as many as before, if this machine has them,
-    else the most that its blocks divide over."""
-    facts = sweep_folders.read_facts(Path(directory))
+    """The number of devices on which a sweep goes on, see `devices_for`."""
+    return devices_for(sweep_folders.read_facts(Path(directory)))
+
+
+def devices_for(facts: dict[str, Any]) -> int:
+    """As many devices as before, if this machine has them, else the most that the blocks of a
+    sweep's or tuning's facts divide over."""
     most = min(facts["devices"], jax.device_count())
     sizes = facts["block_sizes"]
     return next(n for n in range(most, 0, -1) if all(size % n == 0 for size in sizes))
@@ -214,9 +218,10 @@ def _grid_of(axes: list[list], settings: list[Config]) -> dict[str, list[Any]]:
     lengths, grid = [length for _, length in axes], {}
     for axis, (path, length) in enumerate(axes):
         stride = math.prod(lengths[axis + 1 :])
-        grid[path] = [_at_path(settings[index * stride], path) for index in range(length)]
+        grid[path] = [at_path(settings[index * stride], path) for index in range(length)]
     return grid
 
 
-def _at_path(config: Config, path: str) -> Any:
+def at_path(config: Config, path: str) -> Any:
+    """What a config has at a dotted path."""
     return functools.reduce(lambda node, name: parts(node)[name], path.split("."), config)

@@ -1,0 +1,154 @@
+"""The trials that are trained at the moment, side by side."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgjax.core.parallel import local
+from pgjax.core.types import TrainState
+from pgjax.runs.run_blocks import RunBlock
+from pgjax.runs.run_program import Program
+from pgjax.runs.signals import Interrupted, Signals
+from pgjax.runs.tuning.halving import Trial
+from pgjax.runs.tuning.plan import Plan
+from pgjax.training.config import Config, checked
+
+WINDOW = 5  # updates whose mean return is a seed's
+
+
+class _Run(NamedTuple):
+    """A trial with its checked config."""
+
+    trial: Trial
+    config: Config
+
+
+class Population:
+    """The states of trials, which it advances by a round.
+
+    Attributes:
+      states: for each trial, by number, those of its seeds, [num_seeds, …].
+      compile_seconds, run_seconds: so far.
+    """
+
+    def __init__(self, plan: Plan, sizes: list[int]) -> None:
+        self._plan, self._sizes = plan, sizes
+        self.states: dict[int, TrainState] = {}
+        self.compile_seconds = self.run_seconds = 0.0
+
+    def like(self, trial: Trial) -> TrainState:
+        """Shapes and dtypes of a trial's states."""
+        config = checked(self._plan.config_at(trial.point))
+        program = self._plan.programs[self._plan.program_number(config)]
+        keys = self._plan.keys()
+        return program.shapes(keys, program.stacked([config], len(keys)))
+
+    def advance(self, trials: Sequence[Trial], signals: Signals) -> list[Trial]:
+        """The trials after one more round, in another order.
+
+        Raises:
+          Interrupted: after a signal; `states` are those before the round for some trials.
+        """
+        groups: dict[tuple[int, int], list[_Run]] = {}
+        for trial in trials:
+            config = checked(self._plan.config_at(trial.point))
+            whole = self._plan.round_updates(config.num_updates)
+            number = min(whole, config.num_updates - whole * trial.rounds)
+            key = (self._plan.program_number(config), number)
+            groups.setdefault(key, []).append(_Run(trial, config))
+        advanced = []
+        for (program, number), runs in groups.items():
+            self._begin(program, [run for run in runs if run.trial.number not in self.states])
+            advanced += self._after_round(program, number, runs, signals)
+        return advanced
+
+    def keep(self, numbers: set[int]) -> None:
+        """Drops the states of all other trials."""
+        self.states = {n: state for n, state in self.states.items() if n in numbers}
+
+    def _blocks(self, program: int, runs: list[_Run]) -> Iterator[tuple[np.ndarray, int, Config]]:
+        """Indices of a block's runs, seed after seed of each trial, how many of them are no
+        repetition of the last, and their configs."""
+        engine, seeds = self._plan.programs[program], self._plan.options.num_seeds
+        configs = engine.stacked([run.config for run in runs], seeds)
+        total, size = len(runs) * seeds, self._sizes[program]
+        for first in range(0, total, size):
+            index = np.minimum(np.arange(first, first + size), total - 1)
+            yield index, min(size, total - first), engine.rows(configs, index)
+
+    def _begin(self, program: int, runs: list[_Run]) -> None:
+        """Makes the states of trials before their first update."""
+        if not runs:
+            return
+        engine, parts = self._plan.programs[program], []
+        keys = jnp.tile(self._plan.keys(), len(runs))
+        for index, count, config in self._blocks(program, runs):
+            block = engine.begun(*engine.replicated(keys[index], config), 0)
+            self.compile_seconds += block.compile_seconds
+            parts.append(_first(block.state, count))
+        self._store(runs, parts)
+
+    def _after_round(
+        self, program: int, number: int, runs: list[_Run], signals: Signals
+    ) -> list[Trial]:
+        """The trials of one program after so many more updates."""
+        engine, parts, returns = self._plan.programs[program], [], []
+        states = _joined([self.states[run.trial.number] for run in runs])
+        for index, count, config in self._blocks(program, runs):
+            state = jax.tree.map(lambda x, index=index: x[index], states)
+            ended = np.arange(len(index)) >= count
+            _, config = engine.replicated(self._plan.keys(), config)
+            block = _advanced(engine, engine.block(state, ended, number), config, signals)
+            self.compile_seconds += block.compile_seconds
+            self.run_seconds += block.run_seconds
+            parts.append(_first(local(block.state), count))
+            returns.append(_window_means(block.metrics)[:count])
+        self._store(runs, parts)
+        rows = np.concatenate(returns).reshape(len(runs), 1, -1)
+        return [
+            run.trial._replace(returns=np.concatenate([run.trial.returns, row]))
+            for run, row in zip(runs, rows, strict=True)
+        ]
+
+    def _store(self, runs: list[_Run], parts: list[TrainState]) -> None:
+        states, seeds = _joined(parts), self._plan.options.num_seeds
+        for position, run in enumerate(runs):
+            rows = slice(position * seeds, (position + 1) * seeds)
+            self.states[run.trial.number] = jax.tree.map(lambda x, rows=rows: x[rows], states)
+
+
+def _advanced(engine: Program, start: RunBlock, config: Config, signals: Signals) -> RunBlock:
+    """A block after all of its updates.
+
+    Raises:
+      Interrupted: after a signal.
+    """
+    block = start
+    for advanced in engine.after_updates(start, config, math.inf):
+        block = advanced
+        if signals.caught:
+            raise Interrupted(None, signals.caught)
+    return block
+
+
+def _window_means(metrics: dict[str, np.ndarray]) -> np.ndarray:
+    """float[n]; the mean return of each run's last updates; NaN where no episode ended, or where
+    the last update was not finite."""
+    returns = metrics["episode_return"][:, -WINDOW:].astype(float)
+    finite = np.isfinite(returns)
+    count = finite.sum(-1)
+    mean = np.where(finite, returns, 0.0).sum(-1) / np.maximum(count, 1)
+    valid = (count > 0) & metrics["finite"][:, -1].astype(bool)
+    return np.where(valid, mean, np.nan)
+
+
+def _first(state: TrainState, count: int) -> TrainState:
+    return jax.tree.map(lambda x: x[:count], state)
+
+
+def _joined(states: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *states)
