@@ -25,6 +25,8 @@ def test_python_runs(page, tmp_path, monkeypatch):
         # Devices are made before all else; tests/test_package.py does it in a new process.
         if "jax_num_cpu_devices" in block:
             continue
+        if "pgjax.tune(" in block:
+            pytest.importorskip("optuna")
         names = {"__name__": "pasted"}  # nothing else: a block imports what it uses
         exec(block, names)
         if "config" in names and "/guides/" in page:

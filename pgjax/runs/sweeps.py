@@ -201,7 +201,7 @@ def devices(directory: str | os.PathLike) -> int:
 
 
 def devices_for(facts: dict[str, Any]) -> int:
-    """As many devices as before, if this machine has them, else the most that the blocks of a
+    """Devices to go on with: as many as before, if this machine has them, else the most that the blocks of a
     sweep's or tuning's facts divide over."""
     most = min(facts["devices"], jax.device_count())
     sizes = facts["block_sizes"]
