@@ -201,8 +201,8 @@ def devices(directory: str | os.PathLike) -> int:
 
 
 def devices_for(facts: dict[str, Any]) -> int:
-    """Devices to go on with: as many as before, if this machine has them, else the most that the blocks of a
-    sweep's or tuning's facts divide over."""
+    """The number of devices to go on with: as many as before, if this machine has them, else the
+    most that the blocks of a sweep's or tuning's facts divide over."""
     most = min(facts["devices"], jax.device_count())
     sizes = facts["block_sizes"]
     return next(n for n in range(most, 0, -1) if all(size % n == 0 for size in sizes))
