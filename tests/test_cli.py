@@ -22,8 +22,8 @@ from pgjax.cli import (
     flags,
     parsers,
     printing,
+    run_options,
     startup,
-    training_commands,
 )
 from pgjax.cli.main import main
 from pgjax.environments import ids, interface
@@ -600,7 +600,7 @@ def test_ctrl_c_that_python_drops_comes_again():
 def test_names_of_runs_of_one_second_differ(monkeypatch):
     options = types.SimpleNamespace(name=None, seed=0)
     config = pgjax.Config(env="brax/ant?limit=5&backend=spring")
-    names = {training_commands._new_directory("runs", config, options) for _ in range(100)}
+    names = {run_options.new_directory("runs", config, options) for _ in range(100)}
     assert len(names) == 100
     assert {name.parent.name for name in names} == {"runs"}
 
