@@ -78,6 +78,7 @@ def test_its_gradient_vanishes_at_the_old_policy_tilted_by_exponential_advantage
     assert np.abs(jax.grad(objective)(jnp.log(counts.astype(float)))).max() > 0.1
 
 
+@pytest.mark.slow
 def test_an_update_climbs_the_likelihood_with_these_weights():
     random = np.random.default_rng(0)
     transition = random.dirichlet(np.ones(3), (3, 2))

@@ -51,6 +51,7 @@ def test_it_is_what_it_was_after_a_round_trip(case):
     assert again.horizon() == bound.horizon()
 
 
+@pytest.mark.slow
 def test_it_goes_through_jit_loops_and_vmap_as_an_argument(case):
     state, bound = case
     expected = rewards(state, bound)
@@ -75,6 +76,7 @@ def test_schedules_are_numbers_at_the_update():
     assert found == [1.0, 0.75, 0.5]
 
 
+@pytest.mark.slow
 def test_statistics_and_exact_gradients_take_the_schedule_at_the_states_update():
     transition = [[[0.0, 1.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0]]]
     mdp = pgjax.FiniteMDP(transition, [[1.0, 0.0], [0.0, 3.0]], [1.0, 0.0], horizon=2)

@@ -91,6 +91,7 @@ NETWORKS = [Running(), *(pgjax.Recurrent(pgjax.MLP((4,)), 5, cell=cell) for cell
 NAMES = ["Running", *(getattr(cell, "__name__", type(cell).__name__) for cell in CELLS)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("starts", ["none", "some"])
 @pytest.mark.parametrize("network", NETWORKS, ids=NAMES)
 def test_a_replayed_window_is_one_step_after_another(network, starts):
@@ -99,6 +100,7 @@ def test_a_replayed_window_is_one_step_after_another(network, starts):
     assert_same(found, expected, rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [NETWORKS[0], NETWORKS[-1]], ids=[NAMES[0], NAMES[-1]])
 def test_a_window_in_double_precision(network, float64):
     inputs = (*made(network), np.isin(np.arange(ROWS), STARTS["first"]))

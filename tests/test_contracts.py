@@ -229,6 +229,7 @@ def test_weights_take_what_their_critic_gives():
         pgjax.init(jax.random.key(0), pgjax.Config("Catch-bsuite", estimator=estimator))
 
 
+@pytest.mark.slow
 def test_an_objectives_report_reaches_it_whatever_the_ascent():
     objective = objective_of(
         report=lambda self, s: {"mine": jnp.full_like(s.entropy, 7.0)},
@@ -289,6 +290,7 @@ class Unhashable(Corridor):
     __hash__ = None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [pgjax.Episodes(16), pgjax.Segments(8, 16)], ids=repr)
 def test_an_environment_of_ones_own_is_trained_and_evaluated(sampler):
     fields = {"estimator": pgjax.GAE(), "network": pgjax.MLP((8,)), "sampler": sampler}
@@ -330,6 +332,7 @@ def test_what_follows_an_episode_is_the_environments_own_to_say(time_aware):
         np.testing.assert_array_equal(obs["time"].T, [steps / 20] * 2)
 
 
+@pytest.mark.slow
 def test_an_environment_of_ones_own_is_checked_run_and_swept(tmp_path):
     pgjax.check_environment(Corridor())
     config = pgjax.Config(Corridor(), num_updates=1, network=pgjax.MLP((4,)))

@@ -19,6 +19,7 @@ def bandit(horizon=10):
     return pgjax.FiniteMDP([[[1.0], [1.0]]], [[0.0, 1.0]], [1.0], horizon=horizon)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", [pgjax.ppo, pgjax.actor_critic])
 def test_a_bandit_is_learned_at_every_scale_and_offset_of_rewards(algorithm):
     config = algorithm(bandit(), network=pgjax.MLP((16,)), num_updates=60).replace(

@@ -58,6 +58,7 @@ def test_an_infinite_limit_is_none():
     assert bind(checked(config), 0).environment.limit is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("params", [TupleParams(), PlainParams()], ids=lambda p: type(p).__name__)
 def test_parameters_of_any_kind_are_trained_with_and_swept(params):
     def lengths(lifetime):
@@ -197,6 +198,7 @@ def doubled(step):
     return twice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["step", "step_env"])
 def test_a_method_replaced_on_an_object_counts(name):
     env = Counter()

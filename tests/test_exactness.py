@@ -154,6 +154,7 @@ NETWORKS = [pgjax.MLP((3,)), pgjax.Recurrent(pgjax.MLP((3,)), 3, window=2)]
 TINY = 1e-7  # a step after which the policy is the same up to what float64 shows of it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS, ids=["MLP", "Recurrent"])
 @pytest.mark.parametrize(
     ("objective", "weight"),
@@ -252,6 +253,7 @@ WITH_THE_TRUE_CRITIC = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", WITH_THE_TRUE_CRITIC, ids=repr)
 def test_with_the_true_values_expectations_are_the_exact_gradient(estimator):
     config = make_config(estimator, 1, horizon=3)
@@ -311,6 +313,7 @@ def weighted_scores(config, state, weight_of_step):
     return jax.tree.map(lambda x: jnp.tensordot(coefficients, x, axes=2), scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gae_lambda", [1.0, 0.5])
 def test_v_trace_is_the_new_policys_gradient_in_the_old_ones_states(gae_lambda):
     """E_old[Σ_t ρ_t ∇log π_new(a_t | s_t) A_t] = Σ_{t,s} d_old,t(s) Σ_a ∇π_new(a | s) Q_new,t(s, a)
@@ -369,6 +372,7 @@ def test_the_expectation_of_a_kl_penalty_at_the_old_parameters_is_the_exact_grad
     assert_equal_trees(expected_estimate(config, state, 1, as_sampled=True), exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ascent", [pgjax.GradientStep(), pgjax.Passes()], ids=repr)
 def test_all_actions_with_a_ratio_are_the_exact_gradient(ascent):
     estimator = pgjax.ActionValue(discount=1.0, all_actions=True)

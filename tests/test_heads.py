@@ -269,6 +269,7 @@ def test_the_critic_of_joint_actions_cannot_list_them():
         pgjax.init(jax.random.key(0), config)
 
 
+@pytest.mark.slow
 def test_a_policy_of_joint_actions_is_kept_and_evaluated(tmp_path):
     env, sampler = Acts(NESTED, arrays_of(MASK)), pgjax.Episodes(4)
     config = pgjax.Config(env, network=pgjax.MLP((2,)), sampler=sampler, num_updates=1)
@@ -528,6 +529,7 @@ def trajectories_of(found):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", [pgjax.TotalReturn(), pgjax.RewardToGo(baseline="none")])
 def test_the_expected_gradient_of_joint_actions_is_exact(estimator):
     jax.config.update("jax_enable_x64", True)

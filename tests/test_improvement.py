@@ -72,6 +72,7 @@ def test_clipping_stops_a_step_that_has_gone_far_enough():
     assert slope(0.5, -1.0) == pytest.approx(-np.exp(0.5))
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_divergence_ends_the_passes():
     loose = config_of(
         objective=pgjax.ClippedRatio(), ascent=pgjax.Passes(epochs=10), optimizer=pgjax.SGD(5.0)
@@ -111,6 +112,7 @@ class Timed(pgjax.Objective):
         return {"time": step.time.astype(float), "square": jnp.square(step.time.astype(float))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "window", "minibatches"),
     [
@@ -176,6 +178,7 @@ def test_the_natural_gradient_is_the_fisher_matrix_inverse_times_the_gradient():
     np.testing.assert_allclose(step, expected, rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_no_update_of_the_natural_gradient_is_skipped_on_a_small_problem():
     random = np.random.default_rng(0)
     transition, reward = random.dirichlet(np.ones(2), (2, 2)), random.normal(size=(2, 2))
@@ -202,6 +205,7 @@ def test_conjugate_gradients_solve_what_can_be_solved_in_more_steps_than_it_has(
         np.testing.assert_allclose(matrix @ x, right, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_trust_region_does_not_depend_on_the_scale_of_rewards():
     config = trust_region_config()
     config = config.replace(env_params=config.env.default_params)
@@ -228,6 +232,7 @@ def test_the_trust_region_bounds_the_divergence_and_is_used():
     assert exact[1] > exact[0] + 0.5
 
 
+@pytest.mark.slow
 def test_a_step_that_gains_nothing_is_not_taken():
     flat = pgjax.FiniteMDP(np.ones((1, 2, 1)), [[3.0, 3.0]], [1.0], horizon=4)
     config = trust_region_config().replace(env=flat)
@@ -237,6 +242,7 @@ def test_a_step_that_gains_nothing_is_not_taken():
     assert float(metrics.extra["step_size"]) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distribution", ["categorical", "normal", "tanh_normal", "beta"])
 def test_divergences_are_expected_log_ratios(distribution):
     env = "CartPole-v1" if distribution == "categorical" else "Pendulum-v1"

@@ -48,6 +48,7 @@ def test_no_key_is_used_twice(name, program):
     check_keys(lambda key, state: PROGRAMS[program](key, state, config), key, state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["value", "ppo"])
 def test_nor_is_one_by_many_seeds_or_a_host_loop(name):
     config = checked(CONFIGS[name])
@@ -58,6 +59,7 @@ def test_nor_is_one_by_many_seeds_or_a_host_loop(name):
     check_keys(lambda state: training.advance(state, config, until, 2), state)
 
 
+@pytest.mark.slow
 def test_functions_that_compare_what_one_key_gives_twice_say_so():
     config = CONFIGS["reinforce"]
     with jax.debug_key_reuse(True):
@@ -85,6 +87,7 @@ def test_a_key_that_is_used_twice_in_a_loop_would_be_noticed():
         check_keys(jax.vmap(twice), jax.random.split(jax.random.key(0), 2))
 
 
+@pytest.mark.slow
 def test_256_seeds_have_256_policies_and_noises_of_their_own():
     config = pgjax.reinforce("Pendulum-v1", num_updates=1).replace(
         **{"network.hidden_sizes": (3,), "sampler": pgjax.Episodes(2, horizon=3)}
@@ -101,6 +104,7 @@ def test_256_seeds_have_256_policies_and_noises_of_their_own():
     assert np.unique(tau.action).size == tau.action.size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_an_evaluation_between_two_updates_changes_no_bit(deterministic):
     config = pgjax.ppo("CartPole-v1", normalize_observations=True, **STREAMS, **LINEAR)
@@ -122,6 +126,7 @@ def bits(tree):
     return jax.tree.map(one, tree)
 
 
+@pytest.mark.slow
 def test_what_the_tools_find_in_jax_itself_is_as_troubleshooting_shows():
     keys = jax.random.split(jax.random.key(0), (2, 3))
     with jax.debug_key_reuse(True), pytest.raises(KeyReuseError):

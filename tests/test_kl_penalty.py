@@ -55,6 +55,7 @@ def equal(a, b, **tolerance):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ascent", [pgjax.GradientStep(), pgjax.Passes(1, 1)], ids=repr)
 def test_a_step_at_the_old_parameters_is_that_of_the_score_function(ascent):
     config = config_of(objective=KLPenalty(coefficient=50.0), ascent=ascent)
@@ -99,6 +100,7 @@ def test_updates_follow_the_rule():
     np.testing.assert_allclose(0.5 * state.objective, expected[-1], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_without_a_target_the_penalty_is_fixed_and_the_larger_the_nearer():
     def trained(coefficient):
         objective = KLPenalty(coefficient=coefficient, target=None)
@@ -111,6 +113,7 @@ def test_without_a_target_the_penalty_is_fixed_and_the_larger_the_nearer():
     assert trained(0.0) > 1.2 * trained(2.0) > 0.0
 
 
+@pytest.mark.slow
 def test_the_factor_multiplies_a_schedule():
     numbers = {"init_value": 2.0, "end_value": 0.0, "transition_steps": 4}
     schedule = pgjax.Schedule(optax.linear_schedule, **numbers)
@@ -120,6 +123,7 @@ def test_the_factor_multiplies_a_schedule():
     np.testing.assert_allclose(metrics.extra["kl_coefficient"], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_update_that_is_not_made_leaves_the_factor():
     config = config_of(objective=KLPenalty(target=1.0))
     state = pgjax.init(jax.random.key(0), config).replace(objective=jnp.asarray(4.0))
@@ -131,6 +135,7 @@ def test_an_update_that_is_not_made_leaves_the_factor():
     assert float(after.objective) == 2.0
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_the_factor(tmp_path):
     config = config_of(num_updates=3)
     state, _ = pgjax.train(jax.random.key(0), config)

@@ -193,6 +193,7 @@ CHAIN = pgjax.FiniteMDP(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("env", "horizon"), [(CHAIN, 3), ("CartPole-v1", 30)])
 def test_probability_ratio_estimates_the_policy_gradient_of_the_score_function(env, horizon):
     config = pgjax.Config(

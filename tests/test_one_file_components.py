@@ -40,6 +40,7 @@ def good_share(config, variables):
     return float(policy.apply(variables, np.ones(1, np.float32), ())[0].probabilities()[1])
 
 
+@pytest.mark.slow
 @every
 def test_a_bandit_is_learned_by_seeds_side_by_side_as_by_each_alone(name):
     config, keys = CONFIGS[name], jax.random.split(jax.random.key(0), 3)
@@ -56,6 +57,7 @@ def test_a_bandit_is_learned_by_seeds_side_by_side_as_by_each_alone(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.devices(2)
 @every
 def test_two_devices_give_the_same_numbers(name):

@@ -44,6 +44,7 @@ def norm(config):
     return pgjax.policy_gradient(KEY, state, config)[1].gradient_norm
 
 
+@pytest.mark.slow
 def test_a_component_inside_a_component_is_traced():
     config = config_of(estimator=Scaled())
     assert jax.tree.leaves(config.estimator) == [1.0]
@@ -97,6 +98,7 @@ def test_components_in_a_tuple_are_traced_and_take_schedules():
     np.testing.assert_allclose(rising, norms(Factor(1.0)) * np.array([1.0, 3.0]), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_number_of_a_component_inside_is_swept_in_one_program():
     config, factors = config_of(estimator=Scaled()), [1.0, 3.0]
     swept = pgjax.sweep(KEY, config, {"estimator.inner.factor": factors}, num_seeds=1)

@@ -168,6 +168,7 @@ BOXES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOXES)
 def test_whatever_its_bounds_a_box_is_acted_in_and_learned(name):
     env, kind = BOXES[name]
@@ -188,6 +189,7 @@ def test_whatever_its_bounds_a_box_is_acted_in_and_learned(name):
         pgjax.check_environment(env, num_steps=16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distribution", ["normal", "beta"])
 def test_the_other_heads_take_equal_bounds_and_integers_too(distribution):
     env, _ = BOXES["integers"]
@@ -208,6 +210,7 @@ def test_integers_are_of_their_box_s_dtype_and_all_are_reached(dtype):
     np.testing.assert_array_equal(np.unique(np.asarray(actions), axis=0), [[0, 1], [1, 1]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distribution", ["auto", "normal", "beta"])
 def test_heads_have_jax_s_default_dtype_and_the_natural_gradient_takes_it(distribution):
     config = pgjax.Config(

@@ -190,6 +190,7 @@ def test_one_value_is_the_plain_environment(distribution):
     assert float(env.reset(KEY)[1].own["gravity"]) == np.float32(9.8)
 
 
+@pytest.mark.slow
 def test_training_with_one_value_is_plain_training():
     plain = pgjax.Config(Target()).replace(**SMALL)
     env = pgjax.Randomized(Target(), {"target": pgjax.Uniform(1.0, 1.0)})

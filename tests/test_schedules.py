@@ -95,6 +95,7 @@ def test_the_list_is_all_of_optaxs():
     assert sorted(OPTAX) == sorted(name for name in names if not name.startswith("inject"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTAX)
 def test_each_of_optaxs_has_its_values_when_compiled_and_comes_back_from_json(name):
     make = getattr(optax.schedules, name)
@@ -189,6 +190,7 @@ def falling(steps):
     return Schedule(optax.linear_schedule, init_value=0.1, end_value=0.0, transition_steps=steps)
 
 
+@pytest.mark.slow
 def test_a_rate_that_has_ended_is_said_and_one_that_follows_moves_on():
     fixed, following = with_rate(falling(4)), with_rate(falling(Share(1.0)))
     assert schedules.ended(fixed) == {"optimizer.learning_rate": 5}

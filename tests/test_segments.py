@@ -88,6 +88,7 @@ class Blind(One):
         return jnp.zeros_like(obs), state, reward, done, info
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lifetime", "limit", "value"),
     [(10**6, 7, 10.0), (1, 7, 1.0), (1, 1, 1.0)],
@@ -160,6 +161,7 @@ def objective_of(length, **changes):
     return pgjax.policy_gradient(jax.random.key(1), state, config)[1]
 
 
+@pytest.mark.slow
 def test_the_norm_of_a_gradient_does_not_grow_with_the_segments_length():
     norms = [float(objective_of(length).gradient_norm) for length in (16, 64, 256)]
     assert max(norms) < 1.5 * min(norms)

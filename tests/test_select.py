@@ -71,6 +71,7 @@ def test_with_a_memory_the_critic_sees_that_and_its_own_entries():
         pgjax.init(jax.random.key(0), misspelt)
 
 
+@pytest.mark.slow
 def test_a_critic_that_sees_more_makes_learning_possible():
     def right(critic_entries):
         config = config_of(critic_entries)

@@ -45,6 +45,7 @@ SAMPLERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "number"), SAMPLERS, ids=["Segments", "Episodes"])
 def test_the_gradient_is_that_of_the_objective_less_the_loss(sampler, number):
     config = checked(config_of(sampler=sampler))
@@ -90,6 +91,7 @@ NETWORKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda n: type(n).__name__)
 def test_ppo_learns_with_any_network(network):
     env = "Breakout-MinAtar" if isinstance(network, pgjax.CNN) else "Catch-bsuite"
@@ -152,6 +154,7 @@ def test_it_is_known_by_name():
     assert config_json.from_dict(config_json.to_dict(config)) == config
 
 
+@pytest.mark.slow
 def test_seeds_go_through_vmap_and_the_coefficient_is_traced():
     keys = jax.random.split(jax.random.key(0), 2)
     config = config_of(num_updates=2)

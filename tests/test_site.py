@@ -58,6 +58,7 @@ def site(tmp_path_factory):
     return folder, {file: Page(file.read_text(encoding="utf-8")) for file in files}
 
 
+@pytest.mark.slow
 def test_the_references_first_page_leads_to_every_public_name(site):
     folder, _ = site
     text = (folder / "reference/index.html").read_text("utf-8")

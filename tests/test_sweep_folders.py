@@ -71,6 +71,7 @@ def die():
     raise Killed
 
 
+@pytest.mark.slow
 def test_a_sweep_that_dies_after_any_saving_goes_on_to_the_same_bits(tmp_path, whole):
     for number in itertools.count(1, 3):
         path = tmp_path / str(number)
@@ -102,6 +103,7 @@ tests.swept(sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_sweep_is_taken_up_again(tmp_path, whole):
     here = os.path.dirname(__file__)
     command = [sys.executable, "-c", _KILLED, here, str(tmp_path / "sweep")]
@@ -140,6 +142,7 @@ def test_a_sweeps_folder_keeps_every_runs_metrics(tmp_path, whole):
     jax.tree.map(np.testing.assert_array_equal, best.params, whole.best().state.params)
 
 
+@pytest.mark.slow
 def test_settings_that_report_different_metrics_are_one_sweep(tmp_path):
     """NaN in what a setting does not report; with a folder, a death in between, and a picture."""
     config = pgjax.Config("Catch-bsuite", network=pgjax.MLP((4,)), num_updates=2)
@@ -186,6 +189,7 @@ def test_runs_that_were_solved_stay_so_when_others_go_on(tmp_path):
     assert lengths == made.ravel().tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.devices(2)
 def test_on_two_devices(tmp_path):
     grid, mesh = {"optimizer.learning_rate": [1e-2, 1e-1]}, pgjax.make_mesh(2)
@@ -298,6 +302,7 @@ def test_the_command_line_goes_on_with_a_sweep(tmp_path, capsys):
 NAME = "environments_for_tests:Counter"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [True, False], ids=["by name", "as an object"])
 def test_a_sweep_of_ones_own_environment_is_resumed_by_its_name(
     tmp_path, capsys, monkeypatch, named

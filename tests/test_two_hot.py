@@ -77,6 +77,7 @@ def true_values(reward):
     return value, reward + GAMMA * transition @ value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e6, 0.0), (1e-6, 0.0), (1.0, 3.0)])
 @pytest.mark.parametrize("estimator", [pgjax.GAE, pgjax.ActionValue])
 def test_it_learns_the_values_of_a_policy_at_every_scale_and_offset(estimator, scale, offset):
@@ -109,6 +110,7 @@ def test_it_learns_the_values_of_a_policy_at_every_scale_and_offset(estimator, s
         np.testing.assert_allclose(found.action, q, atol=0.15 * scale, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_it_goes_with_actions_that_it_cannot_list_and_with_memories():
     small = {"sampler": pgjax.Segments(4, 8), "critic": pgjax.TwoHotCritic(), "num_updates": 2}
     q = pgjax.actor_critic("Pendulum-v1", estimator=pgjax.ActionValue(), **small)

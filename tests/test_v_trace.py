@@ -148,6 +148,7 @@ def test_one_step_is_that_of_gae():
     equal(found.critic.params, expected.critic.params, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_pass_has_weights_of_the_policy_at_its_beginning():
     rate = 0.5
     config = config_of(optimizer=pgjax.SGD(rate), ascent=pgjax.Passes(epochs=3, minibatches=1))
@@ -164,6 +165,7 @@ def test_every_pass_has_weights_of_the_policy_at_its_beginning():
     assert float(metrics.extra["kl"]) > 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [pgjax.Segments(4, 10), pgjax.Episodes(4)], ids=repr)
 @pytest.mark.parametrize("window", [None, 4])
 def test_ratios_of_a_policy_with_a_memory_are_those_of_its_replayed_windows(sampler, window):
@@ -234,6 +236,7 @@ def test_a_checked_config_is_checked_again_while_something_else_is_traced(c, mes
             trace(jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_memory_is_estimated_and_sweeps_go_through():
     config = config_of(estimator=pgjax.VTrace(), num_updates=1)
     assert pgjax.memory_estimate(config).total > 0

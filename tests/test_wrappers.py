@@ -180,6 +180,7 @@ def test_rewards_by_hand():
     assert [float(step.reward) for step in steps] == [-1.0, 0.0, 1.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("time_aware", [False, True])
 def test_training_reports_clipped_rewards_and_evaluations_true_ones(time_aware):
     env = pgjax.FrameStack(pgjax.ClippedReward(Counter(), high=1.5), 2)
@@ -300,6 +301,7 @@ def test_the_order_of_independent_wrappers_does_not():
     assert [float(s.reward) for s in one[1]] == [float(s.reward) for s in other[1]]
 
 
+@pytest.mark.slow
 def test_the_environment_inside_draws_the_numbers_that_it_draws_alone():
     env = "Breakout-MinAtar"
     wrapped = pgjax.StickyActions(pgjax.ClippedReward(pgjax.FrameStack(env, 1)), 0.0)
@@ -448,6 +450,7 @@ def test_a_schedule_in_a_wrapper():
         pgjax.init(KEY, config.replace(**{"env.probability": too_far}))
 
 
+@pytest.mark.slow
 def test_an_environment_object_in_a_wrapper_counts_as_it_is():
     env = Counter()
     config = pgjax.Config(pgjax.FrameStack(env, 2)).replace(**SMALL)

@@ -67,6 +67,7 @@ def test_wrong_words_are_one_line_and_exit_code_2(text, message, capsys):
     assert printed.out == ""
 
 
+@pytest.mark.slow
 def test_a_run_folder_keeps_its_wrappers(tmp_path):
     distributions = {"gravity": pgjax.Uniform(5.0, 15.0)}
     env = pgjax.FrameStack(pgjax.Randomized("CartPole-v1", distributions), 2)
