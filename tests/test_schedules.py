@@ -247,7 +247,9 @@ TAKES = {
     "gradient_statistics": lambda s, c: pgjax.gradient_statistics(jax.random.key(0), s, c, 2),
     "memory_estimate": lambda s, c: jnp.int32(pgjax.memory_estimate(c).state),
 }
-ELSEWHERE = {"render", "evaluate_in_gymnasium", "sweep", "run", "resume", "save", "load", "export"}
+ELSEWHERE = {
+    *("render", "evaluate_in_gymnasium", "sweep", "tune", "run", "resume", "save", "load", "export")
+}
 
 
 def everywhere(env, **changes):
@@ -301,6 +303,17 @@ def test_pictures_and_other_loops_take_schedules_too(tmp_path):
     assert pgjax.export(state, config, tmp_path / "e").difference < 1e-4
     pgjax.save(tmp_path / "c", state, config)
     assert pgjax.load(tmp_path / "c")[1].optimizer == config.optimizer
+
+
+@pytest.mark.slow
+def test_a_number_is_searched_beside_schedules():
+    config, key = everywhere("CartPole-v1"), jax.random.key(0)
+    rate, rates = "optimizer.learning_rate", [0.01, 0.02]
+    options = {"num_trials": 2, "num_seeds": 1, "batch": 2, "halvings": 0}
+    tuning = pgjax.tune(key, config, {rate: rates}, **options)
+    assert {tuning.setting(trial)[rate] for trial in tuning.trials} <= set(rates)
+    assert np.isfinite([trial.returns for trial in tuning.trials]).all()
+    assert tuning.best_config.estimator == config.estimator
 
 
 def test_exact_answers_are_those_of_the_states_update():
