@@ -1,21 +1,28 @@
-"""Thousands of configs and command lines, most of them wrong: an answer, or one of our errors."""
+"""Random configs and command lines, most of them wrong: an answer, or one of our errors.
 
+The environment variable PGJAX_FUZZ multiplies their number, for a long run: PGJAX_FUZZ=5.
+"""
+
+import os
 import random
 import re
 import traceback
+from collections import Counter
 from pathlib import Path
 
 import jax
 import numpy as np
 import optax
 import pytest
-from environments_for_tests import Counter, UnboundedActions
+from environments_for_tests import Counter as CounterEnv
+from environments_for_tests import UnboundedActions
 
 import pgjax
 from pgjax.cli.main import main
 from pgjax.training import registry
 from pgjax.training.config import checked
 
+TIMES = int(os.environ.get("PGJAX_FUZZ", "1"))
 OURS = {str(path) for path in Path(pgjax.__file__).parent.rglob("*.py")}
 _BAD_FLOATS = (float("nan"), float("inf"), -1.0, 2.0, "0.1", None, True, np.ones(2), [], 1 + 2j)
 _BAD_INTS = (0, -3, 2.5, "4", None, True, np.int64(3), 10**12)
@@ -24,11 +31,11 @@ _ENVS = (
     "CartPole-v1",
     "Pendulum-v1",
     "FourRooms-misc",
-    Counter(),
+    CounterEnv(),
     UnboundedActions(),
 )
 _PARTS = ("estimator", "critic", "objective", "ascent", "optimizer")
-_BAD_ENVS = ("CartPole-v7", "", 3, None, Counter, object(), [])
+_BAD_ENVS = ("CartPole-v7", "", 3, None, CounterEnv, object(), [])
 _NETWORKS = (
     pgjax.MLP((4,)),
     pgjax.MLP(()),
@@ -101,24 +108,29 @@ def raised_by(error):
     return traceback.extract_tb(error.__traceback__)[-1].filename
 
 
+def parts_of(config):
+    """What a config is composed of: its environment, and the class of each component."""
+    return {config.env, *(type(getattr(config, name)) for name in (*_PARTS, "network", "sampler"))}
+
+
 def test_random_configs_trace_or_give_one_of_our_errors():
-    chance, traced, refusals = random.Random(0), {}, []
-    for number in range(5000):
+    chance, traced, refusals = random.Random(0), Counter(), []
+    for _ in range(1000 * TIMES):
         try:
             config = random_config(chance)
             arrays = checked(config)
         except (ValueError, TypeError) as error:
             refusals.append((raised_by(error), str(error)))
             continue
-        # What differs in floats only is the same program, and need be traced once.
-        structure = jax.tree.structure(arrays)
-        if structure not in traced and len(traced) < 40:
-            traced[structure] = number
+        # Tracing takes a second: enough for each part to be traced with some others.
+        if any(traced[part] < TIMES for part in parts_of(config)):
+            traced.update(parts_of(config))
             # As arrays: JAX itself refuses Python's whole numbers from 2³¹ on.
             found = jax.eval_shape(pgjax.train, jax.random.key(0), arrays)
             assert found.metrics.episode_return.shape == (config.num_updates,)
-    assert len(traced) == 40
-    assert 1000 < len(refusals) < 4500
+    members = {kind for name in _PARTS for kind in registry.COMPONENTS[name].values()}
+    assert members.union(_ENVS) <= traced.keys()
+    assert 200 * TIMES < len(refusals) < 900 * TIMES
     assert {text for file, text in refusals if file not in OURS} == set()
 
 
@@ -148,7 +160,7 @@ def nothing_runs(monkeypatch, tmp_path):
 
 def test_random_command_lines_never_show_a_traceback(nothing_runs, capsys, tmp_path):
     chance, reached = random.Random(1), 0
-    for _ in range(300):
+    for _ in range(100 * TIMES):
         words = [chance.choice(_WORDS[:9])] if chance.random() < 0.6 else ["train", "Catch-bsuite"]
         words += [chance.choice(_WORDS) for _ in range(chance.randrange(7))]
         if words[:1] == ["envs"] and len(words) == 1:
