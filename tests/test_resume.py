@@ -17,48 +17,38 @@ import pgjax
 from pgjax.cli.main import main
 from pgjax.runs import checkpoints, disk, folders, host_loop
 
-_SMALL = {"network.hidden_sizes": (8,)}
-_SEGMENTS = {**_SMALL, "sampler.num_envs": 16, "sampler.length": 12, "num_updates": 5}
-_EPISODES = {**_SMALL, "sampler.num_trajectories": 16, "num_updates": 5}
+_SEGMENTS = {"sampler.num_envs": 8, "sampler.length": 12, "num_updates": 5}
+_EPISODES = {"sampler.num_trajectories": 16, "num_updates": 5}
+_SMALL = {"network": pgjax.MLP((8,))}
 _DECAY = pgjax.Schedule(optax.linear_schedule, init_value=1e-2, end_value=0.0, transition_steps=5)
 
+_RECURRENT = {"network": pgjax.Recurrent(pgjax.MLP((8,)), 8)}
+
+# Between them: every sampler, ascent and optimizer, and all that a state may hold.
 CASES = {
-    "reinforce": pgjax.reinforce("Catch-bsuite", **_EPISODES),
-    "reinforce, SGD, value baseline": pgjax.reinforce(
-        "Catch-bsuite",
-        optimizer=pgjax.SGD(),
-        estimator=pgjax.RewardToGo(baseline="value"),
-        **_EPISODES,
-    ),
+    "reinforce": pgjax.reinforce("Catch-bsuite", **_SMALL, **_EPISODES),
     "actor critic of actions": pgjax.actor_critic(
-        "CartPole-v1", estimator=pgjax.ActionValue(all_actions=True), **_SEGMENTS
+        "CartPole-v1", estimator=pgjax.ActionValue(all_actions=True), **_SMALL, **_SEGMENTS
     ),
     "ppo, normalised, clipped gradients, a schedule": pgjax.ppo(
         "Pendulum-v1",
         normalize_observations=True,
         **{"optimizer.learning_rate": _DECAY, "optimizer.max_gradient_norm": 0.5},
+        **_SMALL,
         **_SEGMENTS,
     ),
-    "ppo, SGD, time-aware, kl stop": pgjax.ppo(
-        "CartPole-v1",
+    "ppo, recurrent, SGD, time-aware, kl stop": pgjax.ppo(
+        "MemoryChain-bsuite",
         optimizer=pgjax.SGD(),
         time_aware=True,
-        **{"ascent.max_kl": 1e-3},
-        **_SEGMENTS,
+        **{**_SEGMENTS, **_RECURRENT, "network.window": 4, "ascent.max_kl": 1e-3},
     ),
-    "natural gradient": pgjax.natural_policy_gradient("Acrobot-v1", **_SEGMENTS),
-    "ppo, recurrent": pgjax.ppo(
+    "reinforce, recurrent, natural, value baseline": pgjax.reinforce(
         "MemoryChain-bsuite",
-        network=pgjax.Recurrent(pgjax.MLP((8,)), 8, window=4),
-        **{name: value for name, value in _SEGMENTS.items() if name not in _SMALL},
-    ),
-    "reinforce, recurrent, natural": pgjax.reinforce(
-        "MemoryChain-bsuite",
-        network=pgjax.Recurrent(pgjax.MLP((8,)), 8),
+        estimator=pgjax.RewardToGo(baseline="value"),
         objective=pgjax.ImportanceRatio(),
         ascent=pgjax.TrustRegion(),
-        **{name: value for name, value in _EPISODES.items() if name not in _SMALL},
-        **{"sampler.horizon": 8},
+        **{**_EPISODES, **_RECURRENT, "sampler.horizon": 8},
     ),
 }
 _RESUME = "import sys, pgjax\nfor folder in sys.argv[1:]:\n    pgjax.resume(folder)\n"
@@ -69,16 +59,25 @@ def folder(tmp_path_factory):
     """Of each case, a run without and one with an interruption, resumed in another process."""
     root = tmp_path_factory.mktemp("runs")
     # As on the command line, a program that was compiled once is not compiled again.
-    programs = str(tmp_path_factory.mktemp("programs"))
-    jax.config.update("jax_compilation_cache_dir", programs)
+    cache = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: getattr(jax.config, name) for name in cache}
+    for name, value in cache.items():
+        jax.config.update(name, value)
     for number, config in enumerate(CASES.values()):
         pgjax.run(config, 3, root / f"{number}-whole")
         interrupted = pgjax.run(config, 3, root / f"{number}-parts", _interrupt_after(1))
         assert interrupted.interrupted == signal.SIGINT
         assert int(interrupted.state.num_updates) < 5
     parts = [str(root / f"{number}-parts") for number in range(len(CASES))]
-    cached = {**os.environ, "JAX_COMPILATION_CACHE_DIR": programs}
-    subprocess.run([sys.executable, "-c", _RESUME, *parts], check=True, env=cached)
+    # Programs for one of eight devices are not those for the only one.
+    cached = {"JAX_NUM_CPU_DEVICES": "8"} | {name.upper(): str(x) for name, x in cache.items()}
+    command = [sys.executable, "-c", _RESUME, *parts]
+    subprocess.run(command, check=True, env=os.environ | cached)
+    for name, value in before.items():
+        jax.config.update(name, value)
     return root
 
 
