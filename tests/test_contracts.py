@@ -45,8 +45,24 @@ class Zeros(pgjax.Oracle):
         return pgjax.Values(jnp.zeros((rows + 1, m)))
 
 
+# Two steps, the second of which is paid.
+PAID_LAST = pgjax.FiniteMDP(
+    [[[0, 1, 0]] * 2, [[0, 0, 1]] * 2, [[0, 0, 1]] * 2],
+    [[0.0, 0.0], [1.0, 3.0], [0.0, 0.0]],
+    [1.0, 0.0, 0.0],
+    horizon=3,
+    terminal=[False, False, True],
+)
+SMALL = {
+    "network": pgjax.MLP((4,)),
+    "sampler": pgjax.Episodes(8),
+    "optimizer": pgjax.SGD(0.1),
+}
+PLAIN = {"estimator": pgjax.RewardToGo(baseline="none")}
+
+
 def first_params(**parts):
-    config = pgjax.Config("Catch-bsuite", network=pgjax.MLP((4,)), **parts)
+    config = pgjax.Config(PAID_LAST, **SMALL, **parts)
     state, _ = pgjax.update(pgjax.init(jax.random.key(0), config), config)
     return state.params
 
@@ -57,20 +73,18 @@ def assert_same(x, y):
 
 def test_an_estimator_and_an_objective_of_ones_own():
     ours = first_params(estimator=Returns(), objective=Likelihood())
-    assert_same(ours, first_params(estimator=pgjax.RewardToGo(baseline="none")))
+    assert_same(ours, first_params(**PLAIN))
 
 
 def test_a_critic_of_ones_own():
-    whole = {"sampler": pgjax.Episodes(8), "optimizer": pgjax.SGD(0.1)}
-    ours = first_params(estimator=pgjax.GAE(discount=1.0, gae_lambda=1.0), critic=Zeros(), **whole)
-    assert_same(ours, first_params(estimator=pgjax.RewardToGo(baseline="none"), **whole))
+    ours = first_params(estimator=pgjax.GAE(discount=1.0, gae_lambda=1.0), critic=Zeros())
+    assert_same(ours, first_params(**PLAIN))
 
 
 def test_an_ascent_of_ones_own():
-    parts = {"optimizer": pgjax.SGD(0.1)}
-    once, twice = first_params(**parts), first_params(ascent=Twice(), **parts)
+    once, twice = first_params(**PLAIN), first_params(ascent=Twice(), **PLAIN)
     passes = pgjax.Passes(epochs=2, minibatches=1)
-    assert_same(twice, first_params(ascent=passes, **parts))
+    assert_same(twice, first_params(ascent=passes, **PLAIN))
     assert any(
         not np.allclose(*pair) for pair in zip(*map(jax.tree.leaves, (once, twice)), strict=True)
     )
@@ -165,10 +179,10 @@ GIVEN = [
 @pytest.mark.parametrize(("part", "message"), GIVEN)
 def test_a_wrong_result_is_named(part, message):
     field = "objective" if isinstance(part, pgjax.Objective) else "ascent"
-    config = pgjax.Config("Catch-bsuite", network=pgjax.MLP((4,)), **{field: part})
-    state = pgjax.init(jax.random.key(0), config)
+    config = pgjax.Config(PAID_LAST, **SMALL, **{field: part})
+    state = jax.eval_shape(lambda key: pgjax.init(key, config), jax.random.key(0))
     with pytest.raises(ValueError, match=f"^{field} Mine.*{message.removeprefix('Mine')}"):
-        pgjax.update(state, config)
+        jax.eval_shape(lambda state: pgjax.update(state, config), state)
 
 
 @pytest.mark.parametrize(("parts", "message"), SHAPES)
@@ -237,7 +251,8 @@ def test_an_objectives_report_reaches_it_whatever_the_ascent():
         next_state=lambda self, state, report: report["mine"],
     )
     for ascent in (pgjax.GradientStep(), pgjax.Passes(1, 2), pgjax.TrustRegion()):
-        config = pgjax.Config("Catch-bsuite", objective=objective, ascent=ascent, num_updates=1)
+        parts = {"objective": objective, "ascent": ascent}
+        config = pgjax.Config(PAID_LAST, **SMALL, **parts, num_updates=1)
         state, metrics = pgjax.train(jax.random.key(0), config)
         assert float(state.objective) == metrics.extra["mine"][0] == 7.0
 

@@ -28,6 +28,15 @@ CONFIGS = {
     "TwoHotCritic": config_of(pgjax.ppo, critic=pgjax.TwoHotCritic(limit=5.0, num_bins=21)),
 }
 every = pytest.mark.parametrize("name", CONFIGS)
+# Runs are dear: a critic and an objective share one.
+TRAINED = {
+    "KLPenalty and TwoHotCritic": CONFIGS["KLPenalty"].replace(
+        critic=CONFIGS["TwoHotCritic"].critic
+    ),
+    "AdvantageWeighted": CONFIGS["AdvantageWeighted"],
+    "VTrace": CONFIGS["VTrace"],
+}
+KEYS = jax.random.split(jax.random.key(0), 3)
 
 
 def test_a_line_of_exports_makes_a_component_known():
@@ -40,30 +49,32 @@ def good_share(config, variables):
     return float(policy.apply(variables, np.ones(1, np.float32), ())[0].probabilities()[1])
 
 
+@pytest.fixture(scope="module", params=TRAINED)
+def trained(request):
+    config = TRAINED[request.param]
+    return config, pgjax.train(KEYS[1], config)
+
+
 @pytest.mark.slow
-@every
-def test_a_bandit_is_learned_by_seeds_side_by_side_as_by_each_alone(name):
-    config, keys = CONFIGS[name], jax.random.split(jax.random.key(0), 3)
-    states, metrics = jax.vmap(pgjax.train, (0, None))(keys, config)
+def test_a_bandit_is_learned_by_seeds_side_by_side_as_by_each_alone(trained):
+    config, alone = trained
+    states, metrics = jax.vmap(pgjax.train, (0, None))(KEYS, config)
     assert metrics.finite.all()
     for i in range(3):
         variables = jax.tree.map(lambda x: x[i], states.policy_variables)  # noqa: B023
         assert good_share(config, variables) > 0.95
-    alone, _ = pgjax.train(keys[1], config)
     jax.tree.map(
         lambda one, all: np.testing.assert_allclose(one, all[1], rtol=1e-3, atol=1e-3),
-        alone.params,
+        alone.state.params,
         states.params,
     )
 
 
 @pytest.mark.slow
 @pytest.mark.devices(2)
-@every
-def test_two_devices_give_the_same_numbers(name):
-    config = CONFIGS[name].replace(num_updates=3)
-    one = pgjax.train(jax.random.key(0), config)
-    two = pgjax.train(jax.random.key(0), config, pgjax.make_mesh(2))
+def test_two_devices_give_the_same_numbers(trained):
+    config, one = trained
+    two = pgjax.train(KEYS[1], config, pgjax.make_mesh(2))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
         one.state.policy_variables,

@@ -88,6 +88,9 @@ class Blind(One):
         return jnp.zeros_like(obs), state, reward, done, info
 
 
+BLIND = Blind()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("lifetime", "limit", "value"),
@@ -96,7 +99,8 @@ class Blind(One):
 )
 def test_a_value_counts_on_after_a_time_limit_and_ends_at_an_end(lifetime, limit, value):
     config = pgjax.Config(
-        Blind(lifetime, limit),
+        BLIND,
+        env_params=CounterParams(lifetime=lifetime, max_steps_in_episode=limit),
         network=pgjax.MLP(()),
         sampler=pgjax.Segments(16, 10),
         estimator=pgjax.GAE(discount=0.9),

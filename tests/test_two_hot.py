@@ -77,14 +77,25 @@ def true_values(reward):
     return value, reward + GAMMA * transition @ value
 
 
+ENV = mdp()
+
+
+@jax.jit
+def trained(state, config):
+    """The state after 40 updates, and the critic's values of the three states."""
+    state, _ = jax.lax.scan(lambda s, _: pgjax.update(s, config), state, length=40)
+    critic = bind(config, 0).critic_at(state.policy_variables)
+    return jax.vmap(lambda obs: critic.values(state.critic, obs, (), jnp.int32(0)))(jnp.eye(3))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e6, 0.0), (1e-6, 0.0), (1.0, 3.0)])
 @pytest.mark.parametrize("estimator", [pgjax.GAE, pgjax.ActionValue])
 def test_it_learns_the_values_of_a_policy_at_every_scale_and_offset(estimator, scale, offset):
-    params = mdp().default_params
+    params = ENV.default_params
     reward = scale * (np.asarray(params.reward) + offset)
     config = pgjax.Config(
-        mdp(),
+        ENV,
         env_params=params.replace(reward=reward),
         network=pgjax.MLP(()),
         sampler=pgjax.Segments(32, 32),
@@ -95,15 +106,7 @@ def test_it_learns_the_values_of_a_policy_at_every_scale_and_offset(estimator, s
     )
     state = pgjax.init(jax.random.key(0), config)
     fair = jax.tree.map(jnp.zeros_like, state.params)
-    config, state = checked(config), state.replace(params=fair)
-
-    @jax.jit
-    def trained(state):
-        return jax.lax.scan(lambda s, _: pgjax.update(s, config), state, length=40)
-
-    state, _ = trained(state)
-    critic = bind(config, 0).critic_at(state.policy_variables)
-    found = jax.vmap(lambda obs: critic.values(state.critic, obs, (), jnp.int32(0)))(jnp.eye(3))
+    found = trained(state.replace(params=fair), checked(config))
     value, q = true_values(reward)
     np.testing.assert_allclose(found.state, value, atol=0.1 * scale, rtol=0.02)
     if estimator is pgjax.ActionValue:
@@ -112,8 +115,10 @@ def test_it_learns_the_values_of_a_policy_at_every_scale_and_offset(estimator, s
 
 @pytest.mark.slow
 def test_it_goes_with_actions_that_it_cannot_list_and_with_memories():
-    small = {"sampler": pgjax.Segments(4, 8), "critic": pgjax.TwoHotCritic(), "num_updates": 2}
-    q = pgjax.actor_critic("Pendulum-v1", estimator=pgjax.ActionValue(), **small)
+    critic = pgjax.TwoHotCritic(pgjax.MLP((4,)))
+    small = {"sampler": pgjax.Segments(4, 8), "critic": critic, "num_updates": 2}
+    linear = pgjax.MLP(())
+    q = pgjax.actor_critic("Pendulum-v1", estimator=pgjax.ActionValue(), network=linear, **small)
     memory = pgjax.ppo("Catch-bsuite", network=pgjax.Recurrent(pgjax.MLP((4,)), 4), **small)
     for config in (q, memory):
         _, metrics = pgjax.train(jax.random.key(0), config)
