@@ -85,8 +85,8 @@ def commands():
     for page, text in TEXTS.items():
         for block in [*blocks(page, "sh"), *re.findall(r"`([^`\n]+)`", text)]:
             for line in block.replace("\\\n", " ").splitlines():
-                found = re.match(r"\s*(?:\w+=\S+ )*pgjax train (.*)", line.partition(" # ")[0])
-                if found and not re.search(r"\bENV\b|…|my_module", found[1]):
+                found = re.match(r"\s*(?:\w+=\S+ )*pgjax train (.*)", re.split(" # | > ", line)[0])
+                if found and not re.search(r"\bENV\b|…|my_module|--config", found[1]):
                     yield page, found[1]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import pgjax
 from pgjax.cli import flags, parsers
-from pgjax.runs import config_json
+from pgjax.runs import config_files, config_json
 from pgjax.training import registry
 
 
@@ -112,3 +112,16 @@ def test_an_inner_component_of_another_version_is_named():
     data["estimator"]["inner"]["component"] = "RewardToG"
     with pytest.raises(ValueError, match="component 'RewardToG'; did you mean 'RewardToGo'"):
         config_json.from_dict(data)
+
+
+def test_an_inner_component_in_a_config_file_is_merged(tmp_path):
+    file, base = tmp_path / "run.toml", pgjax.Config("Catch-bsuite", estimator=Mixed())
+    for text, inner in (
+        ("estimator.inner.discount = 0.5", pgjax.RewardToGo(discount=0.5)),
+        ('estimator.inner = {component = "GAE", gae_lambda = 0.5}', pgjax.GAE(gae_lambda=0.5)),
+    ):
+        file.write_text(text)
+        assert config_files.read(file).config(base).estimator == Mixed(inner)
+    file.write_text("estimator.inner.discont = 0.5")
+    with pytest.raises(ValueError, match=r"did you mean 'estimator\.inner\.discount'"):
+        config_files.read(file).config(base)

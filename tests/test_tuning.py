@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pgjax
-from pgjax.cli import flags
+from pgjax.cli import flags, parsers
 from pgjax.cli.main import main
 from pgjax.runs import checkpoints, config_json
 from pgjax.runs.signals import Interrupted
@@ -214,6 +214,8 @@ def test_the_best_trial_is_what_train_gives(tuned):
     assert pgjax.load(path)[1].replace() == checkpoints.load_config(path)
     written = json.loads((path / "best.json").read_text())
     assert config_json.from_dict(written).optimizer == config.optimizer
+    _, make_config = flags.read(["--config", str(path / "best.json")], parsers.train())
+    assert make_config() == config
     assert (path / "importances.png").stat().st_size > 1000
     assert set(result.importances()) == set(SPACE)
     assert len((path / "trials.csv").read_text().splitlines()) == 8

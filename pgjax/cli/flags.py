@@ -21,11 +21,13 @@ from pgjax.core.components import Component, described, hints, parts, replace
 from pgjax.core.names import unknown
 from pgjax.environments import env_params as parameters
 from pgjax.environments import interface
-from pgjax.runs import config_json
+from pgjax.runs import config_files, config_json
+from pgjax.runs.config_files import ConfigFile
 from pgjax.training import presets, registry
 from pgjax.training.config import Config
 
 _ENV_PARAMS = "--env-params."
+_DEFAULT = "reinforce"  # algorithm
 
 
 def read(arguments: list[str], parser: Parser) -> tuple[argparse.Namespace, Callable[[], Config]]:
@@ -41,7 +43,12 @@ def read(arguments: list[str], parser: Parser) -> tuple[argparse.Namespace, Call
     options = vars(parser.parse(arguments))
     changes = {name: options.pop(name) for name in list(options) if "/" in name}
     changes = {name.strip("/"): value for name, value in changes.items()}
-    total_steps, algorithm = options.pop("total_steps"), presets.maker(options.pop("algorithm"))
+    total_steps, algorithm = options.pop("total_steps"), options.pop("algorithm")
+    if algorithm is not None:
+        presets.maker(algorithm)  # refuses an unknown one
+    file = None if options["config"] is None else config_files.read(options["config"])
+    if options["env"] is None and (file is None or file.env is None):
+        raise ValueError("the following arguments are required: ENV, unless --config has an env")
     if total_steps is not None and "num_updates" in changes:
         raise ValueError("--total-steps is a number of updates, too: give it or --num-updates")
 
@@ -49,9 +56,10 @@ def read(arguments: list[str], parser: Parser) -> tuple[argparse.Namespace, Call
 
     def make_config() -> Config:
         import_modules(options["imports"])
-        if interface.is_own_name(options["env"]):
+        if options["env"] is not None and interface.is_own_name(options["env"]):
             interface.import_environment(options["env"])
-        config = _config(options["env"], algorithm, changes, env_params)
+        config = _begun(options["env"], algorithm, file)
+        config = _changed(config, _with_components(changes), env_params)
         config = config.replace(env=wraps.wrapped(config.env, wrappers))
         return config if total_steps is None else presets.with_total_steps(config, total_steps)
 
@@ -72,9 +80,7 @@ def read_changes(
     changes = {name.strip("/"): options.pop(name) for name in list(options) if "/" in name}
 
     def change(config: Config) -> Config:
-        given = _env_params(config.env, env_params) if env_params else None
-        params = {f"env_params.{name}": parts(given)[name] for name in env_params}
-        return config.replace(**changes, **params)
+        return _changed(config, changes, env_params)
 
     return argparse.Namespace(**options), change
 
@@ -145,22 +151,29 @@ def _grid_value(path: str, text: str, known: dict[str, Any], config: Config) -> 
         raise ValueError(f"{path} cannot be {text!r}{spaced}") from None
 
 
-def _config(
-    env: str,
-    algorithm: Callable[[str], Config],
-    changes: dict[str, Any],
-    env_params: dict[str, str],
-) -> Config:
-    parts = {
+def _begun(env: str | None, algorithm: str | None, file: ConfigFile | None) -> Config:
+    """The config that flags change: an algorithm's, with a file's fields over it."""
+    if file is None:
+        return presets.maker(algorithm or _DEFAULT)(env)
+    make = presets.maker(algorithm or file.algorithm or _DEFAULT)
+    return file.config(make(file.environment() if env is None else env))
+
+
+def _with_components(changes: dict[str, Any]) -> dict[str, Any]:
+    """The changes with components for their names."""
+    named = {
         field: _named(field, changes[field], classes)()
         for field, classes in registry.COMPONENTS.items()
         if field in changes
     }
-    fields = {path: value for path, value in changes.items() if path not in parts}
-    config = algorithm(env).replace(**parts, **fields)
-    if env_params:
-        config = dataclasses.replace(config, env_params=_env_params(env, env_params))
-    return config
+    return {**changes, **named}
+
+
+def _changed(config: Config, changes: dict[str, Any], env_params: dict[str, str]) -> Config:
+    """A config with the given fields and parameters of its environment."""
+    given = _env_params(config.env, env_params) if env_params else None
+    params = {f"env_params.{name}": parts(given)[name] for name in env_params}
+    return config.replace(**changes, **params)
 
 
 def add_flags(parser: Parser) -> None:
@@ -169,10 +182,9 @@ def add_flags(parser: Parser) -> None:
     names = ", ".join((*presets.ALGORITHMS, "preset"))
     parser.add_argument(
         "--algorithm",
-        default="reinforce",
         metavar="NAME",
-        help=f"the config to begin with: {names} (tuned for ENV); other flags change it, and their "
-        "defaults below are those of reinforce (default: reinforce)",
+        help=f"the config to begin with: {names} (tuned for ENV); --config and other flags change "
+        "it, and their defaults below are those of reinforce (default: reinforce)",
     )
     parser.add_argument(
         "--total-steps",

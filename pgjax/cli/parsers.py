@@ -24,6 +24,11 @@ def train() -> Parser:
     )
     _add_seed(parser)
     _add_eval_episodes(parser)
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print the config in full, as --config takes it, and stop",
+    )
     startup.add_options(parser)
     return parser
 
@@ -314,8 +319,16 @@ def _add_env(parser: Parser) -> None:
     parser.add_argument(
         "env",
         metavar="ENV",
+        nargs="?",
         help="an id: gymnax's (`pgjax envs` lists them), SUITE/NAME of another suite "
-        "(`pgjax envs SUITE`), or MODULE:FACTORY of your own",
+        "(`pgjax envs SUITE`), or MODULE:FACTORY of your own (default: that of --config)",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="a .toml or .json with fields of the config, a run's config.json, or a tuning's "
+        "best.json; flags change it",
     )
     parser.add_argument(
         "--wrap",

@@ -25,7 +25,15 @@ from pgjax.cli import (
 )
 from pgjax.core import parallel, processes, schedules
 from pgjax.core.components import check_int, check_seed
-from pgjax.runs import checkpoints, folders, host_loop, loggers, sweep_folders, sweeps
+from pgjax.runs import (
+    checkpoints,
+    config_files,
+    folders,
+    host_loop,
+    loggers,
+    sweep_folders,
+    sweeps,
+)
 from pgjax.runs.progress import Progress
 from pgjax.runs.signals import Interrupted, interrupted_text
 from pgjax.runs.tuning import folders as tuning_folders
@@ -40,7 +48,11 @@ def train(arguments: list[str]) -> int:
     options, make_config = flags.read(arguments, parsers.train())
     check_options(options)
     config = make_config()
-    memory_estimate.check_episodes("--eval-episodes", checked(config), options.eval_episodes)
+    arrays = checked(config)
+    if options.print_config:
+        print(config_files.text(config))
+        return 0
+    memory_estimate.check_episodes("--eval-episodes", arrays, options.eval_episodes)
     mesh = startup.mesh(options, config)
     directory = options.directory or run_options.new_directory("runs", config, options)
     folders.check_free(directory)

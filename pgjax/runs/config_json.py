@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -52,7 +52,7 @@ def from_dict(data: dict[str, Any]) -> Config:
     custom = ", ".join(_custom("", data))
     if custom:
         raise ValueError(f"the config holds objects that only their author has: {custom}")
-    fields = {**data, "env": _env(data["env"])}
+    fields = {**data, "env": environment(data["env"])}
     for field in registry.COMPONENTS.keys() & fields.keys():
         fields[field] = _component(field, fields[field])
     if fields["env_params"] is not None:
@@ -66,6 +66,52 @@ def from_dict(data: dict[str, Any]) -> Config:
 def is_custom(part: dict[str, Any] | None) -> bool:
     """Whether a part of what `to_dict` wrote holds something of the user's own."""
     return any(_custom("", {"": part}))
+
+
+def environment(data: Any) -> Any:
+    """The environment that `to_dict` stored; one that was put into the data stays."""
+    if not isinstance(data, dict):
+        return data
+    fields = {name: environment(v) if name == "env" else _value(v) for name, v in data.items()}
+    return _made("wrapper", str(fields.pop("type", "")), registry.WRAPPERS, fields)
+
+
+def component_class(field: str, name: str) -> type:
+    """The class of a component of a config's field; `Custom` for Optax's optimizers.
+
+    Raises:
+      ValueError: an unknown name.
+    """
+    make = _maker(field, name)
+    return make if isinstance(make, type) else Custom
+
+
+def defaults(field: str, name: str) -> dict[str, Any]:
+    """The fields that a component has by default, as JSON types; {} for Flax's modules and Optax's
+    optimizers."""
+    cls = registry.COMPONENTS[field].get(name)
+    return {} if cls is None else _fields(cls())
+
+
+def check_value(path: str, data: Any) -> None:
+    """Raises ValueError, with the path of a config's field, for JSON that is no value of it."""
+    try:
+        _value(data)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def inner_family(name: str) -> str:
+    """The field of a config whose family has a component of this name.
+
+    Raises:
+      ValueError: no family has it.
+    """
+    for field, classes in registry.COMPONENTS.items():
+        if name in classes:
+            return field
+    names = [known for classes in registry.COMPONENTS.values() for known in classes]
+    raise ValueError(unknown(f"component {name!r}", name, names))
 
 
 def columns(metrics: Metrics) -> dict[str, Any]:
@@ -134,14 +180,6 @@ def _plain_env(env: Any) -> Any:
     return {"type": name, "env": _plain_env(env.env), **fields}
 
 
-def _env(data: Any) -> Any:
-    """The inverse of `_plain_env`; an environment that was put into the data stays."""
-    if not isinstance(data, dict):
-        return data
-    fields = {name: _env(v) if name == "env" else _value(v) for name, v in data.items()}
-    return _made("wrapper", str(fields.pop("type", "")), registry.WRAPPERS, fields)
-
-
 def _made(what: str, name: str, classes: dict[str, type], fields: dict[str, Any]) -> Any:
     """An object of the named class."""
     if name not in classes:
@@ -181,36 +219,40 @@ def _value(value: Any) -> Any:
         return _component("network", value)
     if "component" in value:
         return _inner_component(value)
-    if "share" in value:
-        return Share(value["share"])
-    if "mapping" in value:
-        return {_value(key): _value(inner) for key, inner in value["mapping"]}
-    if "dtype" in value:
-        return getattr(jnp, np.dtype(value["dtype"]).name)
-    if "class" in value:
-        return _maker("network", value["class"])
-    if "function" in value:
-        return identities.imported(value["function"], identities.FUNCTIONS)
-    return _schedule(value["schedule"], value["arguments"])
+    form = next((form for form in _FORMS if set(form) == set(value)), None)
+    if form is None:
+        forms = ", ".join(" with ".join(form) for form in _FORMS)
+        raise ValueError(f"{value!r} is no value: it may have type, component, {forms}")
+    return _FORMS[form](*(value[name] for name in form))
 
 
 def _inner_component(data: dict[str, Any]) -> Any:
     """The inverse of `_inner`."""
     name = data["component"]
     fields = {key: value for key, value in data.items() if key != "component"}
-    for field, classes in registry.COMPONENTS.items():
-        if name in classes:
-            return _component(field, {"type": name, **fields})
     if name in registry.DISTRIBUTIONS:
         fields = {key: _value(value) for key, value in fields.items()}
         return _made("distribution", name, registry.DISTRIBUTIONS, fields)
-    raise ValueError(unknown(f"component {name!r}", name, _classes()))
+    return _component(inner_family(name), {"type": name, **fields})
 
 
 def _schedule(name: str, arguments: dict[str, Any]) -> Schedule:
     if name not in SCHEDULES:
         raise ValueError(unknown(f"schedule {name!r}", name, SCHEDULES))
+    if not isinstance(arguments, dict):
+        raise ValueError(f"the arguments of {name} must be a table, got {arguments!r}")
     return Schedule(SCHEDULES[name], **{key: _value(value) for key, value in arguments.items()})
+
+
+# What makes a value from the fields of each form that is no component.
+_FORMS: dict[tuple[str, ...], Callable[..., Any]] = {
+    ("share",): Share,
+    ("mapping",): lambda pairs: {_value(key): _value(inner) for key, inner in pairs},
+    ("dtype",): lambda name: getattr(jnp, np.dtype(name).name),
+    ("class",): lambda name: _maker("network", name),
+    ("function",): lambda name: identities.imported(name, identities.FUNCTIONS),
+    ("schedule", "arguments"): _schedule,
+}
 
 
 def _fields(node: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import re
 import stat
 import types
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,8 +36,8 @@ class Optional(NamedTuple):
     schema: Any
 
 
-def read(path: Path, schema: Any = dict) -> Any:
-    """The contents of a JSON file.
+def read(path: Path, schema: Any = dict, parse: Callable[[bytes], Any] = json.loads) -> Any:
+    """The contents of a JSON file, or of another that `parse` reads.
 
     Raises:
       ValueError: no regular file, too large, no JSON, a field that is missing, unknown or of
@@ -46,7 +47,7 @@ def read(path: Path, schema: Any = dict) -> Any:
     try:
         if path.stat().st_size > _LIMIT:
             raise ValueError(f"it is larger than {_LIMIT} bytes")
-        data = json.loads(path.read_bytes())
+        data = parse(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({error})") from error
     _check_printable(path, data)
