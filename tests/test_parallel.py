@@ -59,16 +59,15 @@ def test_the_gradient_is_the_same_on_any_number_of_devices(estimator):
     gradient, metrics = pgjax.policy_gradient(key, state, config)
     assert metrics.gradient_norm > 0.05
     plain = estimator == pgjax.RewardToGo()
-    for number in (1, 2, 4, 8) if plain else (2, 8):
+    for number in (1, 2, 4, 8) if plain else (8,):
         found = pgjax.policy_gradient(key, state, config, pgjax.make_mesh(number))
         close(found, (gradient, metrics), rtol=2e-5, atol=2e-6)
 
 
 @pytest.mark.devices(2)
-@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
-def test_training_is_the_same_on_two_devices(env):
+def test_training_is_the_same_on_two_devices():
     # Short episodes: a pendulum multiplies the difference of a last bit within some hundred steps.
-    config = pgjax.Config(env, num_updates=3, sampler=pgjax.Episodes(6, horizon=50))
+    config = pgjax.Config("Pendulum-v1", num_updates=3, sampler=pgjax.Episodes(6, horizon=50))
     state, metrics = pgjax.train(jax.random.key(0), config)
     mesh = pgjax.make_mesh(2)
     on_two, metrics_of_two = pgjax.train(jax.random.key(0), config, mesh)
@@ -99,11 +98,10 @@ ALGORITHMS = {
 def test_every_algorithm_is_the_same_on_any_number_of_devices(name):
     config = ALGORITHMS[name]
     state, metrics = pgjax.train(jax.random.key(0), config)
-    for number in (2, 8) if name == "ppo" else (4,):
-        mesh = pgjax.make_mesh(number)
-        divided, found = pgjax.train(jax.random.key(0), config, mesh)
-        close(found, metrics, rtol=1e-3, atol=1e-3)
-        close(data(divided), data(state), rtol=1e-2, atol=1e-3)
+    mesh = pgjax.make_mesh(8 if name == "ppo" else 4)
+    divided, found = pgjax.train(jax.random.key(0), config, mesh)
+    close(found, metrics, rtol=1e-3, atol=1e-3)
+    close(data(divided), data(state), rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.devices(2)

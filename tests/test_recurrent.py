@@ -180,7 +180,7 @@ def test_it_learns_what_a_policy_without_memory_cannot():
 
 def test_a_checkpoint_holds_the_memory_of_the_streams(tmp_path):
     config = pgjax.actor_critic("CartPole-v1", network=pgjax.Recurrent(), num_updates=2)
-    state, _ = pgjax.train(jax.random.key(0), config)
+    state, _ = pgjax.update(pgjax.init(jax.random.key(0), config), config)
     pgjax.save(tmp_path / "saved", state, config)
     loaded, found = pgjax.load(tmp_path / "saved")
     assert found == config
