@@ -6,6 +6,7 @@ from pgjax.ascents.optimizers import SGD as SGD
 from pgjax.ascents.optimizers import Adam as Adam
 from pgjax.ascents.passes import Passes as Passes
 from pgjax.ascents.trust_region import TrustRegion as TrustRegion
+from pgjax.core.compilation import cache_compilation as cache_compilation
 from pgjax.core.components import Component as Component
 from pgjax.core.components import component as component
 from pgjax.core.components import option as option

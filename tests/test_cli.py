@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import types
 
@@ -649,19 +648,6 @@ def test_a_command_needs_no_home(home, tmp_path, monkeypatch):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / f"pgjax-{os.getuid()}").is_dir()
-
-
-def test_a_cache_folder_that_others_could_have_written_is_not_used(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nothing")
-    folder = startup.cache_folder()
-    assert folder == tmp_path / f"pgjax-{os.getuid()}"
-    folder.chmod(0o777)
-    assert startup.cache_folder() is None
-    folder.rmdir()
-    (tmp_path / "elsewhere").mkdir(mode=0o700)
-    folder.symlink_to(tmp_path / "elsewhere")
-    assert startup.cache_folder() is None
 
 
 def integer_flags():

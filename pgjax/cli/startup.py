@@ -8,12 +8,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import stat
 import tempfile
 import typing
-from collections.abc import Iterator
 from pathlib import Path
 
+from pgjax.core import compilation
 from pgjax.core.names import unknown
 
 if typing.TYPE_CHECKING:
@@ -190,47 +189,15 @@ def mesh(options: argparse.Namespace, config: typing.Any) -> Mesh:
 
 
 def _use_cache(enabled: bool) -> None:
-    """Sets JAX's persistent compilation cache, unless the user has set it by JAX's own means."""
+    """Keeps compiled programs where they can be kept, unless the user does not want it."""
     import jax
 
-    from pgjax.core.components import jax_option
-
-    folder = cache_folder()
+    folder = compilation.cache_folder()
     if folder is not None and folder.parent == Path(tempfile.gettempdir()):
         # Matplotlib's default folder cannot be made either; without this it warns at each start.
         os.environ.setdefault("MPLCONFIGDIR", str(folder))
     if not enabled:
         jax.config.update("jax_enable_compilation_cache", False)
-    elif jax_option("jax_compilation_cache_dir") is None and folder is not None:
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def cache_folder() -> Path | None:
-    """A folder for compiled programs, safe to delete: the user's own or, where that cannot be
-    written, as in a container without a home, one among temporary files; None: neither can be
-    written."""
-    return next(filter(_can_be_written, _cache_folders()), None)
-
-
-def _cache_folders() -> Iterator[Path]:
-    with contextlib.suppress(RuntimeError):  # a user without a home
-        yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pgjax"
-    if hasattr(os, "getuid"):
-        yield Path(tempfile.gettempdir()) / f"pgjax-{os.getuid()}"
-
-
-def _can_be_written(folder: Path) -> bool:
-    """Whether this user can write in a folder; makes it if it does not exist."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        return False
-    if folder.parent == Path(tempfile.gettempdir()):
-        # Any user can make this folder, and JAX runs the programs in it: it must be the user's own.
-        status = folder.lstat()
-        private = stat.S_IFDIR | stat.S_IRWXU
-        if (status.st_uid, status.st_mode) != (os.getuid(), private):
-            return False
-    return os.access(folder, os.W_OK | os.X_OK)
+        return
+    with contextlib.suppress(ValueError):  # nothing can be written here
+        compilation.cache_compilation()
