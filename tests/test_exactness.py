@@ -1,5 +1,6 @@
 """Exact unbiasedness: estimates of all possible batches, weighted by probability, in float64."""
 
+import functools
 import itertools
 
 import jax
@@ -30,6 +31,12 @@ def make_state(config, seed=1):
     state = pgjax.init(jax.random.key(0), config)
     rng = np.random.default_rng(seed)
     return state.replace(params=jax.tree.map(lambda x: rng.normal(size=x.shape), state.params))
+
+
+@functools.cache
+def shared_state(seed=1):
+    """A state of every config without a critic's or an objective's own: `init` compiles once."""
+    return make_state(make_config(pgjax.TotalReturn(), 1), seed)
 
 
 def enumerate_trajectories(mdp, probabilities):
@@ -138,14 +145,14 @@ UNBIASED = [
 @pytest.mark.parametrize(("estimator", "m"), UNBIASED, ids=str)
 def test_expectation_is_the_exact_gradient(estimator, m):
     config = make_config(estimator, m, horizon=3 if m == 1 else 2)
-    state = make_state(config)
+    state = shared_state()
     exact = pgjax.tabular.policy_gradient(state, config)
     assert_equal_trees(expected_estimate(config, state, m), exact)
 
 
 def test_expectation_of_the_probability_ratio_is_the_exact_gradient():
     config = make_config(pgjax.TotalReturn(), 1, horizon=3, objective=pgjax.ProbabilityRatio())
-    state = make_state(config)
+    state = shared_state()
     exact = pgjax.tabular.policy_gradient(state, config)
     assert_equal_trees(expected_estimate(config, state, 1), exact)
 
@@ -177,6 +184,7 @@ def test_the_first_rungs_climb_the_first_action_alone_in_minibatches_too(
     state, bound = make_state(config), bind(config, 0)
     empty = bound.policy.initial_memory()
 
+    @jax.jit
     def first(params):
         """π(a_0 | s_0): float[states, actions]."""
         variables = {"params": params, **state.variables}
@@ -208,7 +216,7 @@ def test_the_first_rungs_climb_the_first_action_alone_in_minibatches_too(
     coefficients = np.zeros((NUM_STATES, NUM_ACTIONS))
     for rows, probability in every:
         coefficients[rows[0][:2]] += probability * weight(rows)
-    slopes = jax.jacobian(first)(state.params)
+    slopes = jax.jit(jax.jacobian(first))(state.params)
     exact = jax.tree.map(lambda x: jnp.tensordot(coefficients, x, axes=2), slopes)
     assert_equal_trees(found, exact, least=0.02)
 
@@ -257,7 +265,7 @@ WITH_THE_TRUE_CRITIC = [
 @pytest.mark.parametrize("estimator", WITH_THE_TRUE_CRITIC, ids=repr)
 def test_with_the_true_values_expectations_are_the_exact_gradient(estimator):
     config = make_config(estimator, 1, horizon=3)
-    state = make_state(config)
+    state = shared_state()
     config = config.replace(critic=true_critic(config, state))
     exact = pgjax.tabular.policy_gradient(state, config)
     assert_equal_trees(expected_estimate(config, state, 1), exact)
@@ -284,7 +292,7 @@ def test_a_wrong_critic_biases_gae_by_what_it_is_wrong():
 
 def test_mean_baseline_shrinks_total_return_by_m_minus_one_over_m():
     config = make_config(pgjax.TotalReturn(baseline="mean"), 2)
-    state = make_state(config)
+    state = shared_state()
     exact = pgjax.tabular.policy_gradient(state, config)
     half = jax.tree.map(lambda x: x / 2, exact)
     assert_equal_trees(expected_estimate(config, state, 2), half)
@@ -292,7 +300,7 @@ def test_mean_baseline_shrinks_total_return_by_m_minus_one_over_m():
 
 def test_mean_baseline_shrinks_reward_to_go_likewise_where_all_lengths_are_equal():
     config = make_config(pgjax.RewardToGo(baseline="mean"), 2, with_terminal=False)
-    state = make_state(config)
+    state = shared_state()
     exact = pgjax.tabular.policy_gradient(state, config)
     half = jax.tree.map(lambda x: x / 2, exact)
     assert_equal_trees(expected_estimate(config, state, 2), half)
@@ -305,7 +313,7 @@ def weighted_scores(config, state, weight_of_step):
     def log_probs(params):
         return jnp.log(pgjax.tabular.action_probabilities(state.replace(params=params), config))
 
-    scores = jax.jacobian(log_probs)(state.params)
+    scores = jax.jit(jax.jacobian(log_probs))(state.params)
     coefficients = np.zeros((NUM_STATES, NUM_ACTIONS))
     for rows, probability in enumerate_trajectories(config.env, probabilities):
         for t, (s, a, *_) in enumerate(rows):
@@ -322,7 +330,7 @@ def test_v_trace_is_the_new_policys_gradient_in_the_old_ones_states(gae_lambda):
     """
     estimator = pgjax.VTrace(discount=1.0, gae_lambda=gae_lambda, rho=1e9, c=1e9)
     config = make_config(estimator, 1, horizon=3)
-    old, new = make_state(config), make_state(config, seed=2)
+    old, new = shared_state(), shared_state(seed=2)
     config = config.replace(critic=true_critic(config, new, wrong=0.7 * (gae_lambda == 1.0)))
     bound = bind(checked(config), 0)
     behaviour = np.asarray(pgjax.tabular.action_probabilities(old, config))
@@ -357,7 +365,7 @@ def test_weights_by_exponential_advantages_go_to_the_policy_gradient_of_a_hot_te
     temperature = 1e6
     objective = pgjax.AdvantageWeighted(temperature=temperature)
     config = make_config(pgjax.RewardToGo(baseline="none"), 2, horizon=1, objective=objective)
-    state = make_state(config)
+    state = shared_state()
     found = expected_estimate(config, state, 2)
     # Z holds the step's own return, as a mean baseline does: half of two trajectories' is left.
     half = jax.tree.map(lambda x: x / 2, pgjax.tabular.policy_gradient(state, config))
@@ -377,7 +385,7 @@ def test_the_expectation_of_a_kl_penalty_at_the_old_parameters_is_the_exact_grad
 def test_all_actions_with_a_ratio_are_the_exact_gradient(ascent):
     estimator = pgjax.ActionValue(discount=1.0, all_actions=True)
     config = make_config(estimator, 1, horizon=3, objective=pgjax.ImportanceRatio(), ascent=ascent)
-    state = make_state(config)
+    state = shared_state()
     config = config.replace(critic=true_critic(config, state))
     exact = pgjax.tabular.policy_gradient(state, config)
     assert_equal_trees(expected_estimate(config, state, 1), exact)
@@ -385,7 +393,7 @@ def test_all_actions_with_a_ratio_are_the_exact_gradient(ascent):
 
 def test_discounted_reward_to_go_has_the_expectation_that_its_docstring_states():
     config = make_config(pgjax.RewardToGo(discount=0.6, baseline="none"), 1, horizon=3)
-    state = make_state(config)
+    state = shared_state()
     probabilities = pgjax.tabular.action_probabilities(state, config)
     values = pgjax.tabular.action_values(probabilities, config.env, discount=0.6)
     actual = expected_estimate(config, state, 1)
@@ -397,7 +405,7 @@ def test_discounted_reward_to_go_has_the_expectation_that_its_docstring_states()
 
 def test_weights_of_the_true_action_values_give_the_exact_gradient():
     config = make_config(pgjax.RewardToGo(), 2, horizon=3)
-    state = make_state(config)
+    state = shared_state()
     probabilities = pgjax.tabular.action_probabilities(state, config)
     values = pgjax.tabular.action_values(probabilities, config.env)
     exact = pgjax.tabular.policy_gradient(state, config)
@@ -407,7 +415,7 @@ def test_weights_of_the_true_action_values_give_the_exact_gradient():
 def test_entropy_bonus_adds_its_gradient_at_visited_states():
     plain = make_config(pgjax.RewardToGo(baseline="none"), 1, horizon=3)
     with_bonus = plain.replace(**{"objective.entropy_coefficient": 0.5})
-    state = make_state(plain)
+    state = shared_state()
     probabilities = pgjax.tabular.action_probabilities(state, plain)
     visits = np.zeros(NUM_STATES)
     for rows, probability in enumerate_trajectories(plain.env, np.asarray(probabilities)):

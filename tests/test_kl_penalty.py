@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from environments_for_tests import Counter
+from test_contracts import Zeros
 
 import pgjax
 from pgjax import KLPenalty
@@ -40,15 +41,28 @@ def test_the_expectation_over_actions_is_what_they_are_worth_less_the_divergence
     np.testing.assert_allclose(report["kl_coefficient"], [0.7] * 3, rtol=1e-6)
 
 
+ENV = Counter(3, 5)
+
+
 def config_of(**fields):
     fields = {"objective": KLPenalty(), "ascent": pgjax.Passes(epochs=3, minibatches=2)} | fields
     return pgjax.Config(
-        Counter(3, 5),
+        ENV,
         network=pgjax.MLP((4,)),
         sampler=pgjax.Segments(8, 8),
         estimator=pgjax.GAE(standardize=True),
-        **fields,
+        critic=Zeros(),
+        **{"optimizer": pgjax.SGD(0.3)} | fields,
     )
+
+
+def updated(config, key, number):
+    """The state after some updates, all by one program, and each update's own report."""
+    state, reports = pgjax.init(jax.random.key(key), config), []
+    for _ in range(number):
+        state, metrics = pgjax.update(state, config)
+        reports.append(metrics.extra)
+    return state, {name: np.array([row[name] for row in reports]) for name in reports[0]}
 
 
 def equal(a, b, **tolerance):
@@ -88,11 +102,10 @@ def test_the_penalty_stays_within_reach():
 
 
 def test_updates_follow_the_rule():
-    config = config_of(
-        objective=KLPenalty(coefficient=0.5, target=0.02), optimizer=pgjax.SGD(1.0), num_updates=25
-    )
-    state, metrics = pgjax.train(jax.random.key(1), config)
-    beta, kl = (np.asarray(metrics.extra[name]) for name in ("kl_coefficient", "kl"))
+    objective = KLPenalty(coefficient=0.5, target=0.02)
+    config = config_of(objective=objective, optimizer=pgjax.SGD(1.0))
+    state, reports = updated(config, 1, 25)
+    beta, kl = reports["kl_coefficient"], reports["kl"]
     factor = np.where(kl > 0.03, 2.0, np.where(kl < 0.02 / 1.5, 0.5, 1.0))
     assert set(factor) == {0.5, 1.0, 2.0}
     expected = 0.5 * np.cumprod(np.concatenate([[1.0], factor]))
@@ -104,11 +117,10 @@ def test_updates_follow_the_rule():
 def test_without_a_target_the_penalty_is_fixed_and_the_larger_the_nearer():
     def trained(coefficient):
         objective = KLPenalty(coefficient=coefficient, target=None)
-        config = config_of(objective=objective, optimizer=pgjax.SGD(0.3), num_updates=3)
-        state, metrics = pgjax.train(jax.random.key(0), config)
+        state, reports = updated(config_of(objective=objective), 0, 3)
         assert state.objective == ()
-        np.testing.assert_allclose(metrics.extra["kl_coefficient"], coefficient, rtol=1e-6)
-        return float(metrics.extra["kl"][0])
+        np.testing.assert_allclose(reports["kl_coefficient"], coefficient, rtol=1e-6)
+        return float(reports["kl"][0])
 
     assert trained(0.0) > 1.2 * trained(2.0) > 0.0
 
@@ -117,10 +129,10 @@ def test_without_a_target_the_penalty_is_fixed_and_the_larger_the_nearer():
 def test_the_factor_multiplies_a_schedule():
     numbers = {"init_value": 2.0, "end_value": 0.0, "transition_steps": 4}
     schedule = pgjax.Schedule(optax.linear_schedule, **numbers)
-    config = config_of(objective=KLPenalty(coefficient=schedule, target=1e3), num_updates=3)
-    _, metrics = pgjax.train(jax.random.key(0), config)
+    config = config_of(objective=KLPenalty(coefficient=schedule, target=1e3))
+    _, reports = updated(config, 0, 3)
     expected = np.array([2.0, 1.5, 1.0]) * [1.0, 0.5, 0.25]
-    np.testing.assert_allclose(metrics.extra["kl_coefficient"], expected, rtol=1e-5)
+    np.testing.assert_allclose(reports["kl_coefficient"], expected, rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -137,8 +149,8 @@ def test_an_update_that_is_not_made_leaves_the_factor():
 
 @pytest.mark.slow
 def test_a_checkpoint_holds_the_factor(tmp_path):
-    config = config_of(num_updates=3)
-    state, _ = pgjax.train(jax.random.key(0), config)
+    config = config_of()
+    state, _ = updated(config, 0, 3)
     assert float(state.objective) != 1.0
     pgjax.save(tmp_path / "saved", state, config)
     loaded, found = pgjax.load(tmp_path / "saved", config)

@@ -258,6 +258,7 @@ def test_env_params_may_move_bounds_but_not_remove_them():
             pgjax.init(jax.random.key(0), config)
 
 
+@pytest.mark.slow
 def test_a_log_std_out_of_range_is_pulled_back():
     config = pgjax.Config(
         Near([-2.0], [2.0], [0.5]),
@@ -269,6 +270,7 @@ def test_a_log_std_out_of_range_is_pulled_back():
     policy = bind(config, 0).policy
     state = pgjax.init(jax.random.key(0), config)
 
+    @jax.jit
     def log_std(value, sign=1.0):
         variables = jax.tree.map(lambda x: x, state.policy_variables)
         variables["params"]["head"]["log_std"] = jnp.full(1, value)
@@ -277,7 +279,8 @@ def test_a_log_std_out_of_range_is_pulled_back():
 
     xs = [-1e4, -5.2, -5.0, -0.5, 2.0, 2.2, 1e4]
     np.testing.assert_allclose([log_std(x) for x in xs], np.clip(xs, -5.0, 2.0), atol=1e-6)
-    slopes = [[jax.grad(log_std)(x, sign) for x in xs] for sign in (1.0, -1.0)]
+    slope = jax.jit(jax.grad(log_std))
+    slopes = [[slope(x, sign) for x in xs] for sign in (1.0, -1.0)]
     np.testing.assert_array_equal(slopes, [[1, 1, 1, 1, 1, 0, 0], [0, 0, -1, -1, -1, -1, -1]])
     for start in (2.2, 4.0):
         out = state.replace(params=jax.tree.map(lambda x: x, state.params))
@@ -497,6 +500,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_many_seeds_of_an_orthogonally_initialised_network_do_not_hang():
     # In a process of its own: what this guards against is a call that never comes back.
     root = pathlib.Path(pgjax.__file__).parents[1]

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from environments_for_tests import Counter
+from gymnax.environments import spaces
 
 import pgjax
 from pgjax.critics import units
@@ -113,13 +115,21 @@ def test_it_learns_the_values_of_a_policy_at_every_scale_and_offset(estimator, s
         np.testing.assert_allclose(found.action, q, atol=0.15 * scale, rtol=0.02)
 
 
+class Steered(Counter):
+    """Takes a number between −1 and 1."""
+
+    def action_space(self, params=None):
+        return spaces.Box(-1.0, 1.0, (1,))
+
+
 @pytest.mark.slow
 def test_it_goes_with_actions_that_it_cannot_list_and_with_memories():
     critic = pgjax.TwoHotCritic(pgjax.MLP((4,)))
-    small = {"sampler": pgjax.Segments(4, 8), "critic": critic, "num_updates": 2}
+    parts = {"sampler": pgjax.Segments(4, 8), "critic": critic, "optimizer": pgjax.SGD(0.1)}
+    small = {**parts, "num_updates": 2}
     linear = pgjax.MLP(())
-    q = pgjax.actor_critic("Pendulum-v1", estimator=pgjax.ActionValue(), network=linear, **small)
-    memory = pgjax.ppo("Catch-bsuite", network=pgjax.Recurrent(pgjax.MLP((4,)), 4), **small)
+    q = pgjax.actor_critic(Steered(), estimator=pgjax.ActionValue(), network=linear, **small)
+    memory = pgjax.actor_critic(ENV, network=pgjax.Recurrent(linear, 4), **small)
     for config in (q, memory):
         _, metrics = pgjax.train(jax.random.key(0), config)
         assert metrics.finite.all()

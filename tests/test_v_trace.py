@@ -177,7 +177,7 @@ def test_ratios_of_a_policy_with_a_memory_are_those_of_its_replayed_windows(samp
     equal(surrogate.weights(state.params), surrogate.weights(), rtol=1e-4, atol=1e-5)
 
     other = moved(state, seed=1).params
-    policy, rows = surrogate.terms.policy, tau.valid.shape[0]
+    apply, rows = jax.jit(surrogate.terms.policy.apply), tau.valid.shape[0]
     log_prob = np.array(tau.log_prob)
     for i in range(tau.valid.shape[1]):
         for t in range(rows):
@@ -185,7 +185,7 @@ def test_ratios_of_a_policy_with_a_memory_are_those_of_its_replayed_windows(samp
             start = first or not tau.valid[t - 1, i]
             if start:
                 memory = jax.tree.map(lambda x: x[t, i], tau.memory)  # noqa: B023
-            distribution, memory = policy.apply({"params": other}, tau.obs[t, i], memory)
+            distribution, memory = apply({"params": other}, tau.obs[t, i], memory)
             log_prob[t, i] = distribution.log_prob(tau.action[t, i])
     values = surrogate.values._replace(log_prob=log_prob)
     expected = config.estimator.weights(tau, values)
