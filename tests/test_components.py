@@ -212,6 +212,7 @@ def test_a_config_survives_a_compiled_identity():
     assert type(through.env_params.max_steps_in_episode) is int
 
 
+@pytest.mark.slow
 def test_a_config_of_axes_vmaps_train_over_learning_rates():
     rates = [0.0, 0.1, 0.3]
     config = SMALL.replace(**{"optimizer.learning_rate": jnp.array(rates)})

@@ -126,6 +126,7 @@ def test_an_object_of_the_users_own_is_stored_as_its_module_and_name():
     assert " at 0x" not in json.dumps(data)
 
 
+@pytest.mark.slow
 def test_two_processes_describe_one_environment_alike():
     mdp = "pgjax.FiniteMDP([[[1.0]]], [[2.0]], [1.0], 3)"
     code = f"import pgjax, test_identities as t; print(t.described(t.Arm()), t.described({mdp}))"

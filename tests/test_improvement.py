@@ -36,6 +36,7 @@ def equal(a, b, **tolerance):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
 
 
+@pytest.mark.slow
 def test_one_pass_of_ppo_at_the_old_parameters_is_the_policy_gradient():
     plain = config_of()
     clipped = config_of(
@@ -169,6 +170,7 @@ def dense_fisher(state, config, tau):
     return total / len(states)
 
 
+@pytest.mark.slow
 def test_the_natural_gradient_is_the_fisher_matrix_inverse_times_the_gradient():
     damping = 1e-2
     natural = config_of(

@@ -85,6 +85,7 @@ def line(start, end):
     )
 
 
+@pytest.mark.slow
 def test_components_in_a_tuple_are_traced_and_take_schedules():
     config = config_of(estimator=Summed((Factor(1.0), Factor(2.0)), Factor(3.0)))
     assert jax.tree.leaves(config.estimator) == [1.0, 2.0, 3.0]

@@ -171,6 +171,7 @@ def test_the_norm_of_a_gradient_does_not_grow_with_the_segments_length():
     assert max(norms) < 1.5 * min(norms)
 
 
+@pytest.mark.slow
 def test_the_objective_is_the_mean_over_valid_steps():
     # Standardised weights have mean 0, so that the entropy is left.
     objective = pgjax.ClippedRatio(entropy_coefficient=1.0)

@@ -425,6 +425,7 @@ def test_programs_are_told_apart_by_type_and_static_fields():
     assert len(set(structures)) == len(structures)
 
 
+@pytest.mark.slow
 def test_a_number_of_a_wrapper_is_swept_in_one_program():
     config = pgjax.Config(pgjax.StickyActions(echo(), 0.0)).replace(**SMALL)
     swept = pgjax.sweep(KEY, config, {"env.probability": [0.0, 1.0]}, 2)
