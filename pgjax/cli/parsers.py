@@ -38,9 +38,9 @@ def resume() -> Parser:
     parser = startup.parser_for("resume")
     _add_run(parser, "a run folder, a sweep's or a tuning's")
     parser.epilog = (
-        "Flags of the config's numbers, --num-updates among them, change the run from here on; "
-        "config.json keeps what changed, and when. Without them all is as the run has it, whatever "
-        "the defaults above."
+        "Flags of the config's floats, and --num-updates, change the run from here on; config.json "
+        "keeps what changed, and when. Sizes, names and switches cannot change. Without them all "
+        "is as the run has it, whatever the defaults above."
     )
     _add_target(parser, None, "; inf: none (default: as the run has it)")
     _add_loop_options(parser, resuming=True)

@@ -30,6 +30,7 @@ from pgjax.runs import (
     disk,
     evaluations,
     kept,
+    resumed_changes,
     schema,
     sweep_folders,
 )
@@ -38,6 +39,8 @@ from pgjax.training.config import Config
 _CONFIG, _METRICS = "config.json", "metrics.csv"
 # Facts that folders of earlier versions do not have: their least value, and the one they had.
 _NEWER = {"evaluate_every": (0, 0), "eval_episodes": (1, 128), "keep": (1, 1)}
+# What a run may change when it goes on, beside its floats.
+SETTINGS = ("num_updates", "stop_at_return", "metrics_every", *_NEWER)
 _RUN_FACTS = {
     "run": re.compile("[0-9a-f]{32}"),
     "seed": schema.Number(int, 0, 2**32 - 1),
@@ -223,6 +226,8 @@ def changes(
     """
     described = schema.printable(config_json.to_dict(config))
     new = json.loads(json.dumps(described))
+    if (old["env_params"] is None) != (new["env_params"] is None):
+        old, new = resumed_changes.filled(config, old, new)
     old_leaves = dict(_leaves({**old, **_settings(facts)}))
     new_leaves = dict(_leaves({**new, **_settings(new_facts)}))
     paths = dict.fromkeys((*old_leaves, *new_leaves))
@@ -231,7 +236,7 @@ def changes(
 
 
 def _settings(facts: dict[str, Any]) -> dict[str, Any]:
-    return {name: facts[name] for name in ("stop_at_return", "metrics_every", *_NEWER)}
+    return {name: facts[name] for name in SETTINGS if name in facts}
 
 
 def _leaves(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import math
 import os
-import re
 import signal
 import time
 import warnings
@@ -28,6 +27,7 @@ from pgjax.runs import (
     folders,
     frames,
     recent_metrics,
+    resumed_changes,
 )
 from pgjax.runs.evaluations import Evaluator
 from pgjax.runs.progress import Progress, after_blocks, compiled
@@ -217,8 +217,8 @@ def resume(
       directory: a run folder, from `run`.
       on_block, mesh, checkpoint_seconds, nan, on_start: as for `run`.
       config: to go on with: the run's own, where that holds objects of the user's own (see `load`),
-        or one with other numbers. config.json then holds the new one, and in its history from which
-        update on what has changed.
+        or one with other floats, or schedules in their places. config.json then holds the new one,
+        and in its history from which update on what has changed.
       num_updates: in all, in place of the config's; schedules whose lengths are a `Share` of it
         are stretched, so that a rate which had fallen to 0 is above it again.
       stop_at_return, metrics_every, evaluate_every, eval_episodes, keep: in place of the run's.
@@ -226,8 +226,9 @@ def resume(
 
     Raises:
       ValueError: no run folder; another process goes on with it; nothing is left to do; another
-        environment, or a network that makes another function of the same parameters; metrics.csv is
-        not what the checkpoint vouches for; as for `load`.
+        environment, a network that makes another function of the same parameters, or any other
+        change of the program, as of a size; metrics.csv is not what the checkpoint vouches for; as
+        for `load`.
     """
     path = Path(directory)
     notes, saved_config = folders.read_notes(path), checkpoints.saved_config(path)
@@ -245,7 +246,7 @@ def resume(
     settings = _Settings(on_block, mesh, _target(facts), checkpoint_seconds, nan, facts)
     arrays = _checked(config, settings)
     changes = folders.changes(saved_config, config, notes["facts"], facts)
-    _check_changes(path, changes)
+    resumed_changes.check(path, changes, saved_config, config, folders.SETTINGS)
     start = _saved_progress(path, config, notes)
     _warn_of_ended(config)
     if discard_metrics:
@@ -335,18 +336,6 @@ def _changed(
     training.check_target(target)
     given = {name: count for name, count in counts.items() if count is not None}
     return {**facts, **_facts(target, **{name: facts[name] for name in counts} | given)}
-
-
-def _check_changes(path: Path, changes: dict[str, list]) -> None:
-    """Raises ValueError where the environment is another one."""
-    for name, (old, new) in changes.items():
-        classes = {checkpoints.without_module(str(text)) for text in (old, new)}
-        is_env = name == "env" or re.fullmatch(r"env(\.env)*\.(env|type)", name)
-        if is_env or (re.fullmatch(r"env(\.env)*\.custom", name) and len(classes) > 1):
-            raise ValueError(
-                f"{path}: the environment of a run cannot change, from {old!r} to {new!r}; start a "
-                "new run"
-            )
 
 
 def _checked(config: Config, settings: _Settings) -> Config:
