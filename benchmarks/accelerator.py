@@ -139,7 +139,7 @@ def cases() -> Iterator[dict[str, Any]]:
 def quick_cases() -> Iterator[dict[str, Any]]:
     """One small case."""
     small = {"sampler.num_trajectories": 4}
-    yield case("2 seeds", pgjax.Config("CartPole-v1"), small, 8, 2)
+    yield case("2 seeds", pgjax.Config("Catch-bsuite"), small, 8, 2)
 
 
 def case(

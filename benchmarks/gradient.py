@@ -93,7 +93,7 @@ class Sizes(NamedTuple):
 
 
 FULL = Sizes(tuple(ESTIMATORS), 16384, 2048, 40, 25, 256, (256, 1024, 4096))
-QUICK = Sizes(("total return, none", "reward-to-go, leave_one_out"), 64, 16, 10, 5, 16, (128,))
+QUICK = Sizes(("total return, none", "reward-to-go, leave_one_out"), 64, 16, 3, 2, 4, (8,))
 
 
 class Problem(NamedTuple):

@@ -24,6 +24,7 @@ And by the profiler, on one device, which of XLA's operations an update spends i
 # ruff: noqa: E402
 import collections
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ def main() -> None:
     meshes = {"one": None, "all": pgjax.make_mesh()}
     parts = {name: seconds_of_parts(config, state, mesh) for name, mesh in meshes.items()}
     limits = {name: limits_of(mesh, flags.quick) for name, mesh in meshes.items()}
+    update, _ = compile_ahead(jax.jit(partial(pgjax.update, config=config)), state)
     steps = int(pgjax.sample_trajectories(jax.random.key(1), state, config).valid.sum())
     weights = sum(leaf.size for leaf in jax.tree.leaves(state.params) if leaf.ndim > 1)
     result = {
@@ -67,8 +69,8 @@ def main() -> None:
             name: significant(8 * weights * steps / parts[name]["update"] / limits[name]["flops"])
             for name in meshes
         },
-        "early": early(config, state),
-        "operations": operations(config, state),
+        "early": early(update, config, state),
+        "operations": operations(update, state),
     }
     text = report(result)
     print(text)
@@ -113,9 +115,8 @@ def seconds_of_parts(
     return seconds
 
 
-def early(config: pgjax.Config, trained: pgjax.TrainState) -> dict[str, float]:
+def early(update: Callable, config: pgjax.Config, trained: pgjax.TrainState) -> dict[str, float]:
     """Seconds of an update on one device, at the start of training and with full episodes."""
-    update, _ = compile_ahead(jax.jit(partial(pgjax.update, config=config)), trained)
     fresh = pgjax.init(jax.random.key(2), config)
     states = {"start": fresh, "full": trained}
     lengths = {name: update(state)[1].episode_length for name, state in states.items()}
@@ -150,9 +151,8 @@ def limits_of(mesh: Mesh | None, quick: bool) -> dict[str, float]:
     }
 
 
-def operations(config: pgjax.Config, state: pgjax.TrainState) -> dict[str, float]:
+def operations(update: Callable, state: pgjax.TrainState) -> dict[str, float]:
     """Shares of the time of an update's operations, by the profiler, the largest first."""
-    update, _ = compile_ahead(jax.jit(partial(pgjax.update, config=config)), state)
     jax.block_until_ready(update(state))
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):

@@ -67,9 +67,9 @@ def main() -> None:
     """Measures, prints a table, writes throughput.json and throughput.png."""
     flags = parser(__doc__.splitlines()[0]).parse_args()
     folder = results_folder(flags)
-    environments = {"CartPole-v1": {"num_updates": 5}} if flags.quick else ENVIRONMENTS
-    sizes = (16, 64) if flags.quick else SIZES
-    target = 2**14 if flags.quick else STEPS
+    environments = {"CartPole-v1": {"num_updates": 1}} if flags.quick else ENVIRONMENTS
+    sizes = (16,) if flags.quick else SIZES
+    target = 2**8 if flags.quick else STEPS
     print("million steps/s, medians; compile: seconds for `train`, not counted in its speed")
     names = " ".join(f"{name.replace('_', ' '):>11}" for name in LINES)
     print(f"{'':17}{'m':>5}{names} compile")

@@ -79,7 +79,7 @@ def main() -> None:
     """Runs the processes, prints a table, writes time_to_solve.json, .md and .png."""
     flags = parser(__doc__.splitlines()[0]).parse_args()
     folder = results_folder(flags)
-    threshold = 100.0 if flags.quick else THRESHOLD
+    threshold = 40.0 if flags.quick else THRESHOLD
     systems = measure_pgjax(1 if flags.quick else PGJAX_SEEDS, threshold, warm_up=not flags.quick)
     if not flags.quick:
         systems += [measure(system, OTHER_SEEDS, threshold) for system in OTHERS]

@@ -38,7 +38,7 @@ def positive(*numbers):
 
 def test_throughput(tmp_path):
     found = run("throughput", tmp_path)
-    assert [point["m"] for point in found["points"]] == [16, 64]
+    assert [point["m"] for point in found["points"]] == [16]
     for point in found["points"]:
         for line in ("environment", "ceiling", "train", "ceiling_all", "train_all"):
             measured = point[line]

@@ -29,7 +29,8 @@ def test_python_runs(page, tmp_path, monkeypatch):
             pytest.importorskip("optuna")
         names = {"__name__": "pasted"}  # nothing else: a block imports what it uses
         exec(block, names)
-        if "config" in names and "/guides/" in page:
+        trains = re.search(r"pgjax\.(train|sweep|run)\(", block)
+        if "config" in names and "/guides/" in page and not trains:
             rows = names["config"].sampler.rows_field
             small = names["config"].replace(**{f"sampler.{rows}": 5, "num_updates": 1})
             _, metrics = pgjax.train(jax.random.key(0), small)
