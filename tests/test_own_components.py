@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from environments_for_tests import Counter
 from flax.core import FrozenDict
 
 import pgjax
@@ -19,9 +20,17 @@ from pgjax.training.config import checked
 KEY = jax.random.key(0)
 
 
+ENV = Counter()
+
+
 def config_of(**fields):
-    small = {"network": pgjax.MLP((4,)), "num_updates": 1, "sampler": pgjax.Episodes(4)}
-    return pgjax.Config("Catch-bsuite", **{**small, **fields})
+    small = {
+        "network": pgjax.MLP(()),
+        "optimizer": pgjax.SGD(0.1),
+        "num_updates": 1,
+        "sampler": pgjax.Episodes(4),
+    }
+    return pgjax.Config(ENV, **{**small, **fields})
 
 
 @pgjax.component

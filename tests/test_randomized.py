@@ -17,7 +17,12 @@ from pgjax.policies.networks import MLP
 from pgjax.training.config import bind
 
 KEY = jax.random.key(0)
-SMALL = {"sampler.num_trajectories": 8, "num_updates": 2}
+SMALL = {
+    "network": MLP(()),
+    "optimizer": pgjax.SGD(0.1),
+    "sampler.num_trajectories": 8,
+    "num_updates": 2,
+}
 
 
 @struct.dataclass

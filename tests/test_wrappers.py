@@ -18,7 +18,12 @@ from pgjax.runs import config_json
 from pgjax.training.config import bind, checked
 
 KEY = jax.random.key(0)
-SMALL = {"sampler.num_trajectories": 4, "num_updates": 2}
+SMALL = {
+    "network": pgjax.MLP(()),
+    "optimizer": pgjax.SGD(0.1),
+    "sampler.num_trajectories": 4,
+    "num_updates": 2,
+}
 EVERY = [
     lambda env: pgjax.FrameStack(env, 2),
     pgjax.ClippedReward,
