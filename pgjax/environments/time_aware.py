@@ -1,7 +1,6 @@
 """Observations that also tell the time."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,38 +8,17 @@ import jax.numpy as jnp
 
 from pgjax.core.types import Array, PyTree
 from pgjax.environments import spaces
+from pgjax.environments.around import Around
 from pgjax.environments.environment import Environment, Step
 
 
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True)
-class Timed(Environment):
+class Timed(Around):
     """Another environment, whose observations also tell the time; see `with_time`."""
 
-    inner: Environment
+    env: Environment
     time_limit: int
-
-    is_pytree = True
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    @property
-    def params(self) -> PyTree:
-        return self.inner.params
-
-    @property
-    def limit(self) -> int | None:
-        return self.inner.limit
-
-    @property
-    def action_space(self) -> Any:
-        return self.inner.action_space
-
-    @property
-    def bounds(self) -> Any:
-        return self.inner.bounds
 
     @property
     def observation_space(self) -> Any:
@@ -55,12 +33,6 @@ class Timed(Environment):
     @property
     def _has_entries(self) -> bool:
         return isinstance(self.inner.observation_space, spaces.Dict)
-
-    def with_core(self, change: Callable[[Environment], Environment]) -> Environment:
-        return dataclasses.replace(self, inner=self.inner.with_core(change))
-
-    def with_true_rewards(self) -> Environment:
-        return dataclasses.replace(self, inner=self.inner.with_true_rewards())
 
     def reset(self, key: Array) -> tuple[PyTree, PyTree]:
         obs, env_state = self.inner.reset(key)
@@ -82,10 +54,6 @@ class Timed(Environment):
         time = jnp.where(running, time, 0)
         return self.timed(inner, time), (env_state, time)
 
-    @property
-    def on_host(self) -> bool:
-        return self.inner.on_host
-
     def resumed(self, env_state: PyTree, running: Array) -> tuple[PyTree, Array]:
         env_state, time = env_state
         env_state, running = self.inner.resumed(env_state, running)
@@ -99,12 +67,12 @@ class Timed(Environment):
         return {**entries, "time": time.astype(float) / self.time_limit}
 
     def tree_flatten(self):
-        return (self.inner,), self.time_limit
+        return (self.env,), self.time_limit
 
     @classmethod
     def tree_unflatten(cls, static, children):
-        (inner,) = children
-        return cls(inner, static)
+        (env,) = children
+        return cls(env, static)
 
 
 def with_time(environment: Environment, limit: int) -> Environment:

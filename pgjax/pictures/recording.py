@@ -1,13 +1,14 @@
 """What drawings need of an environment inside of wrappers: its state, observation, parameters."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from pgjax.core.keys import is_key
 from pgjax.core.types import Array, PyTree
+from pgjax.environments.around import Around
 from pgjax.environments.interface import Environment, Step
 
 
@@ -20,40 +21,10 @@ class Scene(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Recorded(Environment):
+class Recorded(Around):
     """A core environment whose states are `Scene`s."""
 
-    inner: Environment
-
-    is_pytree = True
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    @property
-    def limit(self) -> int | None:
-        return self.inner.limit
-
-    @property
-    def observation_space(self) -> Any:
-        return self.inner.observation_space
-
-    @property
-    def action_space(self) -> Any:
-        return self.inner.action_space
-
-    @property
-    def bounds(self) -> Any:
-        return self.inner.bounds
-
-    @property
-    def params(self) -> PyTree:
-        return self.inner.params
-
-    @property
-    def on_host(self) -> bool:
-        return self.inner.on_host
+    env: Environment
 
     def bind(self, env_params: PyTree = None) -> Environment:
         return Recorded(self.inner.bind(env_params))

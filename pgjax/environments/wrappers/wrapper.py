@@ -1,7 +1,7 @@
 """The contract of wrappers: an environment around another one."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from pgjax.core.components import Component, check_component, check_hashable, component, node
 from pgjax.core.types import Array, PyTree
 from pgjax.environments import interface, nodes
+from pgjax.environments.around import Around
 from pgjax.environments.interface import Environment, Step
 
 
@@ -21,7 +22,7 @@ class WrapperState(NamedTuple):
 
 
 @component
-class Wrapper(Environment, Component):
+class Wrapper(Around, Component):
     """An environment around another one; by itself it changes nothing.
 
     A wrapper of your own derives from this class, is decorated with `pgjax.component`, and
@@ -36,8 +37,6 @@ class Wrapper(Environment, Component):
     """
 
     env: Any = node(nodes.to_node, nodes.from_node)
-
-    is_pytree = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -61,31 +60,6 @@ class Wrapper(Environment, Component):
     def name(self) -> str:
         """The wrapper's class and the name of what is inside."""
         return f"{type(self).__name__}({self.inner.name})"
-
-    @property
-    def limit(self) -> int | None:
-        """The time limit inside, in steps, or None."""
-        return self.inner.limit
-
-    @property
-    def observation_space(self) -> Any:
-        """The space inside."""
-        return self.inner.observation_space
-
-    @property
-    def action_space(self) -> Any:
-        """The space inside."""
-        return self.inner.action_space
-
-    @property
-    def bounds(self) -> Any:
-        """Those inside."""
-        return self.inner.bounds
-
-    @property
-    def params(self) -> PyTree:
-        """The parameters of what is inside, or None."""
-        return self.inner.params
 
     @property
     def default_params(self) -> PyTree:
@@ -132,11 +106,6 @@ class Wrapper(Environment, Component):
         """Shapes and dtypes of an observation inside."""
         return jax.eval_shape(self.inner.reset, key)[0]
 
-    @property
-    def on_host(self) -> bool:
-        """Whether what is inside calls the host."""
-        return self.inner.on_host
-
     def resumed(self, env_state: WrapperState, running: Array) -> tuple[WrapperState, Array]:
         """The state inside as an earlier program left it, and whether its episode runs, bool[]."""
         inner, running = self.inner.resumed(env_state.inner, running)
@@ -150,14 +119,6 @@ class Wrapper(Environment, Component):
         bound = dataclasses.replace(self, env=interface.bind(self.env, env_params))
         bound.check_fit()
         return bound
-
-    def with_core(self, change: Callable[[Environment], Environment]) -> Environment:
-        """The same around a changed core."""
-        return dataclasses.replace(self, env=self.inner.with_core(change))
-
-    def with_true_rewards(self) -> Environment:
-        """The same without the wrappers inside that edit rewards."""
-        return dataclasses.replace(self, env=self.inner.with_true_rewards())
 
     def check(self, path: str) -> None:
         """Raises if a field's value is not allowed, here or inside."""
