@@ -31,6 +31,7 @@ from pgjax.critics.two_hot import TwoHotCritic as TwoHotCritic
 from pgjax.environments import spaces as spaces
 from pgjax.environments.environment import Environment as Environment
 from pgjax.environments.finite_mdp import FiniteMDP as FiniteMDP
+from pgjax.environments.host.failure import EnvironmentFailure as EnvironmentFailure
 from pgjax.environments.suites.brax import from_brax as from_brax
 from pgjax.environments.suites.craftax import from_craftax as from_craftax
 from pgjax.environments.suites.gymnasium import from_gymnasium as from_gymnasium

@@ -1,5 +1,6 @@
 """Environments of Gymnasium on the host: what is called, how often, and what is learned."""
 
+import functools
 import json
 
 import gymnasium
@@ -7,37 +8,16 @@ import jax
 import numpy as np
 import pytest
 from gymnasium import spaces
+from host_environments import Breaks, Dice, TwoArguments
 
 import pgjax
 from pgjax.cli.main import main
 from pgjax.environments import interface
-from pgjax.environments.host.pools import Pools
+from pgjax.environments.host.pools import Maker, Pools
+from pgjax.environments.suites import gymnasium as suite_of_gymnasium
 from pgjax.environments.suites.gymnasium import Gymnasium
 
 SMALL = {"network": pgjax.MLP((8,)), "num_updates": 2}
-
-
-class Dice(gymnasium.Env):
-    """Shows the time and a die; pays for the first of two actions; ends by itself at a six."""
-
-    observation_space = spaces.Dict(
-        {"time": spaces.Box(0.0, 99.0, (1,), np.float64), "die": spaces.Discrete(7)}
-    )
-    action_space = spaces.MultiDiscrete([3, 2])
-
-    def _obs(self):
-        self.die = int(self.np_random.integers(1, 7))
-        return {"time": np.array([self.time], np.float64), "die": np.int64(self.die)}
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.time = 0
-        return self._obs(), {}
-
-    def step(self, action):
-        self.time += 1
-        obs = self._obs()
-        return obs, float(action[0] - action[1]), self.die == 6, False, {"die": self.die}
 
 
 class Logged(gymnasium.Wrapper):
@@ -242,9 +222,15 @@ def test_mujoco(name):
     assert pgjax.evaluate(jax.random.key(1), state, config, 2).returns.shape == (2,)
 
 
+def pools_of(make, processes=1):
+    probe = make()
+    spaces = probe.observation_space, probe.action_space
+    return Pools(Maker("Mine", make, spaces), processes)
+
+
 def pools_of_one_step():
     """Pools of environments whose reward is 0, and every vector environment that they make."""
-    return Pools(lambda: gymnasium.make("CartPole-v1"), processes=1)
+    return pools_of(lambda: gymnasium.make("CartPole-v1"))
 
 
 def seeds(number):
@@ -268,7 +254,8 @@ def test_whoever_holds_a_pool_keeps_it():
 
 def test_whoever_goes_on_with_an_earlier_state_takes_the_same_environments():
     made = []
-    pools = Pools(lambda: made.append(1) or gymnasium.make("CartPole-v1"), processes=1)
+    pools = pools_of(lambda: made.append(1) or gymnasium.make("CartPole-v1"))
+    del made[:]
     running, actions = np.ones(2, bool), np.zeros(2, int)
     _, old = pools.reset(seeds(2))
     for _ in range(3):
@@ -288,7 +275,7 @@ def test_tokens_of_the_past_are_refused_where_an_episode_runs():
     _, old = pools.reset(seeds(2))
     _, tokens, rewards, *_ = pools.step(old, actions)
     np.testing.assert_array_equal(rewards, [1, 1])
-    with pytest.raises(RuntimeError, match="these environments have gone on"):
+    with pytest.raises(pgjax.EnvironmentFailure, match="these environments have gone on"):
         pools.step(old, actions)
     mixed = type(old)(tokens.pool, np.array([tokens.calls[0], old.calls[1]]))
     mixed, going = pools.hold(mixed, np.ones(2, bool))
@@ -302,9 +289,52 @@ def test_tokens_of_the_past_are_refused_where_an_episode_runs():
 def test_an_error_in_an_environment_closes_its_pool():
     pools = pools_of_one_step()
     _, tokens = pools.reset(seeds(2))
-    with pytest.raises(AssertionError):
+    with pytest.raises(pgjax.EnvironmentFailure, match=r"^Mine raised AssertionError: ") as failure:
         pools.step(tokens, np.full(2, 9))
+    assert isinstance(failure.value.__cause__, AssertionError)
     assert not pools.hold(tokens, np.ones(2, bool))[1].any()
+
+
+FAILURES = {
+    ("make", 1): (OSError, "OSError: no licence"),
+    ("make", 2): (OSError, "OSError: no licence"),
+    ("reset", 1): (TwoArguments, "TwoArguments: the broker is gone"),
+    ("reset", 2): (RuntimeError, "RuntimeError: TwoArguments: the broker is gone"),
+    ("step", 2): (KeyError, "KeyError: 'valve'"),
+    ("process", 2): (RuntimeError, "RuntimeError: a process of the environments has ended"),
+}
+
+
+@pytest.mark.parametrize(("where", "expected"), FAILURES.items(), ids=map(str, FAILURES))
+def test_an_exception_has_the_environments_name_and_is_the_cause(where, expected):
+    (part, processes), (kind, text) = where, expected
+    # The process that trains makes one first.
+    makeable = {1: 2, 2: 1}[processes] if part == "make" else 99
+    pools = pools_of(functools.partial(Breaks, part, makeable), processes)
+    number = 2 * processes
+    with pytest.raises(pgjax.EnvironmentFailure) as failure:  # noqa: PT012
+        _, tokens = pools.reset(seeds(number))
+        pools.step(tokens, np.zeros((number, 2), int))
+    assert str(failure.value) == f"Mine raised {text}"
+    cause = failure.value.__cause__
+    assert type(cause).__name__ == kind.__name__
+    if processes == 2 and part != "process":
+        assert "in " + ("__init__" if part == "make" else part) in cause.__notes__[0]
+    # The pool is closed, and the next one is as good as its environments.
+    assert not pools._pools
+
+
+def test_a_failing_environment_ends_a_program_in_one_line(tmp_path, capsys, monkeypatch):
+    gymnasium.register("Breaks-v0", entry_point=Breaks)
+    run = ["train", "gymnasium/Breaks-v0?limit=4", "--sampler.num-trajectories", "2"]
+    monkeypatch.setattr(Gymnasium, "names", lambda self: ["Breaks-v0"])
+    # One that was looked at has had a step without an error.
+    monkeypatch.setattr(suite_of_gymnasium, "_check", lambda *args: None)
+    try:
+        assert main([*run, "--network.hidden-sizes", "2", "--directory", str(tmp_path / "a")]) == 1
+    finally:
+        del gymnasium.registry["Breaks-v0"]
+    assert capsys.readouterr().err == "pgjax: Breaks-v0 raised KeyError: 'valve'\n"
 
 
 class FourValues(Dice):

@@ -58,9 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-      The exit code: 0; 1 for an export that differs from its original, 2 for bad input, 3 for a
-      process that is lost, missing or counts differently, 4 where a number was not finite, 130
-      after Ctrl-C, 143 after SIGTERM.
+      The exit code: 0; 1 for an export that differs from its original or an environment on the
+      host that raised an exception, 2 for bad input, 3 for a process that is lost, missing or
+      counts differently, 4 where a number was not finite, 130 after Ctrl-C, 143 after SIGTERM.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments in (["--version"], ["-V"], ["version"]):
@@ -98,6 +98,7 @@ def _run(command: str, *arguments: str) -> int:
     import jax
 
     from pgjax.core import distribution, processes
+    from pgjax.environments.host.failure import EnvironmentFailure
 
     try:
         startup.prepare(command, list(arguments))
@@ -121,6 +122,8 @@ def _run(command: str, *arguments: str) -> int:
         if isinstance(error, jax.errors.JaxRuntimeError):
             raise
         return _fail(" ".join(str(error).split()), 2)
+    except EnvironmentFailure as error:
+        return _fail(str(error), 1)
     except FloatingPointError as error:
         return _fail(str(error), 4)
     except KeyboardInterrupt:

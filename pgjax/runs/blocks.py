@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgjax.environments.host import failure
 from pgjax.training import training
 
 CAPACITY = 64  # updates in the longest block
@@ -36,7 +37,7 @@ def stop_rule(stop_at_return: float, stop_at_bad: bool) -> training.StopRule:
 def timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     """The result of a call, once it is computed, and the seconds that this took."""
     started = time.perf_counter()
-    result = jax.block_until_ready(function(*arguments))
+    result = jax.block_until_ready(failure.call(function, *arguments))
     return result, time.perf_counter() - started
 
 

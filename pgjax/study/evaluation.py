@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Key
 
 from pgjax.core.types import Array, Evaluation, TrainState
+from pgjax.environments.host import failure
 from pgjax.sampling import rollout
 from pgjax.study import memory_estimate
 from pgjax.training.config import Config, bind, check_key, checked
@@ -58,7 +59,8 @@ def evaluate(
     config = checked(config)
     check_state(state, config, ACTING)
     memory_estimate.check_episodes("num_episodes", config, num_episodes)
-    return _evaluate(key, state, config, int(num_episodes), jnp.bool_(deterministic))
+    how = int(num_episodes), jnp.bool_(deterministic)
+    return failure.call(_evaluate, key, state, config, *how)
 
 
 @functools.partial(jax.jit, static_argnums=3)

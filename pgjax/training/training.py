@@ -20,6 +20,7 @@ from pgjax.core.loops import any_in_batch
 from pgjax.core.parallel import check_mesh
 from pgjax.core.trees import either
 from pgjax.core.types import Array, Metrics, PyTree, Scalar, TrainResult, TrainState, Trajectories
+from pgjax.environments.host import failure
 from pgjax.sampling import rollout
 from pgjax.training import results, updates
 from pgjax.training.config import (
@@ -49,6 +50,8 @@ def train(key: Array, config: Config, mesh: Mesh | None = None) -> TrainResult:
 
     Raises:
       ValueError, TypeError: before compilation, for anything in the config that is not allowed.
+      EnvironmentFailure: an environment on the host raised an exception; other functions that step
+        it raise this, too.
 
     >>> import jax, pgjax
     >>> config = pgjax.Config(env="Catch-bsuite", num_updates=2)
@@ -57,7 +60,7 @@ def train(key: Array, config: Config, mesh: Mesh | None = None) -> TrainResult:
     (2,)
     """
     check_key(key)
-    return _train(key, _checked(config, mesh), mesh)
+    return failure.call(_train, key, _checked(config, mesh), mesh)
 
 
 def init(key: Array, config: Config) -> TrainState:
@@ -68,7 +71,7 @@ def init(key: Array, config: Config) -> TrainState:
       config: what to train.
     """
     check_key(key)
-    return _init(key, checked(config))
+    return failure.call(_init, key, checked(config))
 
 
 def update(
@@ -85,7 +88,7 @@ def update(
     """
     config = _checked(config, mesh)
     check_state(state, config)
-    return _update(state, config, mesh)
+    return failure.call(_update, state, config, mesh)
 
 
 def sample_trajectories(
@@ -103,7 +106,7 @@ def sample_trajectories(
     check_key(key)
     config = _checked(config, mesh)
     check_state(state, config, SAMPLING)
-    return _sample(key, state, config, mesh)
+    return failure.call(_sample, key, state, config, mesh)
 
 
 def policy_gradient(
@@ -127,7 +130,7 @@ def policy_gradient(
     check_key(key)
     config = _checked(config, mesh)
     check_state(state, config, ESTIMATING)
-    return _policy_gradient(key, state, config, mesh)
+    return failure.call(_policy_gradient, key, state, config, mesh)
 
 
 # The parts of a state that acting, sampling and estimating need; `update` needs all.

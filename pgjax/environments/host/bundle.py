@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector.utils import batch_space, create_empty_array
 
 from pgjax.environments.host.resting import resting
 
@@ -14,19 +15,26 @@ from pgjax.environments.host.resting import resting
 class Bundle(gymnasium.Env):
     """Some of n environments as one, whose observations and actions are theirs, [k, …].
 
-    Rewards and ends, [k] each, are in the info: the bundle has no episodes.
+    Rewards and ends, [k] each, are in the info: the bundle has no episodes. It makes them at the
+    first reset.
 
     Args:
       make: makes one environment.
+      spaces: its observation space and action space.
       number: k.
       first: the index of its first one among the n.
     """
 
-    def __init__(self, make: Callable[[], gymnasium.Env], number: int, first: int) -> None:
-        makers = [functools.partial(resting, make)] * number
-        self._envs = SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
-        self.observation_space = self._envs.observation_space
-        self.action_space = self._envs.action_space
+    def __init__(
+        self,
+        make: Callable[[], gymnasium.Env],
+        spaces: tuple[gymnasium.Space, gymnasium.Space],
+        number: int,
+        first: int,
+    ) -> None:
+        self._makers = [functools.partial(resting, make)] * number
+        self._space = spaces[0]
+        self.observation_space, self.action_space = (batch_space(space, number) for space in spaces)
         self._share = slice(first, first + number)
         self._obs: Any = None
 
@@ -39,6 +47,14 @@ class Bundle(gymnasium.Env):
             self._obs, _ = self._envs.reset(seed=seeds.tolist(), options={"reset_mask": mask})
         return self._obs, {}
 
+    @functools.cached_property
+    def _envs(self) -> SyncVectorEnv:
+        return SyncVectorEnv(self._makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+
+    def blank(self) -> Any:
+        """Observations of zeros."""
+        return create_empty_array(self._space, len(self._makers))
+
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """A step of each."""
         self._obs, rewards, _, _, infos = self._envs.step(action)
@@ -46,5 +62,6 @@ class Bundle(gymnasium.Env):
         return self._obs, 0.0, False, False, {"rewards": rewards, "ended": ended}
 
     def close(self) -> None:
-        """Closes them."""
-        self._envs.close()
+        """Closes those that were made."""
+        if "_envs" in vars(self):
+            self._envs.close()

@@ -14,7 +14,8 @@ from jax.experimental import io_callback
 from pgjax.core.types import Array, PyTree
 from pgjax.environments import bounds, spaces
 from pgjax.environments.environment import Environment, Step
-from pgjax.environments.host.pools import Pools, Tokens
+from pgjax.environments.host import failure
+from pgjax.environments.host.pools import Maker, Pools, Tokens
 
 _INT, _FLAG = (jax.ShapeDtypeStruct((), dtype) for dtype in (jnp.int32, jnp.bool_))
 _TOKEN = Tokens(_INT, _INT)
@@ -45,7 +46,9 @@ class HostEnvironment(Environment):
         self._observation_space = spaces.read(f"{name}: observation_space", probe.observation_space)
         self._action_space = spaces.read(f"{name}: action_space", probe.action_space)
         self._host_actions = probe.action_space
-        self._pools = Pools(make, processes)
+        host_spaces = (probe.observation_space, probe.action_space)
+        self._pools = Pools(Maker(name, make, host_spaces), processes)
+        failure.HOSTS.add(self)
         # Also at the end of the process.
         weakref.finalize(self, self._pools.close)
 

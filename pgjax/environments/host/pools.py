@@ -18,6 +18,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from pgjax.core.types import PyTree
+from pgjax.environments.host import failure, reporting
 from pgjax.environments.host.bundle import Bundle
 from pgjax.environments.host.resting import TERMINATED, TRUNCATED
 
@@ -32,6 +33,14 @@ class Tokens(NamedTuple):
     calls: Any
 
 
+class Maker(NamedTuple):
+    """A name for messages, a function that makes one environment, and the spaces of it."""
+
+    name: str
+    make: Callable[[], gymnasium.Env]
+    spaces: tuple[gymnasium.Space, gymnasium.Space]
+
+
 class _Pool:
     """n environments.
 
@@ -40,13 +49,14 @@ class _Pool:
       held: whether streams go on with them; else whoever resets n environments takes them.
     """
 
-    def __init__(self, make: Callable[[], gymnasium.Env], number: int, processes: int) -> None:
+    def __init__(self, maker: Maker, number: int, processes: int) -> None:
         self.number = number
         # Equal shares, of as many processes as that takes.
         shares = next(n for n in range(min(processes, number), 0, -1) if number % n == 0)
         self._shape = (number,) if shares == 1 else (shares, number // shares)
         firsts = range(0, number, number // shares)
-        bundles = [functools.partial(Bundle, make, number // shares, first) for first in firsts]
+        share = functools.partial(Bundle, maker.make, maker.spaces, number // shares)
+        bundles = [functools.partial(share, first) for first in firsts]
         self._env = bundles[0]() if shares == 1 else _divided(bundles)
         # Not of this process's choice: a checkpoint's tokens must not be those of another's pool.
         self.name, self.calls, self.held = secrets.randbits(31), 0, False
@@ -63,19 +73,30 @@ class _Pool:
     def reset(self, seeds: np.ndarray, mask: np.ndarray) -> PyTree:
         """Observations [n, …] after new episodes where masked, bool[n]."""
         self._count()
-        obs, _ = self._env.reset(options={"seeds": seeds, "mask": mask})
+        obs, _ = self._called(self._env.reset, options={"seeds": seeds, "mask": mask})
         return self._together(obs)
 
     def step(self, actions: PyTree) -> tuple[PyTree, np.ndarray, np.ndarray]:
         """Observations [n, …], rewards and how episodes ended."""
         self._count()
         actions = jax.tree.map(lambda x: x.reshape(*self._shape, *x.shape[1:]), actions)
-        obs, _, _, _, info = self._env.step(actions)
+        obs, *_, info = self._called(self._env.step, actions)
         return self._together(obs), info["rewards"].ravel(), info["ended"].ravel()
 
     def close(self) -> None:
         """Ends its processes, if it has any."""
         self._env.close()
+
+    def _called(self, call: Callable[..., tuple], *args: Any, **kwargs: Any) -> tuple:
+        try:
+            results = call(*args, **kwargs)
+        except (EOFError, ConnectionError) as error:
+            if not isinstance(self._env, AsyncVectorEnv):
+                raise
+            _end(self._env)
+            raise RuntimeError("a process of the environments has ended") from error
+        reporting.raise_reported(results[-1])
+        return results
 
     def _together(self, obs: PyTree) -> PyTree:
         rows = len(self._shape)
@@ -90,12 +111,14 @@ class Pools:
     else the one whose last use is longest ago.
 
     Args:
-      make: one environment.
+      maker: of one environment.
       processes: how many they are divided over, as far as they can be evenly; 1: this one.
+
+    Whatever an environment raises becomes an `EnvironmentFailure`, and its pool is closed.
     """
 
-    def __init__(self, make: Callable[[], gymnasium.Env], processes: int) -> None:
-        self._make, self._processes = make, processes
+    def __init__(self, maker: Maker, processes: int) -> None:
+        self._maker, self._processes = maker, processes
         self._pools: list[_Pool] = []  # the latest use comes last
         self._lock = threading.RLock()
 
@@ -125,13 +148,14 @@ class Pools:
         runs, and there is nothing to do.
 
         Raises:
-          RuntimeError: tokens of the past.
+          EnvironmentFailure: tokens of the past; an environment's exception.
         """
         with self._lock:
             pool = self._of(tokens)
             lost = tokens.calls == _LOST
             if not np.all(lost | (False if pool is None else pool.has(tokens))):
-                raise RuntimeError("these environments have gone on, or are closed, meanwhile")
+                error = RuntimeError("these environments have gone on, or are closed, meanwhile")
+                raise failure.of(self._maker.name, error)
             if pool is None:
                 return None
             with self._closed_on_error(pool):
@@ -159,9 +183,12 @@ class Pools:
     def _closed_on_error(self, pool: _Pool) -> Iterator[None]:
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             self._pools.remove(pool)
-            pool.close()
+            with contextlib.suppress(Exception):  # the first error counts
+                pool.close()
+            if isinstance(error, Exception):
+                raise failure.of(self._maker.name, error) from error
             raise
 
     def _of(self, tokens: Tokens) -> _Pool | None:
@@ -183,7 +210,7 @@ class Pools:
             oldest = min(self._pools, key=lambda pool: pool.held)  # the first of equals
             self._pools.remove(oldest)
             oldest.close()
-        self._pools.append(_Pool(self._make, number, self._processes))
+        self._pools.append(_Pool(self._maker, number, self._processes))
         return self._pools[-1]
 
     def _used(self, pool: _Pool) -> _Pool:
@@ -192,8 +219,17 @@ class Pools:
         return pool
 
 
-def _divided(bundles: Sequence[Callable[[], gymnasium.Env]]) -> AsyncVectorEnv:
+def _divided(bundles: Sequence[Callable[[], Bundle]]) -> AsyncVectorEnv:
     # JAX has threads, with which a fork may deadlock.
     methods = multiprocessing.get_all_start_methods()
     context = "forkserver" if "forkserver" in methods else "spawn"
-    return AsyncVectorEnv(bundles, context=context, autoreset_mode=AutoresetMode.DISABLED)
+    makers = [functools.partial(reporting.reporting, make) for make in bundles]
+    return AsyncVectorEnv(makers, context=context, autoreset_mode=AutoresetMode.DISABLED)
+
+
+def _end(env: AsyncVectorEnv) -> None:
+    """Ends the processes, some of which no longer answer."""
+    for process in env.processes:
+        process.terminate()
+        process.join()
+    env.closed = True

@@ -103,7 +103,7 @@ def _environment(name: str, make: Callable[[], gymnasium.Env], processes: int) -
             "Gym's before Gymnasium need an adapter such as shimmy"
         )
     try:
-        name = probe.spec.id if probe.spec else name
+        name = probe.spec.id if probe.spec else type(probe.unwrapped).__name__
         environment = HostEnvironment(name, make, probe, processes)
         _check(name, probe, environment.observation_space)
     finally:

@@ -1,0 +1,63 @@
+"""What an environment on the host raises, in place of JAX's error about a callback."""
+
+import collections
+import contextlib
+import logging
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+# JAX keeps an exception's text alone: these are looked up by theirs.
+_RAISED: collections.deque["EnvironmentFailure"] = collections.deque(maxlen=8)
+# The environments on the host that there are in this process.
+HOSTS: weakref.WeakSet[Any] = weakref.WeakSet()
+_LOGGER = logging.getLogger("jax._src.callback")
+
+
+class EnvironmentFailure(RuntimeError):
+    """An environment on the host raised an exception, which is the `__cause__`.
+
+    The message has the environment, and the exception's type and message, in one line.
+    """
+
+
+def of(name: str, error: Exception) -> EnvironmentFailure:
+    """The failure of an environment with this name, for a callback to raise from the error."""
+    kind, text = type(error).__name__, " ".join(str(error).split())
+    failure = EnvironmentFailure(f"{name} raised {kind}" + (f": {text}" if text else ""))
+    _RAISED.append(failure)
+    return failure
+
+
+def call(function: Callable[..., Any], *args: Any) -> Any:
+    """The result of a compiled program, once an environment on the host can no longer fail in it.
+
+    Raises:
+      EnvironmentFailure: an environment raised an exception.
+    """
+    with _named():
+        result = function(*args)
+        return jax.block_until_ready(result) if HOSTS else result
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    _LOGGER.addFilter(_is_of_others)
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        text = str(error)
+        failure = next((failure for failure in _RAISED if str(failure) in text), None)
+        if failure is None:
+            raise
+        _RAISED.remove(failure)
+        raise failure from failure.__cause__
+    finally:
+        _LOGGER.removeFilter(_is_of_others)
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    """Whether a record is about anything but a failure, which is raised and needs no log."""
+    return not (record.exc_info and isinstance(record.exc_info[1], EnvironmentFailure))
