@@ -108,8 +108,6 @@ def test_solved_seeds_stay_as_they_are():
         assert returns[number - 1] >= target or number == 40
         assert (returns[: number - 1] < target).all()
         assert (returns[number:] == returns[number - 1]).all()
-        if number not in (made[1].min(), made[1].max()):  # each number compiles its own program
-            continue
         shorter = member._replace(
             config=member.config.replace(num_updates=number),
             metrics=jax.tree.map(lambda rows, number=number: rows[:number], member.metrics),
