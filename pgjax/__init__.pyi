@@ -124,5 +124,6 @@ from pgjax.training.training import policy_gradient as policy_gradient
 from pgjax.training.training import sample_trajectories as sample_trajectories
 from pgjax.training.training import train as train
 from pgjax.training.training import update as update
+from pgjax.training.transfer import transfer as transfer
 
 __version__: str

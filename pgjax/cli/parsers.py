@@ -25,6 +25,20 @@ def train() -> Parser:
     _add_seed(parser)
     _add_eval_episodes(parser)
     parser.add_argument(
+        "--from",
+        dest="start_from",
+        type=Path,
+        metavar="RUN",
+        help="start from what a run or a checkpoint has learned (default: fresh parameters)",
+    )
+    parser.add_argument(
+        "--from-parts",
+        dest="parts",
+        type=lambda text: text.split(","),
+        metavar="PART,…",
+        help="what to start from: policy, critic, normalizer, optimizer (default: the first three)",
+    )
+    parser.add_argument(
         "--print-config",
         action="store_true",
         help="print the config in full, as --config takes it, and stop",

@@ -38,6 +38,7 @@ from pgjax.runs.progress import Progress
 from pgjax.runs.signals import Interrupted, interrupted_text
 from pgjax.runs.tuning import folders as tuning_folders
 from pgjax.study import memory_estimate
+from pgjax.training import transfer
 from pgjax.training.config import Config, checked
 
 NOT_FINITE = 4  # exit code
@@ -52,6 +53,8 @@ def train(arguments: list[str]) -> int:
     if options.print_config:
         print(config_files.text(config))
         return 0
+    if options.parts is not None and options.start_from is None:
+        raise ValueError("--from-parts needs --from RUN")
     memory_estimate.check_episodes("--eval-episodes", arrays, options.eval_episodes)
     mesh = startup.mesh(options, config)
     directory = options.directory or run_options.new_directory("runs", config, options)
@@ -69,6 +72,8 @@ def train(arguments: list[str]) -> int:
         eval_episodes=options.eval_episodes,
         keep=options.keep,
         nan=options.nan,
+        start_from=options.start_from,
+        parts=options.parts or transfer.DEFAULT,
     )
 
     def first_line(num_updates: int) -> str:

@@ -18,7 +18,7 @@ from pgjax.policies import heads, networks, normalizers
 from pgjax.policies.distributions import Distribution
 from pgjax.policies.heads import Head
 
-_NORMALIZER = "normalizer"
+NORMALIZER = "normalizer"  # the collection of its statistics
 _REMEMBERED = ("features", "the memory after")
 
 
@@ -113,7 +113,7 @@ class Policy:
         inputs = obs, self.initial_memory()
         variables = networks.initial_variables("network", self.module, key, *inputs)
         if self.normalizes:
-            variables = {**variables, _NORMALIZER: normalizers.init(obs)}
+            variables = {**variables, NORMALIZER: normalizers.init(obs)}
         return variables
 
     def blank_obs(self) -> PyTree:
@@ -153,7 +153,7 @@ class Policy:
         encoded = spaces.encode(obs, self._input_space)
         if not self.normalizes:
             return encoded
-        return normalizers.normalized(variables[_NORMALIZER], encoded)
+        return normalizers.normalized(variables[NORMALIZER], encoded)
 
     def outputs_of_steps(
         self, variables: PyTree, obs: PyTree, memory: PyTree, valid: Array
@@ -176,7 +176,7 @@ class Policy:
         if not self.normalizes:
             return variables
         encoded = jax.vmap(jax.vmap(lambda x: spaces.encode(x, self._input_space)))(obs)
-        return {**variables, _NORMALIZER: normalizers.add(variables[_NORMALIZER], encoded, valid)}
+        return {**variables, NORMALIZER: normalizers.add(variables[NORMALIZER], encoded, valid)}
 
     def stuck(self, obs: PyTree, valid: Array) -> Array:
         """Whether a mask allowed no action in any of the valid steps [T, m, …]: bool[]."""
@@ -218,7 +218,7 @@ class Policy:
 
 def _module_variables(variables: PyTree) -> PyTree:
     """The variables without the observation statistics."""
-    return {name: values for name, values in variables.items() if name != _NORMALIZER}
+    return {name: values for name, values in variables.items() if name != NORMALIZER}
 
 
 def build(

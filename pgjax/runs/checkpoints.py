@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +19,6 @@ import numpy as np
 from pgjax.ascents.gradient_step import GradientStep
 from pgjax.ascents.optimizers import SGD
 from pgjax.core import distribution, moved
-from pgjax.core.keys import unwrap_keys, wrap_keys
 from pgjax.core.types import TrainState
 from pgjax.critics.critic import Critic
 from pgjax.environments import interface
@@ -29,6 +28,7 @@ from pgjax.objectives.score_function import ScoreFunction
 from pgjax.runs import config_json, schema
 from pgjax.training import training
 from pgjax.training.config import Config, checked
+from pgjax.training.state_arrays import from_arrays, to_arrays
 
 FORMAT = 3
 IN_RUN = "checkpoint"  # its name in a run folder, and in a sweep's that is done
@@ -190,7 +190,7 @@ def _verified(path: str | os.PathLike, env: str | None) -> tuple[Path, dict[str,
 
 def _config(path: Path, given: Config | None, saved: dict[str, Any]) -> Config:
     if given is not None:
-        _check_same_function(path, given, saved)
+        check_same_function(path, given, saved)
         return given
     try:
         return config_json.from_dict(saved)
@@ -394,8 +394,6 @@ def _restore(
       like: a state of the same structure, shapes and dtypes, without the omitted parts.
       omitted: beginnings of the paths of leaves that are not restored.
     """
-    import orbax.checkpoint as ocp
-
     folder, target = path / manifest["arrays"], jax.eval_shape(to_arrays, like)
     try:
         with _checkpointer() as checkpointer:
@@ -409,20 +407,48 @@ def _restore(
             problem = training.difference(given, expected)
             if problem is not None:
                 raise ValueError(problem)
-            arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in stored}
-            arrays = checkpointer.restore(
-                folder, args=ocp.args.PyTreeRestore(restore_args=arguments)
-            )
+            arrays = _read(checkpointer, folder, stored)
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
         problem = str(error).splitlines()[0]
         raise ValueError(f"checkpoint {path} does not fit its config: {problem}") from error
     return from_arrays(arrays, like)
 
 
-def _check_same_function(path: Path, config: Config, saved: dict[str, Any]) -> None:
-    """Raises ValueError where a config makes another function of the saved parameters."""
-    given = dict(_function_fields(json.loads(json.dumps(config_json.to_dict(config)))))
-    for name, old in _function_fields(saved):
+def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """All arrays of a checkpoint by their paths, as `to_arrays` gives them; as for `load`."""
+    path, manifest = _verified(path, None)
+    folder = path / manifest["arrays"]
+    with _checkpointer() as checkpointer:
+        return _read(checkpointer, folder, checkpointer.metadata(folder).item_metadata)
+
+
+def _read(checkpointer: Any, folder: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    import orbax.checkpoint as ocp
+
+    arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
+    return checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=arguments))
+
+
+# The fields of a config that say which functions its parameters make.
+_FUNCTIONS = (
+    *("network", "distribution", "normalize_observations", "time_aware"),
+    "critic.network",
+)
+
+
+def check_same_function(
+    path: Path, config: Config, saved: dict[str, Any], names: Iterable[str] = _FUNCTIONS
+) -> None:
+    """Raises ValueError where a config makes another function of the saved parameters.
+
+    Args:
+      path: of the checkpoint, for messages.
+      config, saved: to be compared; `saved` as JSON types.
+      names: the fields that count.
+    """
+    names, described = tuple(names), json.loads(json.dumps(config_json.to_dict(config)))
+    given = dict(_function_fields(described, names))
+    for name, old in _function_fields(saved, names):
         if given.get(name) != old:
             raise ValueError(
                 f"checkpoint {path} does not fit its config: {name} is {given.get(name)!r}, "
@@ -430,11 +456,10 @@ def _check_same_function(path: Path, config: Config, saved: dict[str, Any]) -> N
             )
 
 
-def _function_fields(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The fields of a config that say which functions its parameters make: path, value."""
-    names = ("network", "distribution", "normalize_observations", "time_aware")
-    fields = [(name, config.get(name)) for name in names]
-    fields.append(("critic.network", config.get("critic", {}).get("network")))
+def _function_fields(config: dict[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """The fields of a config with these names, and those inside of them: path, value."""
+    critic = {f"critic.{name}": value for name, value in config.get("critic", {}).items()}
+    fields = [(name, {**config, **critic}.get(name)) for name in names]
     while fields:
         name, value = fields.pop(0)
         if isinstance(value, dict):
@@ -455,19 +480,6 @@ def _checkpointer() -> Any:
     )
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
     return ocp.Checkpointer(handler, multiprocessing_options=alone)
-
-
-def to_arrays(state: TrainState) -> dict[str, jax.Array]:
-    """The leaves of a state by their paths; keys as plain integers."""
-    leaves = jax.tree_util.tree_leaves_with_path(unwrap_keys(state))
-    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-
-
-def from_arrays(arrays: dict[str, Any], like: TrainState) -> TrainState:
-    """The inverse of `to_arrays`, for a state of the structure of `like`."""
-    paths, structure = jax.tree_util.tree_flatten_with_path(like)
-    leaves = [jax.numpy.asarray(arrays[jax.tree_util.keystr(path)]) for path, _ in paths]
-    return wrap_keys(jax.tree.unflatten(structure, leaves), like)
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -137,13 +137,13 @@ def create(
 
     Args:
       facts: "seed", "stop_at_return", "metrics_every", "evaluate_every", "eval_episodes" and
-        "keep", as JSON types.
+        "keep", and perhaps a "history", as JSON types.
       notes: for the checkpoint.
 
     Raises:
       ValueError: it exists.
     """
-    facts = {"run": uuid.uuid4().hex, **_with_newer(facts), "history": []}
+    facts = {"run": uuid.uuid4().hex, "history": [], **_with_newer(facts)}
     check_free(path)
     try:
         with disk.appearing(path) as unfinished:

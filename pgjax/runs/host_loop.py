@@ -8,7 +8,7 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,13 +28,14 @@ from pgjax.runs import (
     frames,
     recent_metrics,
     resumed_changes,
+    sources,
 )
 from pgjax.runs.evaluations import Evaluator
 from pgjax.runs.progress import Progress, after_blocks, compiled
 from pgjax.runs.recent_metrics import RecentMetrics
 from pgjax.runs.signals import Interrupted, noted_signals
 from pgjax.study import memory_estimate
-from pgjax.training import training
+from pgjax.training import training, transfer
 from pgjax.training.config import Config, checked
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ def run(
     eval_episodes: int = 128,
     keep: int = 1,
     nan: str = "stop",
+    start_from: str | os.PathLike | None = None,
+    parts: Sequence[str] = transfer.DEFAULT,
     on_start: Callable[[int], Any] | None = None,
 ) -> Run:
     """`train`, with a host loop around it: files, progress, Ctrl-C. The same numbers.
@@ -146,12 +149,15 @@ def run(
       keep: checkpoints/ has copies of so many latest checkpoints, if more than 1.
       nan: what to do when an update is not made since some number is not finite: "stop" after it,
         "skip" it and go on, or "raise" FloatingPointError. What was learned before is kept.
+      start_from: a run folder or a checkpoint, whose `parts` the run starts from; config.json has
+        it in its history. None: from fresh parameters.
+      parts: as for `transfer`.
       on_start: called with the number of updates made so far, once nothing is refused any more,
         before anything is compiled.
 
     Raises:
       ValueError, TypeError: before anything is compiled or written, for what cannot be; a
-        `directory` that exists; more memory than there is.
+        `directory` that exists; more memory than there is; parts of other shapes in `start_from`.
       FloatingPointError: see `nan`; the folder can be resumed.
       OSError: a file cannot be written; the latest checkpoint is as it was.
     """
@@ -166,10 +172,13 @@ def run(
     folder = Path(directory) if directory is not None and processes.is_first() else None
     if folder is not None:
         folders.check_free(folder)
+    source = None if start_from is None else sources.read(start_from, parts, arrays)
     _warn_of_ended(config)
     if on_start is not None:
         on_start(0)
     state, seconds = blocks.timed(training.init, jax.random.key(seed), arrays)
+    if source is not None:
+        state, facts = source.transferred(state), {**facts, "history": source.history()}
     start = Progress(0, 0, _NOTHING, _NOTHING, seconds, 0.0, state)
     writer = None
     if folder is not None:

@@ -45,7 +45,7 @@ def check(
                 raise ValueError(
                     f"{path}: {name} cannot change when a run goes on, from {before!r} to "
                     f"{after!r}: it is part of the program, unlike floats and num_updates; start a "
-                    "new run"
+                    f"new run, --from {path} if it is to go on from what this one has learned"
                 )
 
 

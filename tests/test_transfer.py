@@ -1,0 +1,129 @@
+"""Training that starts from another one: parts by choice, the source's return, refusals by path."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import pgjax
+from pgjax.cli.main import main
+from pgjax.runs import checkpoints
+from pgjax.training import transfer
+
+KEY = jax.random.key(0)
+CONFIG = pgjax.actor_critic("Catch-bsuite", num_updates=2, normalize_observations=True).replace(
+    **{"network.hidden_sizes": (4,), "sampler.num_envs": 2, "sampler.length": 8}
+)
+FLAGS = ["--algorithm", "a2c", "--network.hidden-sizes", "4", "--sampler.num-envs", "2"]
+
+
+@pytest.fixture(scope="module")
+def states():
+    """Two states that differ in every number that a transfer may take."""
+    first, second = (pgjax.init(jax.random.key(seed), CONFIG) for seed in (0, 1))
+    return first, jax.tree.map(
+        lambda x: x + 1 if jax.numpy.issubdtype(x.dtype, jax.numpy.number) else x, second
+    )
+
+
+@pytest.mark.parametrize(
+    ("parts", "taken"),
+    [
+        (transfer.DEFAULT, (".params", ".variables['normalizer']", ".critic")),
+        (("policy",), (".params",)),
+        (("normalizer",), (".variables['normalizer']",)),
+        (("optimizer",), (".opt_state",)),
+        (("critic", "optimizer"), (".critic", ".opt_state")),
+        ((), ()),
+    ],
+)
+def test_the_parts_that_are_named_are_the_sources_and_no_others(states, parts, taken):
+    state, source = map(checkpoints.to_arrays, states)
+    result = checkpoints.to_arrays(pgjax.transfer(*states, parts))
+    assert result.keys() == state.keys()
+    for name, array in result.items():
+        moments = name.startswith(".critic.opt_state") and "optimizer" not in parts
+        expected = source if name.startswith(taken) and not moments and taken else state
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts", "message"),
+    [
+        (
+            {"network.hidden_sizes": (5,)},
+            ("policy",),
+            r"\.params\['head'\].* the config has float32",
+        ),
+        ({"env": "CartPole-v1"}, ("policy",), r"\.params\['head'\]\['Dense_0'\]"),
+        ({"normalize_observations": False}, transfer.DEFAULT, r"\.variables\['normalizer'\]"),
+        ({"estimator": pgjax.RewardToGo()}, transfer.DEFAULT, r"\.critic\.params.* not have"),
+        ({"optimizer": pgjax.SGD()}, ("optimizer",), r"\.opt_state\[0\]\.count"),
+        ({}, ("polcy",), "unknown part 'polcy'; did you mean 'policy'"),
+    ],
+)
+def test_other_shapes_are_refused_by_path(states, changes, parts, message):
+    config = CONFIG.replace(**changes)
+    if "estimator" in changes:
+        config = config.replace(sampler=pgjax.Episodes(num_trajectories=2, horizon=8))
+    like = jax.eval_shape(pgjax.init, KEY, config)
+    with pytest.raises(ValueError, match=message):
+        transfer.check(checkpoints.to_arrays(states[1]), like, parts)
+
+
+def test_two_states_are_needed(states):
+    with pytest.raises(TypeError, match="takes two TrainStates, got dict"):
+        pgjax.transfer(states[0], {})
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A run's folder and its final state."""
+    folder = tmp_path_factory.mktemp("runs") / "source"
+    return folder, pgjax.run(CONFIG.replace(normalize_observations=False), 0, folder).state
+
+
+def test_a_run_that_starts_from_another_has_its_return(source, tmp_path):
+    folder, trained = source
+    path, config = tmp_path / "run", CONFIG.replace(normalize_observations=False)
+    config = config.replace(**{"optimizer.learning_rate": 0.0})
+    state = pgjax.run(config, 3, path, start_from=folder).state
+    jax.tree.map(np.testing.assert_array_equal, state.params, trained.params)
+    result, expected = (pgjax.evaluate(KEY, x, config, 8) for x in (state, trained))
+    np.testing.assert_array_equal(result.returns, expected.returns)
+    facts = json.loads((folder / "config.json").read_text())
+    (entry,) = json.loads((path / "config.json").read_text())["history"]
+    parts = ["policy", "critic", "normalizer"]
+    started = {"folder": str(folder), "run": facts["run"], "update": 2, "parts": parts}
+    assert entry == {"from_update": 0, "started_from": started}
+    # The critic goes on from its fits, too.
+    assert int(state.critic.num_fits) == int(trained.critic.num_fits) + 2
+    assert checkpoints.notes(path)["facts"]["history"] == [entry]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--network.hidden-sizes", "5"],
+            ".params['head']['Dense_0']['kernel'] is float32[4, 3], the",
+        ),
+        (["--network.activation", "relu"], "network.activation is 'relu', 'tanh' was saved"),
+        (["--normalize-observations"], ".variables['normalizer'].mean is missing"),
+        (["--from-parts", "policy,critics"], "unknown part 'critics'; did you mean 'critic'"),
+        (["--from", "nowhere"], "nowhere does not exist"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_before_training(source, tmp_path, flags, message, capsys):
+    path = tmp_path / "run"
+    command = ["train", "Catch-bsuite", *FLAGS, "--directory", str(path)]
+    assert main([*command, "--from", str(source[0]), *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert (len(error.splitlines()), path.exists()) == (1, False)
+
+
+def test_parts_need_a_source(capsys):
+    assert main(["train", "Catch-bsuite", "--from-parts", "policy"]) == 2
+    assert "--from-parts needs --from RUN" in capsys.readouterr().err
