@@ -4,6 +4,7 @@ import json
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 import pgjax
@@ -75,6 +76,37 @@ def test_other_shapes_are_refused_by_path(states, changes, parts, message):
 def test_two_states_are_needed(states):
     with pytest.raises(TypeError, match="takes two TrainStates, got dict"):
         pgjax.transfer(states[0], {})
+
+
+def head_only(learning_rate):
+    """Adam for the head; the network is frozen."""
+
+    def labels(params):
+        return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key, params)
+
+    parts = {"head": optax.adam(learning_rate), "network": optax.set_to_zero()}
+    return optax.multi_transform(parts, labels)
+
+
+def test_frozen_layers_keep_their_bits_while_others_move():
+    config = pgjax.Config("Catch-bsuite", optimizer=head_only, num_updates=2).replace(
+        **{"network.hidden_sizes": (4,), "sampler.num_trajectories": 4}
+    )
+    # Without a baseline no gradient is 0, even where all returns are equal.
+    config = config.replace(**{"estimator.baseline": "none", "optimizer.max_gradient_norm": 1.0})
+    start, source = (pgjax.init(jax.random.key(seed), config) for seed in (0, 1))
+    start = pgjax.transfer(start, source)
+    state, metrics = pgjax.update(start, config)
+    state, _ = pgjax.update(state, config)
+    for part, moves in (("network", False), ("head", True)):
+        for before, after in zip(
+            *(jax.tree.leaves(params[part]) for params in (source.params, state.params)),
+            strict=True,
+        ):
+            assert np.any(np.asarray(before) != np.asarray(after)) == moves
+    assert metrics.gradient_norm > 0
+    # Moments of the head's two arrays alone, and Adam's count.
+    assert len(jax.tree.leaves(state.opt_state)) == 2 * 2 + 1
 
 
 @pytest.fixture(scope="module")
