@@ -144,7 +144,8 @@ def test_no_test_of_a_suite_is_skipped(tmp_path, said, code):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     install, *_, test = log.read_text().splitlines()
-    assert install.endswith("-e .[test,suites]")
+    assert install.endswith("-e .[test,suites,mujoco]")
+    assert "tests/test_host.py::test_mujoco" in test
     for file in (ROOT / "tests").glob("test_suite_*.py"):
         assert f"tests/{file.name}" in test
     assert {path.name for path in tmp_path.iterdir()} == {"python", "log"}

@@ -12,6 +12,7 @@ from host_environments import Breaks, Dice, TwoArguments
 
 import pgjax
 from pgjax.cli.main import main
+from pgjax.core import distribution
 from pgjax.environments import interface
 from pgjax.environments.host.pools import Maker, Pools
 from pgjax.environments.suites import gymnasium as suite_of_gymnasium
@@ -79,8 +80,8 @@ def at(tree, *index):
     return jax.tree.map(lambda x: x[index], tree)
 
 
-@pytest.mark.parametrize("make", [cart_pole, dice])
-def test_a_stream_is_what_gymnasium_gives_by_hand(make):
+def ends_by_hand(make):
+    """How episodes of a stream end, which is compared with what Gymnasium gives by hand."""
     env, logs = logged(make)
     config = streams(env)
     state = pgjax.init(jax.random.key(0), config)
@@ -96,16 +97,24 @@ def test_a_stream_is_what_gymnasium_gives_by_hand(make):
                 if row:
                     assert not tau.valid[row - 1, i]
             else:
-                action = np.asarray(tau.action[row - 1, i])
+                action = log[row][1]
+                if action.dtype.kind == "i":  # a Box gets what is squashed or clipped
+                    np.testing.assert_array_equal(tau.action[row - 1, i], action)
                 obs, reward, terminated, truncated, _ = by_hand.step(action)
                 assert tau.valid[row - 1, i]
-                np.testing.assert_allclose(tau.reward[row - 1, i], reward)
+                np.testing.assert_allclose(tau.reward[row - 1, i], np.float32(reward))
                 assert tau.terminated[row - 1, i] == terminated
                 assert tau.truncated[row - 1, i] == truncated
                 ends["terminated"] += terminated
                 ends["truncated"] += truncated
             following = at(tau.obs, row, i) if row < 20 else at(tau.final_obs, i)
             assert_same(following, obs)
+    return ends
+
+
+@pytest.mark.parametrize("make", [cart_pole, dice])
+def test_a_stream_is_what_gymnasium_gives_by_hand(make):
+    ends = ends_by_hand(make)
     assert ends["truncated"] > 0
     assert (ends["terminated"] > 0) == (make is dice)
 
@@ -209,17 +218,16 @@ def test_large_arrays_of_many_environments_do_not_wait_for_each_other():
     np.testing.assert_allclose(times, np.arange(4.0)[:, None].repeat(64, 1), rtol=1e-5)
 
 
+# `.ci/suites` runs it with the newest MuJoCo.
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["HalfCheetah-v5", "Hopper-v5"])
-def test_mujoco(name):
-    pytest.importorskip("mujoco")
-    config = pgjax.ppo(f"gymnasium/{name}?limit=20", num_updates=2)
-    config = config.replace(**{"sampler.num_envs": 4, "sampler.length": 42})
-    state, metrics = pgjax.train(jax.random.key(0), config)
+def test_mujoco():
+    pytest.importorskip("mujoco", reason="needs the extra pgjax-rl[mujoco]")
+    ends = ends_by_hand(lambda: gymnasium.make("HalfCheetah-v5", max_episode_steps=9))
+    assert ends == {"terminated": 0, "truncated": 3 * 2}  # nothing but the limit ends it
+    config = pgjax.Config("gymnasium/Hopper-v5?limit=6", sampler=pgjax.Episodes(2), **SMALL)
+    _, metrics = pgjax.train(jax.random.key(0), config)
     assert metrics.finite.all()
-    if name == "HalfCheetah-v5":  # nothing but the limit ends it
-        np.testing.assert_array_equal(metrics.episode_length, [20, 20])
-    assert pgjax.evaluate(jax.random.key(1), state, config, 2).returns.shape == (2,)
+    np.testing.assert_array_equal(metrics.episode_length, [6, 6])
 
 
 def pools_of(make, processes=1):
@@ -399,6 +407,27 @@ def test_what_is_no_environment_is_refused(env, kind, message):
         pgjax.from_gymnasium(env)
 
 
+def test_the_namespace_of_a_package_that_is_not_imported_is_named():
+    with pytest.raises(
+        ValueError, match=r"namespace 'ALE' of gymnasium/ALE/Pong-v5: .*pip install"
+    ):
+        pgjax.from_gymnasium("ALE/Pong-v5")
+    with pytest.raises(
+        ValueError, match=r"namespace 'mine' of gymnasium/mine/Pump-v0: .*--import$"
+    ):
+        pgjax.from_gymnasium("mine/Pump-v0")
+
+
+def test_a_missing_dependency_is_one_sentence_with_a_command(monkeypatch):
+    def make(name):
+        raise gymnasium.error.DependencyNotInstalled("Box2D is not installed,\nrun `pip install x`")
+
+    monkeypatch.setattr(gymnasium, "make", make)
+    sentence = "gymnasium/LunarLander-v3 cannot be made here: Box2D is not installed, run `pip"
+    with pytest.raises(distribution.MissingExtra, match=f"^{sentence}"):
+        pgjax.from_gymnasium("LunarLander-v3")
+
+
 def test_processes_are_at_least_one_and_mujoco_is_an_extra(monkeypatch):
     with pytest.raises(ValueError, match="processes must be at least 1, got 0"):
         pgjax.from_gymnasium("CartPole-v1", processes=0)
@@ -415,6 +444,10 @@ def test_ids_leave_out_what_computes_with_jax():
     names = Gymnasium().names()
     assert "CartPole-v1" in names
     assert not any("phys2d" in name for name in names)
+    # What only says that it has moved.
+    assert "HalfCheetah-v5" in names
+    assert "HalfCheetah-v3" not in names
+    assert "GymV26Environment-v0" not in names
 
 
 def test_what_a_host_cannot_do_is_refused_before_compilation(tmp_path):

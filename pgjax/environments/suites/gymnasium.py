@@ -16,6 +16,8 @@ from pgjax.environments.suites.suite import Suite
 
 # They compute with JAX, which a program that calls them may wait for in vain.
 _IN_JAX = ("phys2d/", "tabular/")
+# The entry points of ids that only say where their environments have gone.
+_MOVED = ("_raise_mujoco_py_error", "_raise_shimmy_error")
 
 
 class Gymnasium(Suite):
@@ -27,8 +29,26 @@ class Gymnasium(Suite):
     name, extra = "gymnasium", "mujoco"
 
     def names(self) -> Sequence[str]:
-        """The ids that are registered, but for those of environments in JAX."""
-        return sorted(name for name in gymnasium.registry if not name.startswith(_IN_JAX))
+        """The ids that are registered, but for those of environments in JAX, and those that
+        Gymnasium has moved elsewhere."""
+        specs = gymnasium.registry.items()
+        return sorted(
+            name
+            for name, spec in specs
+            if not name.startswith(_IN_JAX)
+            and getattr(spec.entry_point, "__name__", "") not in _MOVED
+        )
+
+    def unknown(self, name: str) -> str:
+        """Names what registers a namespace, `ALE/` for instance, that nobody has registered."""
+        namespace = name.partition("/")[0]
+        if namespace == name or any(known.startswith(f"{namespace}/") for known in self.names()):
+            return super().unknown(name)
+        package = " (ALE: pip install ale-py, --import ale_py)" if namespace == "ALE" else ""
+        return (
+            f"nothing has registered the namespace {namespace!r} of gymnasium/{name}: import the "
+            f"package that does, or name it by --import{package}"
+        )
 
     def make(self, name: str, limit: int | None = None, processes: int = 1) -> HostEnvironment:
         """Makes what `from_gymnasium` describes."""
@@ -37,11 +57,7 @@ class Gymnasium(Suite):
         try:
             return _environment(name, make, processes)
         except gymnasium.error.DependencyNotInstalled as error:
-            missing = ImportError(str(error).replace("\n", " "))
-            if "mujoco" not in str(error).lower():
-                raise missing from error
-            message = distribution.missing("MuJoCo environments", self.extra, missing)
-            raise distribution.MissingExtra(message) from error
+            raise distribution.MissingExtra(_missing(name, error)) from error
 
 
 def from_gymnasium(
@@ -83,6 +99,14 @@ def from_gymnasium(
         check_int("limit", limit, 1)
         env = functools.partial(_limited, env, limit)
     return _environment(getattr(env, "__name__", "the environment"), env, processes)
+
+
+def _missing(name: str, error: Exception) -> str:
+    """The message for an environment whose dependency is not installed, with Gymnasium's own."""
+    text = " ".join(str(error).split())
+    if "mujoco" in text.lower():
+        return distribution.missing("MuJoCo environments", Gymnasium.extra, ImportError(text))
+    return f"gymnasium/{name} cannot be made here: {text}"
 
 
 def _limited(make: Callable[[], gymnasium.Env], limit: int) -> gymnasium.Env:

@@ -66,6 +66,11 @@ class Suite(abc.ABC):
         """The options of `make`, with annotations and defaults."""
         return suite_options.options_of(self.make)
 
+    def unknown(self, name: str) -> str:
+        """The message for a name that is not in `names()`; it has the nearest that is."""
+        lister = f"`pgjax envs {self.name}`"
+        return unknown(f"{self.name} environment {name!r}", name, self.names(), lister)
+
     def environment(self, name: str, **options: Any) -> Any:
         """`make`, with name and options checked; one object for equal names and options.
 
@@ -84,8 +89,7 @@ class Suite(abc.ABC):
     def _environment(self, name: str, options: Mapping[str, Any], as_text: bool) -> Any:
         known = self.names()
         if name not in known:
-            lister = f"`pgjax envs {self.name}`"
-            raise ValueError(unknown(f"{self.name} environment {name!r}", name, known, lister))
+            raise ValueError(self.unknown(name))
         label = f"{self.name}/{name}"
         values = suite_options.complete(label, options, self.options(), as_text)
         return _made(type(self), name, **values)
