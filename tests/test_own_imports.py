@@ -22,6 +22,18 @@ if "Mine-v0" not in gymnax.registered_envs:
 """
 SMALL = ["--num-updates", "2", "--sampler.num-trajectories", "4", "--network.hidden-sizes", "4"]
 FEW = ["--eval-episodes", "2"]
+MANY = ["--eval-episodes", "2000000000"]
+# Commands that need the environment, and what each refuses once it has it, before it compiles.
+NEED_IT = {
+    ("evaluate", "runs/a", *MANY): "--eval-episodes",
+    ("resume", "runs/a", *FEW): "has made its 2 updates",
+    ("render", "runs/a", "--output", "a.png"): "must end in .gif",
+    ("export", "runs/a", "--format", "numpy", *MANY): "--eval-episodes",
+    ("sweep", "Mine-v0", "--grid", "env_params.size=1"): "unknown parameter 'size' of Mine-v0",
+    ("tune", "Mine-v0", "--space", "env_params.size=1"): "unknown parameter 'size' of Mine-v0",
+    ("train", "Mine-v0", "--env-params.size", "1"): "unknown parameter 'size' of Mine-v0",
+    ("train", "Mine-v0", *SMALL, *FEW, "--from", "runs/b"): "runs/b does not exist",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +73,28 @@ def test_a_run_of_a_registered_id_needs_its_module_named(capsys):
     assert "mine" not in sys.modules
     assert main(["evaluate", "runs/a", *FEW, "--import", "mine"]) == 0
     assert pgjax.load("runs/a")[1].env == "Mine-v0"
+    _check_all_commands(capsys)
+
+
+def _check_all_commands(capsys):
+    """Those that need the environment ask for its module and take it; others need none."""
+    for command, later in NEED_IT.items():
+        _forget()
+        capsys.readouterr()
+        assert main(list(command)) == 2
+        error = capsys.readouterr().err
+        assert "unknown environment 'Mine-v0'" in error, command
+        assert "--import MODULE" in error, command
+        assert main([*command, "--import", "mine"]) == 2
+        error = capsys.readouterr().err
+        assert later in error, command
+        assert len(error.splitlines()) == 1
+    _forget()
+    assert main(["list"]) == 0
+    assert main(["plot", "runs/a"]) == 0
+    assert "Mine-v0" in capsys.readouterr().out
+    assert "mine" not in sys.modules
+    assert main(["envs", "Mine-v0", "--import", "mine"]) == 0
 
 
 def test_a_module_that_is_named_makes_its_own_environments_alone():
