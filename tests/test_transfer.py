@@ -1,5 +1,6 @@
 """Training that starts from another one: parts by choice, the source's return, refusals by path."""
 
+import dataclasses
 import json
 
 import jax
@@ -9,7 +10,8 @@ import pytest
 
 import pgjax
 from pgjax.cli.main import main
-from pgjax.runs import checkpoints
+from pgjax.pictures import curves
+from pgjax.runs import checkpoints, folders
 from pgjax.training import transfer
 
 KEY = jax.random.key(0)
@@ -132,6 +134,11 @@ def test_a_run_that_starts_from_another_has_its_return(source, tmp_path):
     # The critic goes on from its fits, too.
     assert int(state.critic.num_fits) == int(trained.critic.num_fits) + 2
     assert checkpoints.notes(path)["facts"]["history"] == [entry]
+    # It is no further seed of the runs that start from fresh parameters.
+    record = folders.read(path)
+    fresh, tuned = curves.curves([dataclasses.replace(record, start="fresh"), record])
+    assert (fresh.label, fresh.repeated, tuned.repeated) == ("start fresh", [], [])
+    assert tuned.label == "start from policy, critic, normalizer"
 
 
 @pytest.mark.parametrize(

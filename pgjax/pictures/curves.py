@@ -86,15 +86,15 @@ def curves(records: Sequence[Record], axis: str = "env_steps") -> list[Curve]:
         for record in records:
             if environment_of(record) == environment:
                 groups.setdefault(config_of(record), []).append(record)
-        labels = differences([group[0].config for group in groups.values()])
+        labels = differences([group[0].setting() for group in groups.values()])
         for label, group in zip(labels, groups.values(), strict=True):
             result.append(_curve(environment, label, group, axis))
     return result
 
 
 def config_of(record: Record) -> str:
-    """The text that the records of one config share."""
-    return json.dumps(record.config, sort_keys=True)
+    """The text that the records of one config and one kind of start share."""
+    return json.dumps(record.setting(), sort_keys=True)
 
 
 def environment_of(record: Record) -> str:

@@ -22,6 +22,7 @@ class Record:
       dropped: the number of incomplete lines in metrics.csv.
       evaluations: columns of evaluation.csv, float64 each: "update", "env_steps", "seconds",
         "return", "low", "high", "episodes"; empty where the run was not evaluated.
+      start: "fresh"; or "from" and the parts that another run gave it.
     """
 
     path: Path
@@ -32,6 +33,11 @@ class Record:
     metrics: dict[str, np.ndarray]
     dropped: int
     evaluations: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    start: str = "fresh"
+
+    def setting(self) -> dict[str, Any]:
+        """All that is alike in runs that differ by their seeds: the config, and the start."""
+        return {**self.config, "start": self.start}
 
     def final_return(self, updates: int = 5) -> float:
         """Mean episode return over the last updates that are recorded; NaN if no episode ended."""

@@ -279,7 +279,14 @@ def read(path: str | os.PathLike) -> Record:
         metrics=dict(zip(header, columns, strict=True)),
         dropped=dropped,
         evaluations=evaluations.read(path),
+        start=_start(facts["history"]),
     )
+
+
+def _start(history: list[dict[str, Any]]) -> str:
+    """The start of a run with this history, as records have it."""
+    sources = [entry["started_from"] for entry in history if "started_from" in entry]
+    return f"from {', '.join(sources[0]['parts'])}" if sources else "fresh"
 
 
 def read_all(path: str | os.PathLike) -> list[Record]:
