@@ -124,3 +124,13 @@ def test_actions_with_parts_are_played():
     whole = set(np.round(np.asarray(found.returns), -1).astype(int).tolist())
     assert {0, 10, 20, 100, 110, 120} >= whole
     assert len(whole) > 3
+
+
+def test_a_wrapper_that_gymnasium_lacks_is_refused_by_name():
+    small = {"network": pgjax.MLP((2,)), "sampler": pgjax.Episodes(2, horizon=3)}
+    config = pgjax.Config(pgjax.StickyActions("CartPole-v1", 0.5), **small)
+    state, key = pgjax.init(jax.random.key(0), config), jax.random.key(1)
+    with pytest.raises(ValueError, match=r"plays without wrappers.*StickyActions"):
+        evaluate_in_gymnasium(key, state, config, "CartPole-v1", 2)
+    config = config.replace(env=pgjax.SignReward("CartPole-v1"))
+    assert evaluate_in_gymnasium(key, state, config, "CartPole-v1", 2).mean == 3.0

@@ -178,6 +178,7 @@ WRONG_IDS = {
     "levers/broken": "levers/broken cannot be made here: KeyError: 'lever'",
     "lever/two": "unknown suite 'lever' of 'lever/two'; did you mean 'levers'?",
     "levers": "'levers' is a suite: write levers/NAME; `pgjax envs levers` lists the names",
+    "Levers": "unknown suite 'Levers'; did you mean 'levers'?",
     "gymnax/CartPole-v2": "unknown environment 'CartPole-v2'; did you mean 'CartPole-v1'?",
     "CartPole-v1?gravity=12": "CartPole-v1 has no options: its parameters are in env_params",
 }

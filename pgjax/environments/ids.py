@@ -79,6 +79,8 @@ def _no_id(env_id: str) -> str:
     suite, slash, _ = env_id.partition("/")
     if slash:
         return unknown(f"suite {suite!r} of {env_id!r}", suite, ("gymnax", *table.SUITES))
+    if env_id.lower() in table.SUITES:
+        return unknown(f"suite {env_id!r}", env_id, ("gymnax", *table.SUITES))
     for suite in table.SUITES:
         if env_id.lower().startswith(suite):
             return f"environment {env_id!r} is none of gymnax's; of {suite} it is {suite}/{env_id}"

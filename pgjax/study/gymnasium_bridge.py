@@ -1,5 +1,7 @@
 """Evaluation in Gymnasium of policies trained with pgjax: the same problem in independent code."""
 
+from typing import Any
+
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,10 @@ from pgjax.core import schedules
 from pgjax.core.components import unknown
 from pgjax.core.types import Array, Evaluation, TrainState
 from pgjax.environments import interface, spaces
+from pgjax.environments.wrappers import wrapper
+from pgjax.environments.wrappers.clipped_reward import ClippedReward
+from pgjax.environments.wrappers.randomized import Randomized
+from pgjax.environments.wrappers.sign_reward import SignReward
 from pgjax.study import memory_estimate
 from pgjax.study.acting import Acting
 from pgjax.study.evaluation import bootstrap_interval
@@ -37,8 +43,9 @@ def evaluate_in_gymnasium(
       As for `evaluate`.
 
     Raises:
-      ValueError, TypeError: as for `evaluate`, and an unknown id (the message names the nearest)
-        or one with other observations or actions.
+      ValueError, TypeError: as for `evaluate`, and an unknown id (the message names the nearest),
+        one with other observations or actions, or a config with a wrapper that changes more than
+        rewards and parameters.
 
     >>> import jax, pgjax
     >>> config = pgjax.Config(env="CartPole-v1")
@@ -51,6 +58,7 @@ def evaluate_in_gymnasium(
     check_state(state, config, ACTING)
     memory_estimate.check_episodes("num_episodes", config, num_episodes)
     play_key, bootstrap_key = jax.random.split(key)
+    _check_unwrapped(config.env)
     envs = [_make(env_id, config) for _ in range(num_episodes)]
     _check_spaces(envs[0], schedules.resolve(config, state.num_updates))
     returns, lengths = _play(play_key, state, config, envs, deterministic)
@@ -92,6 +100,20 @@ def _make(env_id: str | None, config: Config) -> gymnasium.Env:
     except gymnasium.error.UnregisteredEnv:
         known = [*gymnasium.registry]
         raise ValueError(unknown(f"Gymnasium environment {name!r}", name, known)) from None
+
+
+def _check_unwrapped(env: Any) -> None:
+    """Raises ValueError where the policy was trained in a wrapper that Gymnasium lacks.
+
+    An evaluation is of true rewards, and in Gymnasium of its own parameters.
+    """
+    for layer in wrapper.layers(env):
+        if not isinstance(layer, ClippedReward | SignReward | Randomized):
+            raise ValueError(
+                f"evaluate_in_gymnasium plays without wrappers, and config.env has "
+                f"{type(layer).__name__}: write it for Gymnasium and train in "
+                "pgjax.from_gymnasium(make), or call evaluate"
+            )
 
 
 def _check_spaces(env: gymnasium.Env, config: Config) -> None:

@@ -16,6 +16,7 @@ from pgjax.environments.suites.suite import Suite
 
 # They compute with JAX, which a program that calls them may wait for in vain.
 _IN_JAX = ("phys2d/", "tabular/")
+_MOST_PROCESSES = 1024
 # The entry points of ids that only say where their environments have gone.
 _MOVED = ("_raise_mujoco_py_error", "_raise_shimmy_error")
 
@@ -114,7 +115,7 @@ def _limited(make: Callable[[], gymnasium.Env], limit: int) -> gymnasium.Env:
 
 
 def _environment(name: str, make: Callable[[], gymnasium.Env], processes: int) -> HostEnvironment:
-    check_int("processes", processes, 1)
+    check_int("processes", processes, 1, _MOST_PROCESSES)
     probe = make()
     if isinstance(probe, gymnasium.vector.VectorEnv):
         raise TypeError(
