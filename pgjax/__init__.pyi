@@ -37,6 +37,8 @@ from pgjax.environments.suites.craftax import from_craftax as from_craftax
 from pgjax.environments.suites.gymnasium import from_gymnasium as from_gymnasium
 from pgjax.environments.suites.jumanji import from_jumanji as from_jumanji
 from pgjax.environments.suites.navix import from_navix as from_navix
+from pgjax.environments.suites.suite import Suite as Suite
+from pgjax.environments.suites.table import register_suite as register_suite
 from pgjax.environments.suites.xminigrid import from_xminigrid as from_xminigrid
 from pgjax.environments.wrappers.clipped_reward import ClippedReward as ClippedReward
 from pgjax.environments.wrappers.distributions import Choice as Choice

@@ -197,6 +197,36 @@ def test_an_option_from_python_has_its_own_type(value):
         Levers().environment("two", limit=value)
 
 
+def test_a_suite_of_ones_own_is_registered_once(monkeypatch):
+    monkeypatch.setattr(table, "SUITES", dict(table.SUITES))
+
+    class Mine(Levers):
+        name, extra = "mine", ""
+
+    assert pgjax.register_suite(Mine) is Mine is pgjax.register_suite(Mine)
+    environment = interface.bind("mine/two?limit=3")
+    _, state = environment.reset(jax.random.key(0))
+    assert environment.limit == 3
+    assert environment.step(jax.random.key(1), state, jnp.int32(2)).reward == 2.0
+    with pytest.raises(ValueError, match="unknown mine environment 'tow'; did you mean 'two'"):
+        pgjax.Config("mine/tow") and interface.make("mine/tow")
+    for name, message in {
+        "brax": "there is another suite 'brax'",
+        "gymnax": "there is another suite 'gymnax'",
+        "a/b": "letters, digits, _, . and -, got 'a/b'",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            pgjax.register_suite(type("Other", (Levers,), {"name": name}))
+    for wrong, message in {
+        Mine(): "takes a class that derives from pgjax.Suite, got <",
+        int: "takes a class that derives from pgjax.Suite, got <class 'int'>",
+        type("Unfinished", (pgjax.Suite,), {"name": "x"}): "Unfinished needs a name, and the",
+        type("Nameless", (Levers,), {}): "Nameless needs a name, and the methods",
+    }.items():
+        with pytest.raises(TypeError, match=message):
+            pgjax.register_suite(wrong)
+
+
 def test_an_id_of_gymnax_may_have_its_name_in_front():
     assert interface.make("gymnax/CartPole-v1") is interface.make("CartPole-v1")
     assert pgjax.Config("gymnax/CartPole-v1") == pgjax.Config("CartPole-v1")

@@ -32,7 +32,7 @@ def everything() -> Iterator[str]:
         yield f"{name:26s}" + (
             "installed"
             if suite.installed()
-            else f"not installed: {distribution.install(suite.extra)}"
+            else "not installed" + (f": {distribution.install(suite.extra)}" if suite.extra else "")
         )
 
 

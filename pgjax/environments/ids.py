@@ -78,7 +78,8 @@ def _no_id(env_id: str) -> str:
         return f"{name} has no options: its parameters are in env_params, got {env_id!r}"
     suite, slash, _ = env_id.partition("/")
     if slash:
-        return unknown(f"suite {suite!r} of {env_id!r}", suite, ("gymnax", *table.SUITES))
+        message = unknown(f"suite {suite!r} of {env_id!r}", suite, ("gymnax", *table.SUITES))
+        return f"{message}; one that a module of your own registers: --import MODULE"
     if env_id.lower() in table.SUITES:
         return unknown(f"suite {env_id!r}", env_id, ("gymnax", *table.SUITES))
     for suite in table.SUITES:

@@ -36,12 +36,13 @@ class Suite(abc.ABC):
 
     Attributes:
       name: what stands before the slash.
-      extra: the extra that installs the project, `brax` of pgjax-rl[brax].
+      extra: the extra that installs the project, `brax` of pgjax-rl[brax]; "" of a suite that is
+        none of pgjax's own.
       module: what is imported of it, where that is not `name`.
     """
 
     name: ClassVar[str]
-    extra: ClassVar[str]
+    extra: ClassVar[str] = ""
     module: ClassVar[str] = ""
 
     @abc.abstractmethod

@@ -7,13 +7,16 @@ listed.
 
 import functools
 import importlib
+import inspect
+import re
 from typing import Any, NamedTuple
 
 from pgjax.core.names import unknown
 from pgjax.environments.suites import options
 from pgjax.environments.suites.suite import Suite
 
-SUITES = {
+# Where each suite's class is, or the class itself of one that somebody else has registered.
+SUITES: dict[str, str | type[Suite]] = {
     "brax": "pgjax.environments.suites.brax:Brax",
     "craftax": "pgjax.environments.suites.craftax:Craftax",
     "gymnasium": "pgjax.environments.suites.gymnasium:Gymnasium",
@@ -65,8 +68,49 @@ def suite(name: str) -> Suite:
     """
     if name not in SUITES:
         raise ValueError(unknown(f"suite {name!r}", name, ("gymnax", *SUITES)))
-    module, _, kind = SUITES[name].partition(":")
+    home = SUITES[name]
+    if not isinstance(home, str):
+        return home()
+    module, _, kind = home.partition(":")
     return getattr(importlib.import_module(module), kind)()
+
+
+def register_suite(kind: type[Suite]) -> type[Suite]:
+    """Lets ids begin with a suite's name and a slash; a decorator of its class.
+
+    A module that calls it is imported beforehand, on the command line by `--import MODULE`: a run
+    folder keeps the id alone.
+
+    Args:
+      kind: a class that derives from `Suite`; `extra` is "" where no extra of pgjax-rl installs
+        its project. The same class may be registered again, from a notebook for instance.
+
+    Returns:
+      The class.
+
+    Raises:
+      TypeError: no class that derives from `Suite`, or one without a method or a name.
+      ValueError: a name that cannot be in an id, or that another suite has.
+    """
+    if not (isinstance(kind, type) and issubclass(kind, Suite)):
+        raise TypeError(f"register_suite takes a class that derives from pgjax.Suite, got {kind!r}")
+    name = vars(kind).get("name")
+    if not isinstance(name, str) or inspect.isabstract(kind):
+        raise TypeError(f"{kind.__name__} needs a name, and the methods names and make")
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        raise ValueError(f"the name of a suite is letters, digits, _, . and -, got {name!r}")
+    if name == "gymnax" or (name in SUITES and not _same(SUITES[name], kind)):
+        raise ValueError(f"there is another suite {name!r}: give {kind.__name__} another name")
+    SUITES[name] = kind
+    make.cache_clear()
+    return kind
+
+
+def _same(home: str | type[Suite], kind: type[Suite]) -> bool:
+    """Whether a class is that of a suite, perhaps defined anew."""
+    if isinstance(home, str):
+        return False
+    return (home.__module__, home.__qualname__) == (kind.__module__, kind.__qualname__)
 
 
 @functools.cache
