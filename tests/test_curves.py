@@ -3,6 +3,7 @@ import shutil
 
 import hypothesis
 import hypothesis.strategies as st
+import jax
 import numpy as np
 import pytest
 
@@ -120,6 +121,62 @@ def test_pictures_are_drawn_against_any_axis(runs, tmp_path, axis, kind):
     plots.learning_curves(records(runs, "a0", "a1", "b0"), path, axis)
     assert path.stat().st_size > 5000
     assert path.read_bytes()[:4] in (b"\x89PNG", b"<?xm")
+
+
+def test_other_metrics_have_panels_of_their_own(runs, tmp_path):
+    (entropy,) = curves.curves(records(runs, "a0", "a1"), "update", "entropy")
+    a, b = (folders.read(runs / name).metrics["entropy"] for name in ("a0", "a1"))
+    middle = np.interp(np.arange(1, 7), entropy.x, entropy.middle)
+    np.testing.assert_allclose(middle, (a + b) / 2, rtol=1e-5)
+    metrics = ("episode_return", "entropy")
+    drawn = plots.learning_curves(records(runs, "a0", "other"), tmp_path / "p.svg", metrics=metrics)
+    assert [(curve.environment[:5], curve.metric) for curve in drawn] == [
+        *(("Catch", "episode_return"), ("Simpl", "episode_return")),
+        *(("Catch", "entropy"), ("Simpl", "entropy")),
+    ]
+    text = (tmp_path / "p.svg").read_text()
+    assert text.count("<!-- Catch-bsuite, REINFORCE -->") == 2
+    assert text.count("<!-- entropy -->") == text.count("<!-- mean episode return -->") == 2
+
+
+def test_plot_takes_folders_runs_and_sweeps(runs, tmp_path):
+    config = CONFIG.replace(num_updates=2)
+    sweep = pgjax.sweep(jax.random.key(0), config, {"optimizer.learning_rate": [0.01, 0.1]}, 2)
+    figure = pgjax.plot(sweep, tmp_path / "s.png", x="update", y=["episode_length", "entropy"])
+    assert (tmp_path / "s.png").stat().st_size > 5000
+    lengths, entropies = figure.axes
+    assert (lengths.get_ylabel(), entropies.get_ylabel()) == ("episode length", "entropy")
+    named = {line.get_label(): line for line in entropies.lines if line.get_label()[0] != "_"}
+    assert list(named) == ["learning rate 0.01 (2 seeds)", "learning rate 0.1 (2 seeds)"]
+    expected = sweep.metrics.entropy.mean(axis=1)
+    for line, values in zip(named.values(), expected, strict=True):
+        np.testing.assert_allclose(line.get_ydata()[[0, -1]], values, rtol=1e-6)
+    two = pgjax.plot([str(runs / "a0"), runs / "a1"])
+    assert two.axes[0].lines[-1].get_label() == "(2 seeds)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ([[]], {}, ValueError, "at least one run, got none"),
+        (["a0"], {"y": []}, ValueError, "y needs at least one metric"),
+        (
+            ["a0"],
+            {"y": "entropie"},
+            ValueError,
+            "unknown metric 'entropie'; did you mean 'entropy'",
+        ),
+        (["a0"], {"x": "steps"}, ValueError, "unknown axis 'steps'"),
+        (["a0", "p.pdf"], {}, ValueError, "must end in .png or .svg"),
+        ([3], {}, TypeError, "plot takes folders, Runs and Sweeps, got int"),
+        ([None], {}, TypeError, "got NoneType"),
+        (["nothing"], {}, ValueError, "does not exist"),
+    ],
+)
+def test_what_plot_cannot_draw_is_said(runs, monkeypatch, arguments, options, error, message):
+    monkeypatch.chdir(runs)
+    with pytest.raises(error, match=message):
+        pgjax.plot(*arguments, **options)
 
 
 def test_no_part_of_a_second_reads_as_minutes_and_updates_are_whole():

@@ -92,7 +92,7 @@ def plot(arguments: list[str]) -> int:
     options = parsers.plot().parse(arguments)
     plots.check_format(options.output)
     records = [record for path in options.runs for record in folders.read_all(path)]
-    curves = plots.learning_curves(records, options.output, options.x, options.title)
+    curves = plots.learning_curves(records, options.output, options.x, options.title, options.y)
     for path in options.runs:
         if sweep_folders.is_sweep(path) and not sweep_folders.is_done(path):
             print(checkpoints.undone(path))

@@ -192,6 +192,13 @@ def plot() -> Parser:
         metavar="AXIS",
         help="env_steps, seconds or update (default: env_steps)",
     )
+    parser.add_argument(
+        "--y",
+        nargs="+",
+        default=["episode_return"],
+        metavar="METRIC",
+        help="columns of metrics.csv, a panel each (default: episode_return)",
+    )
     parser.add_argument("--title", default="", help="a line above all (default: none)")
     return parser
 

@@ -13,6 +13,7 @@ from pgjax.estimators.estimator import Estimator
 from pgjax.pictures.records import Record
 from pgjax.training import registry
 
+RETURN = "episode_return"
 AXES = {"env_steps": "environment steps", "seconds": "seconds of running", "update": "updates"}
 _POINTS = 200
 _NUM_RESAMPLES = 2000
@@ -48,13 +49,15 @@ class Curve(NamedTuple):
     Attributes:
       environment: its name.
       label: the differences of its config from those of the environment's other curves.
-      x: float[points]; from the first x at which all seeds have a return to the first at which a
+      x: float[points]; from the first x at which all seeds have a value to the first at which a
         seed ends.
-      middle: float[points]; interquartile mean over seeds of the mean episode return.
+      middle: float[points]; interquartile mean over seeds of the metric, by default the mean
+        episode return.
       low, high: float[points]; the 95 % bootstrap interval of `middle`; None for a single seed.
-      seeds: x and return of each seed.
+      seeds: x and value of each seed.
       repeated: folders of runs left out, since another run has the same config and seed.
-      evaluated: evaluations during the runs; None: not all were evaluated.
+      evaluated: evaluations during the runs; None: not all were evaluated, or of another metric.
+      metric: its name, a column of metrics.csv.
     """
 
     environment: str
@@ -66,20 +69,28 @@ class Curve(NamedTuple):
     seeds: list[tuple[np.ndarray, np.ndarray]]
     repeated: list[Path]
     evaluated: Evaluated | None = None
+    metric: str = RETURN
 
 
-def curves(records: Sequence[Record], axis: str = "env_steps") -> list[Curve]:
+def curves(records: Sequence[Record], axis: str = "env_steps", metric: str = RETURN) -> list[Curve]:
     """One curve for each config among the records, ordered by environment.
 
     Args:
       records: from `folders.read_all`.
       axis: "env_steps", "seconds" or "update".
+      metric: a column of metrics.csv.
 
     Raises:
-      ValueError: an unknown axis, a run in which no episode ended.
+      ValueError: an axis or a metric that a record does not have; a run without a value of the
+        metric, as one in which no episode ended.
     """
     if axis not in AXES:
         raise ValueError(unknown(f"axis {axis!r}", axis, AXES))
+    for record in records:
+        for name in (axis, metric):
+            if name not in record.metrics:
+                message = unknown(f"metric {name!r}", name, record.metrics)
+                raise ValueError(f"{record.path}: {message}")
     result = []
     for environment in dict.fromkeys(map(environment_of, records)):
         groups: dict[str, list[Record]] = {}
@@ -88,7 +99,7 @@ def curves(records: Sequence[Record], axis: str = "env_steps") -> list[Curve]:
                 groups.setdefault(config_of(record), []).append(record)
         labels = differences([group[0].setting() for group in groups.values()])
         for label, group in zip(labels, groups.values(), strict=True):
-            result.append(_curve(environment, label, group, axis))
+            result.append(_curve(environment, label, group, axis, metric))
     return result
 
 
@@ -146,24 +157,24 @@ def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def thinned(
-    x: np.ndarray, returns: np.ndarray, num_episodes: np.ndarray
+    x: np.ndarray, values: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A curve in at most 200 points: x at the end of equal parts, and the mean return in each.
+    """A curve in at most 200 points: x at the end of equal parts, and the mean value in each.
 
     Args:
       x: float[updates].
-      returns: float[updates]; mean return of the episodes that ended, NaN where none did.
-      num_episodes: float[updates]; how many ended.
+      values: float[updates]; for returns the mean of the episodes that ended, NaN where none did.
+      weights: float[updates]; ≥ 0; for returns how many episodes ended.
 
     Returns:
-      x and return, float[points]; a part in which no episode ended has no point.
+      x and value, float[points]; a part without any weight has no point.
     """
     starts = np.arange(0, len(x), -(-len(x) // _POINTS))
-    total = np.add.reduceat(np.where(num_episodes > 0, returns, 0.0) * num_episodes, starts)
-    episodes = np.add.reduceat(num_episodes, starts)
+    total = np.add.reduceat(np.where(weights > 0, values, 0.0) * weights, starts)
+    weight = np.add.reduceat(weights, starts)
     ends = np.append(starts[1:], len(x)) - 1
-    nonempty = episodes > 0
-    return x[ends][nonempty], total[nonempty] / episodes[nonempty]
+    nonempty = weight > 0
+    return x[ends][nonempty], total[nonempty] / weight[nonempty]
 
 
 def _distinct(group: list[Record]) -> tuple[list[Record], list[Path]]:
@@ -177,23 +188,31 @@ def _distinct(group: list[Record]) -> tuple[list[Record], list[Path]]:
     return [record for record in group if id(record) in kept], list(dict.fromkeys(repeated))
 
 
-def _curve(environment: str, label: str, group: list[Record], axis: str) -> Curve:
+def _curve(environment: str, label: str, group: list[Record], axis: str, metric: str) -> Curve:
     group, repeated = _distinct(group)
-    seeds: list[tuple[np.ndarray, np.ndarray]] = []
-    for record in group:
-        columns = record.metrics
-        names = (axis, "episode_return", "num_episodes")
-        x, returns = thinned(*(columns[name] for name in names))
-        if not len(x):
-            raise ValueError(f"{record.path}: no episode has ended in this run")
-        seeds.append((x, returns))
+    seeds = [_points(record, axis, metric) for record in group]
+    evaluated = _evaluated(group, axis) if metric == RETURN else None
     if len(seeds) == 1:
-        evaluated = _evaluated(group, axis)
-        return Curve(environment, label, *seeds[0], None, None, seeds, repeated, evaluated)
+        return Curve(environment, label, *seeds[0], None, None, seeds, repeated, evaluated, metric)
     x, values = _shared(seeds)
     middle, band = interquartile_mean(values), interval(values)
-    evaluated = _evaluated(group, axis)
-    return Curve(environment, label, x, middle, *band, seeds, repeated, evaluated)
+    return Curve(environment, label, x, middle, *band, seeds, repeated, evaluated, metric)
+
+
+def _points(record: Record, axis: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """x and value of one run, float[points].
+
+    Raises:
+      ValueError: no update has a value.
+    """
+    columns = record.metrics
+    values = columns[metric]
+    weights = columns["num_episodes"] if metric == RETURN else np.isfinite(values).astype(float)
+    x, values = thinned(columns[axis], values, weights)
+    if not len(x):
+        reason = "no episode has ended" if metric == RETURN else f"no update has a {metric}"
+        raise ValueError(f"{record.path}: {reason} in this run")
+    return x, values
 
 
 def _shared(seeds: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

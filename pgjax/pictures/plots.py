@@ -5,18 +5,30 @@ import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pgjax.pictures.curves import AXES, Curve, Evaluated, algorithm_of, curves, environment_of
+from pgjax.pictures.curves import (
+    AXES,
+    RETURN,
+    Curve,
+    Evaluated,
+    algorithm_of,
+    curves,
+    environment_of,
+)
 from pgjax.pictures.records import Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Distinct with any colour vision; the first is the package's.
 COLORS = ("#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#666666")
 # Each style is used with all colours before the next one.
 _STYLES = ("-", "--", ":", "-.")
 FORMATS = (".png", ".svg")
+_QUANTITIES = {RETURN: "mean episode return", "env_steps": AXES["env_steps"]}
 _MARKED_POINTS = 40
 _LEGEND_WIDTH = 48  # characters
 _WIDEST_TICK = 10  # characters of a heat map's column label; longer ones are rotated
@@ -31,18 +43,16 @@ def check_format(path: Path) -> None:
 
 
 def learning_curves(
-    records: Sequence[Record], path: str | os.PathLike, axis: str = "env_steps", title: str = ""
+    records: Sequence[Record],
+    path: str | os.PathLike,
+    axis: str = "env_steps",
+    title: str = "",
+    metrics: Sequence[str] = (RETURN,),
 ) -> list[Curve]:
-    """Draws the mean episode return of runs, one curve for each config, as a PNG or SVG.
-
-    Each environment has a panel: returns of two environments have no scale in common.
+    """Draws `curves_figure`, and saves it as a PNG or SVG.
 
     Args:
-      records: from `folders.read_all`.
       path: ends in .png or .svg.
-      axis: the horizontal axis: "env_steps", "seconds" or "update".
-      title: a line above all panels. Each panel names its environment and, if all of its runs have
-        the same, the algorithm.
 
     Returns:
       The curves that were drawn.
@@ -51,29 +61,61 @@ def learning_curves(
       ValueError: another format; as for `curves`.
     """
     check_format(Path(path))
-    drawn = curves(records, axis)
+    figure, drawn = curves_figure(records, axis, title, metrics)
+    figure.savefig(path)
+    return drawn
+
+
+def curves_figure(
+    records: Sequence[Record],
+    axis: str = "env_steps",
+    title: str = "",
+    metrics: Sequence[str] = (RETURN,),
+) -> tuple["Figure", list[Curve]]:
+    """Draws metrics of runs, one curve for each config.
+
+    Each environment and metric has a panel: returns of two environments have no scale in common.
+
+    Args:
+      records: from `folders.read_all`.
+      axis: the horizontal axis: "env_steps", "seconds" or "update".
+      title: a line above all panels. Each panel names its environment and, if all of its runs have
+        the same, the algorithm.
+      metrics: columns of metrics.csv; by default the mean episode return.
+
+    Returns:
+      A matplotlib figure, and its curves.
+
+    Raises:
+      ValueError: as for `curves`.
+    """
+    drawn = [curve for metric in metrics for curve in curves(records, axis, metric)]
     environments = list(dict.fromkeys(curve.environment for curve in drawn))
+    panels = [(environment, metric) for environment in environments for metric in metrics]
     labels = list(dict.fromkeys(curve.label for curve in drawn))
-    columns = math.ceil(math.sqrt(len(environments)))
-    rows = math.ceil(len(environments) / columns)
-    size = (6.4, 4.0) if len(environments) == 1 else (4.6 * columns, 3.3 * rows)
-    figure, panels = _figure(size, rows, columns)
-    for axes, environment in zip(panels, environments, strict=False):
-        in_panel = [curve for curve in drawn if curve.environment == environment]
+    # A row for each environment, if there are several of both.
+    table = len(environments) > 1 and len(metrics) > 1
+    columns = len(metrics) if table else math.ceil(math.sqrt(len(panels)))
+    rows = math.ceil(len(panels) / columns)
+    size = (6.4, 4.0) if len(panels) == 1 else (4.6 * columns, 3.3 * rows)
+    figure, grid = _figure(size, rows, columns)
+    for axes, (environment, metric) in zip(grid, panels, strict=False):
+        in_panel = [
+            curve for curve in drawn if (curve.environment, curve.metric) == (environment, metric)
+        ]
         for curve in in_panel:
             _draw(axes, curve, labels.index(curve.label))
         _format_x(axes, axis)
-        axes.set(xlabel=AXES[axis], ylabel="mean episode return")
+        axes.set(xlabel=AXES[axis], ylabel=_QUANTITIES.get(metric, metric.replace("_", " ")))
         axes.set_title(_panel_title(records, environment), fontsize=10)
         if len(in_panel) > 1 or in_panel[0].evaluated is not None:
             axes.legend(frameon=False, fontsize=8)
-    for axes in panels[len(environments) :]:
+    for axes in grid[len(panels) :]:
         axes.set_axis_off()
     has_interval = any(len(curve.seeds) > 1 for curve in drawn)
     explanation = "interquartile mean over seeds, 95 % interval" if has_interval else ""
     figure.suptitle(": ".join(filter(None, (title, explanation))), fontsize=10)
-    figure.savefig(path)
-    return drawn
+    return figure, drawn
 
 
 def _panel_title(records: Sequence[Record], environment: str) -> str:
