@@ -11,21 +11,25 @@ from jax.experimental.compilation_cache import compilation_cache
 import pgjax
 from pgjax.core import compilation
 
+# What is read from the folder, and what is not there. The oldest JAX cannot forget a listener.
+READS = {"cache_hits": 0, "cache_misses": 0}
+
+
+def count(event, **_):
+    name = event.rpartition("/")[2]
+    if name in READS:
+        READS[name] += 1
+
+
+jax.monitoring.register_event_listener(count)
+
 
 @pytest.fixture
 def reads():
-    """Counts what is read from the folder and what is not there."""
-    counts = {"cache_hits": 0, "cache_misses": 0}
-
-    def count(event, **_):
-        name = event.rpartition("/")[2]
-        if name in counts:
-            counts[name] += 1
-
-    jax.monitoring.register_event_listener(count)
-    yield counts
+    """Counts from the test's beginning."""
+    READS.update(dict.fromkeys(READS, 0))
+    yield READS
     compilation_cache.reset_cache()
-    jax.monitoring.unregister_event_listener(count)
     jax.config.update("jax_compilation_cache_dir", None)
 
 
