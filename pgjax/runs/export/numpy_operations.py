@@ -274,6 +274,7 @@ _WRITERS: dict[str, _Writer] = {
     "stack": lambda params, args, ins, outs: (
         f"np.stack(({', '.join(args)},), axis={params['axis']})"
     ),
+    "unstack": lambda params, args, ins, outs: f"np.moveaxis({args[0]}, {params['axis']}, 0)",
     "pad": lambda params, args, ins, outs: (
         f"pad({args[0]}, {args[1]}, {tuple(params['padding_config'])})"
     ),

@@ -84,7 +84,7 @@ class Writer:
             return self._assigned(equation, loops[name](params, inputs), [], several=True)
         avals = [[x.aval for x in side] for side in (equation.invars, equation.outvars)]
         text = expression(name, params, inputs, *avals)
-        return self._assigned(equation, text, inputs, several=name == "split")
+        return self._assigned(equation, text, inputs, several=name in ("split", "unstack"))
 
     def _assigned(
         self, equation: Any, text: str, inputs: list[str], several: bool = False
@@ -105,7 +105,11 @@ class Writer:
 
     def _scan(self, params: dict[str, Any], inputs: list[str]) -> str:
         body = self._function(params["jaxpr"])
-        first, second = params["num_consts"], params["num_consts"] + params["num_carry"]
+        if "ft_in" in params:  # from JAX 0.11 on, trees of constants, carry and elements
+            constants, carry, _ = (len(tree.vals) for tree in params["ft_in"].elts)
+        else:
+            constants, carry = params["num_consts"], params["num_carry"]
+        first, second = constants, constants + carry
         groups = (inputs[:first], inputs[first:second], inputs[second:])
         rest = f"{params['length']}, {bool(params['reverse'])}"
         return f"scan({body}, {', '.join(map(_tuple, groups))}, {rest})"
