@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -119,15 +120,21 @@ def resume(arguments: list[str]) -> int:
         discard_metrics=options.discard_metrics,
     )
 
-    def first_line(num_updates: int) -> str:
-        devices, target = diagnosis.device_line(mesh.size), facts["stop_at_return"]
-        line = f"{config.env}, seed {facts['seed']}, from update {num_updates}, on {devices}"
-        if options.stop_at_return is not None or math.isinf(target):
-            return line
-        end = f"until a return of {target:g}, as begun; --stop-at-return inf: to the last update"
-        return f"{line}\n{end}"
-
+    where = f"on {diagnosis.device_line(mesh.size)}"
+    first_line = functools.partial(_resumed_line, config.env, where, options.stop_at_return, facts)
     return _run_and_print(run, first_line, config, options, options.run, facts["seed"])
+
+
+def _resumed_line(
+    env: Any, where: str, target: float | None, facts: dict[str, Any], num_updates: int
+) -> str:
+    """What a resumed run goes on with, and its end, unless another target was given."""
+    line = f"{env}, seed {facts['seed']}, from update {num_updates}, {where}"
+    begun = facts["stop_at_return"]
+    if target is not None or math.isinf(begun):
+        return line
+    end = f"until a return of {begun:g}, as begun; --stop-at-return inf: to the last update"
+    return f"{line}\n{end}"
 
 
 def _run_and_print(
