@@ -24,9 +24,15 @@ _DECAY = pgjax.Schedule(optax.linear_schedule, init_value=1e-2, end_value=0.0, t
 
 _RECURRENT = {"network": pgjax.Recurrent(pgjax.MLP((8,)), 8)}
 
-# Between them: every sampler, ascent and optimizer, and all that a state may hold.
 CASES = {
     "reinforce": pgjax.reinforce("Catch-bsuite", **_SMALL, **_EPISODES),
+    "reinforce, SGD, value baseline": pgjax.reinforce(
+        "Catch-bsuite",
+        optimizer=pgjax.SGD(),
+        estimator=pgjax.RewardToGo(baseline="value"),
+        **_SMALL,
+        **_EPISODES,
+    ),
     "actor critic of actions": pgjax.actor_critic(
         "CartPole-v1", estimator=pgjax.ActionValue(all_actions=True), **_SMALL, **_SEGMENTS
     ),
@@ -37,6 +43,15 @@ CASES = {
         **_SMALL,
         **_SEGMENTS,
     ),
+    "ppo, SGD, time-aware, kl stop": pgjax.ppo(
+        "CartPole-v1",
+        optimizer=pgjax.SGD(),
+        time_aware=True,
+        **{"ascent.max_kl": 1e-3},
+        **_SMALL,
+        **_SEGMENTS,
+    ),
+    "natural gradient": pgjax.natural_policy_gradient("Acrobot-v1", **_SMALL, **_SEGMENTS),
     "ppo, recurrent, SGD, time-aware, kl stop": pgjax.ppo(
         "MemoryChain-bsuite",
         optimizer=pgjax.SGD(),
