@@ -1,13 +1,17 @@
 """Changes of a resumed run: floats may change, and no part of the program."""
 
+import argparse
 import contextlib
 import json
 import re
 
+import jax
 import optax
 import pytest
 
 import pgjax
+from pgjax.cli import flags, parsers
+from pgjax.core.schedules import Schedule
 from pgjax.runs import config_json, folders, resumed_changes
 
 _DECAY = pgjax.Schedule(optax.linear_schedule, init_value=1e-2, end_value=0.0, transition_steps=5)
@@ -103,3 +107,20 @@ def test_a_wrappers_numbers_may_change_and_its_sizes_may_not():
             else pytest.raises(ValueError, match=message)
         ):
             resumed_changes.check("run", changes, saved, new, folders.SETTINGS)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_the_help_lists_what_may_change_alone(config):
+    parser = parsers.resume()
+    flags.add_settings(parser, resuming=True)
+    known = {flag: action for action in parser._actions for flag in action.option_strings}
+    shown = {flag for flag, action in known.items() if action.help != argparse.SUPPRESS}
+    leaves = jax.tree_util.tree_leaves_with_path(config, is_leaf=lambda x: isinstance(x, Schedule))
+    floats = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
+    may = {"--" + path.replace("_", "-") for path in (*floats, "num_updates")} & set(known)
+    parts = [path for path, value, _ in static_fields(config) if value is not None]
+    may_not = {"--" + path.replace("_", "-") for path in parts if path != "env"} & set(known)
+    assert {"--num-updates", "--optimizer.learning-rate"} <= may <= shown
+    assert may_not
+    assert not may_not & shown
+    assert "(default: as the run has it)" in known["--optimizer.learning-rate"].help

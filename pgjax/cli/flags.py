@@ -17,11 +17,11 @@ import numpy as np
 
 from pgjax.cli import wraps
 from pgjax.cli.startup import Parser, integer
-from pgjax.core.components import Component, described, hints, parts, replace
+from pgjax.core.components import Component, described, hints, is_number, parts, replace
 from pgjax.core.names import unknown
 from pgjax.environments import env_params as parameters
 from pgjax.environments import interface
-from pgjax.runs import config_files, config_json
+from pgjax.runs import config_files, config_json, folders
 from pgjax.runs.config_files import ConfigFile
 from pgjax.training import presets, registry
 from pgjax.training.config import Config
@@ -75,7 +75,7 @@ def read_changes(
       ValueError: as for `read`.
     """
     arguments, env_params = _take_env_params(arguments)
-    add_settings(parser)
+    add_settings(parser, resuming=True)
     options = vars(parser.parse(arguments))
     changes = {name.strip("/"): options.pop(name) for name in list(options) if "/" in name}
 
@@ -205,22 +205,34 @@ def add_flags(parser: Parser) -> None:
     add_settings(parser)
 
 
-def add_settings(parser: Parser) -> None:
-    """Adds a flag for every path of a config, without those that choose a component."""
+def add_settings(parser: Parser, resuming: bool = False) -> None:
+    """Adds a flag for every path of a config, without those that choose a component.
+
+    Args:
+      parser: the command's.
+      resuming: the help shows only what may change when a run goes on. The others are read too, so
+        that what refuses them can name the run's value.
+    """
     default = Config(env="")
     paths = set()
     for path, hint, value, metadata, text in _leaves(default):
         if path not in paths:
             paths.add(path)
-            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            choices = [name for name in metadata.get("choices") or () if f'"{name}"' not in text]
-            text = "; ".join(filter(None, (text, ", ".join(choices)))) + f" (default: {shown})"
-            text = text.replace("%", "%%")
+            text = _described(value, metadata, text, resuming)
+            if resuming and not is_number(hint) and path not in folders.SETTINGS:
+                text = argparse.SUPPRESS
             options = {"dest": f"/{path}", "default": argparse.SUPPRESS, "help": text}
             parser.add_argument("--" + path.replace("_", "-"), **options, **_argument(hint))
-    parser.add_argument(
-        _ENV_PARAMS + "NAME", metavar="VALUE", help="a parameter of the environment"
-    )
+    text = f"a {'float ' if resuming else ''}parameter of the environment"
+    parser.add_argument(_ENV_PARAMS + "NAME", metavar="VALUE", help=text)
+
+
+def _described(value: Any, metadata: Any, text: str, resuming: bool) -> str:
+    """A field's help: its description, its choices, its default."""
+    shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+    choices = [name for name in metadata.get("choices") or () if f'"{name}"' not in text]
+    text = "; ".join(filter(None, (text, ", ".join(choices))))
+    return f"{text} (default: {'as the run has it' if resuming else shown})".replace("%", "%%")
 
 
 def _leaves(default: Config) -> Iterator[tuple[str, Any, Any, Any, str]]:

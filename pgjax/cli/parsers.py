@@ -53,8 +53,8 @@ def resume() -> Parser:
     _add_run(parser, "a run folder, a sweep's or a tuning's")
     parser.epilog = (
         "Flags of the config's floats, and --num-updates, change the run from here on; config.json "
-        "keeps what changed, and when. Sizes, names and switches cannot change. Without them all "
-        "is as the run has it, whatever the defaults above."
+        "keeps what changed, and when. Sizes, names and switches cannot change: train --from RUN "
+        "starts another run from what this one has learned."
     )
     _add_target(parser, None, "; inf: none (default: as the run has it)")
     _add_loop_options(parser, resuming=True)
@@ -328,7 +328,7 @@ def everything() -> argparse.ArgumentParser:
         if name in CONFIGURED:
             flags.add_flags(parser)
         if name == "resume":
-            flags.add_settings(parser)
+            flags.add_settings(parser, resuming=True)
         for action in parser._actions:
             if action.dest == "env" or (name, action.dest) == ("envs", "name"):
                 action.choices = [*interface.ids(), *table.SUITES]

@@ -66,7 +66,7 @@ def component(cls: Class) -> Class:
     _check_complete(cls)
     annotations, fields = hints(cls), dataclasses.fields(cls)
     for field in fields:
-        if field.metadata.get("choices") and _is_number(annotations[field.name]):
+        if field.metadata.get("choices") and is_number(annotations[field.name]):
             raise TypeError(
                 f"{cls.__name__}.{field.name} is a float, which is traced and may have a range, "
                 "low= and high=, but no choices"
@@ -402,7 +402,7 @@ def _options(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if union else (hint,)
 
 
-def _is_number(hint: Any) -> bool:
+def is_number(hint: Any) -> bool:
     """Whether an annotation allows only numbers that may be traced, and perhaps None:
     `float | None` and `float | int` do, `float | str` and `tuple[float, ...]` do not."""
     options = _options(hint)
@@ -415,7 +415,7 @@ def _is_number(hint: Any) -> bool:
 
 def _is_traced_hint(hint: Any) -> bool:
     """Whether a field is traced: a number, a component, or a tuple of components."""
-    return _is_number(hint) or _holds_components(hint)
+    return is_number(hint) or _holds_components(hint)
 
 
 def _holds_components(hint: Any) -> bool:
@@ -447,7 +447,7 @@ def _check_field(path: str, hint: Any, value: Any, metadata: Mapping[str, Any]) 
 def _check_value(path: str, hint: Any, value: Any, low: Any, high: Any) -> None:
     """Raises unless the annotation allows a value other than None, in its range."""
     options = [option for option in _options(hint) if option is not type(None)]
-    if _is_number(hint):
+    if is_number(hint):
         _check_float(path, value, low, high)
     elif options == [bool]:
         if not isinstance(value, bool):
