@@ -34,10 +34,10 @@ def split(text: str, env_id: str) -> dict[str, str]:
     {'limit': '500', 'backend': 'spring'}
 
     Raises:
-      ValueError: a part without "=", or a name that stands twice.
+      ValueError: a part that is empty or without "=", or a name that stands twice.
     """
     texts: dict[str, str] = {}
-    for part in filter(None, text.split("&")):
+    for part in text.split("&"):
         name, equals, value = part.partition("=")
         if not (name and equals and value):
             raise ValueError(f"options of {env_id!r} are written NAME=VALUE&…, got {part!r}")

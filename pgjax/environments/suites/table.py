@@ -53,11 +53,13 @@ def parsed(env_id: str) -> SuiteId:
     SuiteId(suite='brax', name='ant', options={'backend': 'spring', 'limit': '500'})
 
     Raises:
-      ValueError: an option that is not NAME=VALUE, or stands twice.
+      ValueError: a "?" without options, an option that is not NAME=VALUE, or stands twice.
     """
     suite, _, rest = env_id.partition("/")
-    name, _, texts = rest.partition("?")
-    return SuiteId(suite, name, options.split(texts, env_id))
+    name, mark, texts = rest.partition("?")
+    if mark and not texts:
+        raise ValueError(f"{env_id!r} has no option after its '?': write {suite}/{name}")
+    return SuiteId(suite, name, options.split(texts, env_id) if mark else {})
 
 
 def suite(name: str) -> Suite:
