@@ -3,11 +3,13 @@
 import os
 import sys
 
+import jax
 import pytest
 
 import pgjax
 from pgjax.cli.main import main
 from pgjax.environments import gymnax_objects, ids, interface, own_imports
+from pgjax.environments.suites import suite
 
 MODULE = """
 import os, gymnax
@@ -128,3 +130,23 @@ def test_what_is_no_module_is_one_line(name, answer, capsys, tmp_path):
     assert main(["evaluate", "runs/a", "--import", name]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert os.listdir(tmp_path)
+
+
+def test_arrays_are_numbers_while_something_is_traced(tmp_path):
+    """A module's first import, and its factory's call, may be inside the user's `jax.jit`."""
+    constants = "import jax.numpy as jnp\nSIZE = int(jnp.arange(3).sum())\n"
+    factory = "def of_size():\n    int(jnp.ones(SIZE).sum())\n    return Mine()\n"
+    (tmp_path / "mine.py").write_text(constants + MODULE + factory)
+    own_imports.ALLOWED.add("mine")
+    config = pgjax.reinforce("mine:of_size", num_updates=2)
+    _, metrics = jax.eval_shape(pgjax.train, jax.random.key(0), config)
+    assert metrics.episode_return.shape == (2,)
+
+
+def test_a_suites_project_is_imported_as_numbers_while_something_is_traced(tmp_path, monkeypatch):
+    # Navix takes `int` of its arrays when it is imported.
+    text = "import jax.numpy as jnp\nLIMIT = int(jnp.arange(3).sum())\n"
+    (tmp_path / "a_project.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert jax.jit(lambda x: x + suite.imported("a_project", "mine").LIMIT)(1) == 4
+    sys.modules.pop("a_project")

@@ -9,6 +9,8 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
 from pgjax.core.names import unknown
 from pgjax.environments import own_modules
 
@@ -63,9 +65,11 @@ def made(name: str, resolve: Callable[[Any], Any]) -> Any:
     if hint or not (module and attribute):
         raise ValueError(f"an environment of your own is named module:factory, got {name!r}{hint}")
     try:
-        env = _attribute(_imported(module), attribute)
-        env = env() if callable(env) and not hasattr(env, "default_params") else env
-        env = env() if isinstance(env, type) else env
+        # Its arrays are numbers, also where its first use is inside a `jax.jit`.
+        with jax.ensure_compile_time_eval():
+            env = _attribute(_imported(module), attribute)
+            env = env() if callable(env) and not hasattr(env, "default_params") else env
+            env = env() if isinstance(env, type) else env
         return resolve(env)
     except Exception as error:  # the user's own code may raise any
         raise ValueError(f"environment {name!r} cannot be imported: {_said(error)}") from error
@@ -78,7 +82,8 @@ def _is_dotted(name: str) -> bool:
 def _imported(module: str) -> types.ModuleType:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    return importlib.import_module(module)
+    with jax.ensure_compile_time_eval():
+        return importlib.import_module(module)
 
 
 def _said(error: Exception) -> str:

@@ -119,7 +119,9 @@ def imported(module: str, extra: str) -> ModuleType:
       MissingExtra: it cannot be imported; the message has the command that installs it.
     """
     try:
-        return importlib.import_module(module)
+        # A module's own arrays are numbers, also where its first import is inside a `jax.jit`.
+        with jax.ensure_compile_time_eval():
+            return importlib.import_module(module)
     except ImportError as error:
         message = distribution.missing(f"{extra} environments", extra, error)
         raise distribution.MissingExtra(message) from error
