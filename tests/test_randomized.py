@@ -216,6 +216,20 @@ def test_the_environment_check_passes():
     pgjax.check_environment(env, num_steps=16)
 
 
+def test_the_environment_check_takes_no_schedule():
+    rising = pgjax.Schedule(
+        optax.linear_schedule, init_value=0.0, end_value=0.2, transition_steps=pgjax.Share(1.0)
+    )
+    curriculum = pgjax.Randomized("Pendulum-v1", {"g": pgjax.Uniform(0.0, rising)})
+    sticky = pgjax.StickyActions("CartPole-v1", rising)
+    for env, path in [(curriculum, "env.distributions.g.high"), (sticky, "env.probability")]:
+        with pytest.raises(ValueError, match=f"^{path} is a Schedule, and check_environment knows"):
+            pgjax.check_environment(env)
+    params = interface.default_params("Pendulum-v1").replace(g=rising)
+    with pytest.raises(ValueError, match=r"^env_params.g is a Schedule, .*: give a number"):
+        pgjax.check_environment("Pendulum-v1", params)
+
+
 # What is learned.
 
 

@@ -183,6 +183,11 @@ def check(config: Any) -> None:
             raise TypeError(f"{path}: {schedule!r} {problem}")
 
 
+def paths(tree: Any) -> list[str]:
+    """The dotted paths of a tree's schedules."""
+    return [path for path, _ in _schedules(tree)]
+
+
 def turns(tree: Any, num_updates: int) -> list[int]:
     """Update 0, and those at which a schedule in a tree is least, largest or not finite."""
     extremes = {n for _, schedule in _schedules(tree) for n in schedule.turns(num_updates)}

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from pgjax.core import schedules
 from pgjax.core.components import check_int, check_seed, is_traced
 from pgjax.core.types import PyTree
 from pgjax.environments import elements, interface
@@ -53,7 +54,8 @@ def check_environment(
 
     Raises:
       ValueError: what is wrong, one line for each fault: the part, what was found, what is
-        expected; or an unknown id, or an environment that cannot be made.
+        expected; or an unknown id, an environment that cannot be made, a `Schedule` in place of
+        a number.
 
     >>> import pgjax
     >>> check_environment("CartPole-v1")
@@ -62,6 +64,7 @@ def check_environment(
     seed = check_seed("seed", seed)
     if isinstance(env, str):
         env = interface.make(env)
+    _check_no_schedule(env, env_params)
     if isinstance(env, interface.Environment):
         interface.check_own(env, env_params)
         if env.on_host:
@@ -78,6 +81,14 @@ def check_environment(
         if wrong:
             lines = [f"{part}: {actual}; expected {expected}" for part, actual, expected in wrong]
             raise ValueError("\n- ".join([f"{subject.name} has {len(lines)} fault(s)", *lines]))
+
+
+def _check_no_schedule(env: Any, env_params: PyTree) -> None:
+    for path in schedules.paths({"env": env, "env_params": env_params}):
+        raise ValueError(
+            f"{path} is a Schedule, and check_environment knows no update: give a number in its "
+            "place, Schedule.value(update, num_updates) for instance"
+        )
 
 
 def _faults(subject: Subject, stage: tuple) -> list[Fault]:
