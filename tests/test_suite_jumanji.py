@@ -1,5 +1,7 @@
 """Jumanji: ends of both kinds, actions and masks, Jumanji's own loop, learning."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,6 +140,18 @@ def test_actions_have_a_head_that_fits_the_mask(name, expected):
     assert (None if space is None else space.shape[0]) == mask
     assert environment.limit == limit
     heads.check_mask(heads.of(environment), name, environment.observation_space)
+
+
+def test_a_step_of_bin_pack_warns_of_nothing():
+    environment = interface.bind("jumanji/BinPack-v2")
+    action = heads.of(environment).random_action(jax.random.key(0))
+    _, state = jax.eval_shape(environment.reset, jax.random.key(0))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        jax.eval_shape(environment.step, jax.random.key(0), state, action)
+        # Only Jumanji's own casts are silent.
+        jnp.zeros(2, jnp.int32).at[0].set(0.5)
+    assert [str(warning.message)[:14] for warning in caught] == ["scatter inputs"]
 
 
 def test_a_mask_without_a_choice_allows_all():

@@ -6,9 +6,11 @@ of a problem stay ends of it: FlatPack's number of blocks, and MultiCVRP's 2 × 
 which it punishes.
 """
 
+import contextlib
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -129,11 +131,21 @@ def _adapted(name: str, env: Any, limit: int | None) -> Adapted:
         return observe(timestep), state
 
     def step(key: Array, state: PyTree, action: Array) -> tuple:
-        after, timestep = env.step(state, actions.decode(action))
+        with _integers_from_floats():
+            after, timestep = env.step(state, actions.decode(action))
         return observe(timestep), after, jnp.sum(timestep.reward), timestep.last()
 
     space = spaces.Dict({entry: _space(entry, child, actions) for entry, child in observed.items()})
     return Adapted(f"jumanji/{name}", reset, step, space, actions.space, limit)
+
+
+@contextlib.contextmanager
+def _integers_from_floats() -> Iterator[None]:
+    """Silences JAX's warning of floats that become integers, as BinPack's sizes of 1.1.2 do."""
+    with warnings.catch_warnings():
+        kind = "scatter inputs have incompatible types: cannot safely cast value from dtype=float"
+        warnings.filterwarnings("ignore", kind, FutureWarning)
+        yield
 
 
 def _sides(name: str, size: int) -> dict[str, int]:
