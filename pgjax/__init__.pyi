@@ -86,6 +86,7 @@ from pgjax.policies.recurrent import MinGRU as MinGRU
 from pgjax.policies.recurrent import Recurrent as Recurrent
 from pgjax.runs.agent import Agent as Agent
 from pgjax.runs.checkpoints import load as load
+from pgjax.runs.checkpoints import load_policy as load_policy
 from pgjax.runs.checkpoints import save as save
 from pgjax.runs.comparison import Comparison as Comparison
 from pgjax.runs.comparison import compare as compare
@@ -106,6 +107,9 @@ from pgjax.runs.tuning.result import Tuning as Tuning
 from pgjax.runs.tuning.tune import resume_tune as resume_tune
 from pgjax.runs.tuning.tune import tune as tune
 from pgjax.runs.weights_and_biases import WeightsAndBiases as WeightsAndBiases
+from pgjax.runs.zoo.entries import ZooPolicy as ZooPolicy
+from pgjax.runs.zoo.entries import ZooReturn as ZooReturn
+from pgjax.runs.zoo.entries import zoo as zoo
 from pgjax.sampling.episodes import Episodes as Episodes
 from pgjax.sampling.sampler import Sampler as Sampler
 from pgjax.sampling.segments import Segments as Segments

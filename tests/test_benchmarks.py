@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 
 import pgjax
+from pgjax.runs.zoo import entries
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -147,6 +149,24 @@ def test_zoo(tmp_path):
     assert len(point["sampled"]) == len(point["mode"]) == 2
     assert positive(*point["sampled"], *point["mode"])
     assert "CartPole-v1" in (tmp_path / "zoo.md").read_text()
+
+
+def make_zoo(folder):
+    command = [sys.executable, "benchmarks/make_zoo.py", "--quick", "--out", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return (folder / "Catch-bsuite" / "card.json").read_text()
+
+
+def test_make_zoo(tmp_path, monkeypatch):
+    card = make_zoo(tmp_path)
+    assert json.loads(card)["num_updates"] == 5
+    assert make_zoo(tmp_path) == card  # the policy that is there is kept
+    monkeypatch.setattr(entries, "FOLDER", tmp_path)
+    state, config = pgjax.load_policy("zoo/Catch-bsuite")
+    trained, _ = pgjax.load(tmp_path / "runs" / "Catch-bsuite-0")
+    jax.tree.map(np.testing.assert_array_equal, state.params, trained.params)
+    assert config.num_updates == 5
 
 
 def test_act(tmp_path):

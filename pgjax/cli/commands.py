@@ -1,5 +1,7 @@
 """The commands: arguments in, an exit code out."""
 
+from pathlib import Path
+
 import shtab
 
 from pgjax.cli import diagnosis, evaluating, flags, listing, parsers, printing, startup
@@ -10,18 +12,20 @@ from pgjax.cli.training_commands import resume as resume
 from pgjax.cli.training_commands import sweep as sweep
 from pgjax.cli.training_commands import train as train
 from pgjax.cli.tuning_commands import tune as tune
+from pgjax.cli.zoo_table import zoo as zoo
 from pgjax.core.components import check_int, check_seed
 from pgjax.environments.suites import table
 from pgjax.pictures import plots, rendering
 from pgjax.pictures.curves import Curve
 from pgjax.runs import checkpoints, folders, sweep_folders
 from pgjax.runs.export import exporting
+from pgjax.runs.zoo import entries
 from pgjax.study import evaluation, memory_estimate
 from pgjax.training.config import checked
 
 
 def evaluate(arguments: list[str]) -> int:
-    """Evaluates the policy of a run folder or checkpoint."""
+    """Evaluates the policy of a run folder, a checkpoint or the zoo."""
     options = parsers.evaluate().parse(arguments)
     check_options(options)
     evaluating.check_episodes_file(options.episodes_csv)
@@ -52,7 +56,7 @@ def render(arguments: list[str]) -> int:
     check_int("--max-steps", options.max_steps, 1)
     flags.import_modules(options.imports)
     state, config = checkpoints.load_policy(options.run, env=options.env)
-    output = options.output or options.run / "episodes.gif"
+    output = options.output or _output(options.run, "episodes.gif")
     returns = rendering.render(
         evaluation.evaluation_key(options.seed),
         state,
@@ -71,7 +75,7 @@ def render(arguments: list[str]) -> int:
 def export(arguments: list[str]) -> int:
     """Writes a run's policy as another kind of program; 1 where it disagrees with the original."""
     options = parsers.export().parse(arguments)
-    output = options.output or options.run / options.format
+    output = options.output or _output(options.run, options.format)
     exporting.check(output, options.format)
     check_options(options)
     flags.import_modules(options.imports)
@@ -85,6 +89,11 @@ def export(arguments: list[str]) -> int:
     difference = f"{written.difference:.3g} from the original, on 1000 observations"
     printing.print_rows({"largest difference": difference, "folder": str(output)})
     return 0 if written.agrees else 1
+
+
+def _output(run: Path, name: str) -> Path:
+    """The default output: in the run's folder, or in the working folder for a policy of the zoo."""
+    return Path(f"{run.name}-{name}") if entries.is_named(run) else run / name
 
 
 def plot(arguments: list[str]) -> int:

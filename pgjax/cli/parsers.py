@@ -29,7 +29,8 @@ def train() -> Parser:
         dest="start_from",
         type=Path,
         metavar="RUN",
-        help="start from what a run or a checkpoint has learned (default: fresh parameters)",
+        help="start from what a run, a checkpoint or a policy of the zoo has learned (default: "
+        "fresh parameters)",
     )
     parser.add_argument(
         "--from-parts",
@@ -77,7 +78,7 @@ def resume() -> Parser:
 def evaluate() -> Parser:
     """The parser of `pgjax evaluate`."""
     parser = startup.parser_for("evaluate")
-    _add_run(parser, "a run folder or a checkpoint")
+    _add_run(parser, _POLICY)
     parser.add_argument(
         "--deterministic",
         action="store_true",
@@ -133,9 +134,12 @@ def compare() -> Parser:
 def render() -> Parser:
     """The parser of `pgjax render`."""
     parser = startup.parser_for("render")
-    _add_run(parser, "a run folder or a checkpoint")
+    _add_run(parser, _POLICY)
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="a .gif (default: RUN/episodes.gif)"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="a .gif (default: RUN/episodes.gif; of zoo/NAME, NAME-episodes.gif)",
     )
     parser.add_argument(
         "--episodes", type=integer, default=1, metavar="N", help="side by side (default: 1)"
@@ -152,7 +156,7 @@ def render() -> Parser:
 def export() -> Parser:
     """The parser of `pgjax export`."""
     parser = startup.parser_for("export")
-    _add_run(parser, "a run folder or a checkpoint")
+    _add_run(parser, _POLICY)
     parser.add_argument(
         "--format",
         required=True,
@@ -160,7 +164,10 @@ def export() -> Parser:
         help="numpy (a module that needs NumPy alone) or stablehlo (a program of JAX)",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="the folder to make (default: RUN/FORMAT)"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="the folder to make (default: RUN/FORMAT; of zoo/NAME, NAME-FORMAT)",
     )
     parser.add_argument(
         "--deterministic",
@@ -285,6 +292,19 @@ def envs() -> Parser:
     return parser
 
 
+def zoo() -> Parser:
+    """The parser of `pgjax zoo`."""
+    parser = startup.parser_for("zoo")
+    parser.add_argument(
+        "policy",
+        metavar="NAME",
+        nargs="?",
+        help="the policy whose card to print, zoo/CartPole-v1 or CartPole-v1 (default: list all)",
+    )
+    _add_json(parser)
+    return parser
+
+
 def completion() -> Parser:
     """The parser of `pgjax completion`."""
     parser = startup.parser_for("completion")
@@ -292,6 +312,7 @@ def completion() -> Parser:
     return parser
 
 
+_POLICY = "a run folder, a checkpoint, or zoo/NAME (`pgjax zoo` lists them)"
 SHELLS = ("bash", "zsh", "tcsh")
 CONFIGURED = ("train", "sweep", "tune")  # the commands that take a config's flags
 
@@ -302,6 +323,7 @@ def of_command(name: str) -> Parser:
         "train": train,
         "resume": resume,
         "evaluate": evaluate,
+        "zoo": zoo,
         "list": list_runs,
         "compare": compare,
         "render": render,

@@ -21,7 +21,8 @@ if typing.TYPE_CHECKING:
 COMMANDS = {
     "train": "train a policy, evaluate it, leave a run folder",
     "resume": "go on with a run or a sweep from its latest checkpoint",
-    "evaluate": "evaluate the policy of a run folder or checkpoint",
+    "evaluate": "evaluate the policy of a run folder, a checkpoint or the zoo",
+    "zoo": "list the trained policies that come with pgjax, or print one's card",
     "list": "a table of run folders and sweeps: environment, steps, return, age",
     "compare": "the difference in return of two runs or sweeps, with its interval",
     "render": "draw episodes of a run's policy as a GIF",

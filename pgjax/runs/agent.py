@@ -1,4 +1,4 @@
-"""A trained policy that acts, from a state or from a folder."""
+"""A trained policy that acts, from a state, a folder or the zoo."""
 
 import os
 from typing import Self
@@ -39,16 +39,16 @@ class Agent(Acting):
     def load(
         cls, path: str | os.PathLike, config: Config | None = None, env: str | None = None
     ) -> Self:
-        """The agent of a run folder or a checkpoint.
+        """The agent of a run folder, a checkpoint, or a policy that comes with pgjax.
 
         Args:
-          path: a run folder, or a checkpoint.
+          path: a run folder, a checkpoint, or the name of a policy of `zoo`: "zoo/CartPole-v1".
           config: needed only where the saved one holds objects of the user's own that acting needs:
             an environment object, a Flax module.
           env: `module:factory`, to import for an environment of the user's own; with it `config` is
             needed for other objects only.
 
         Raises:
-          ValueError: as for `load`.
+          ValueError: as for `load_policy`.
         """
         return cls(*checkpoints.load_policy(path, config, env))

@@ -26,6 +26,7 @@ from pgjax.environments.wrappers import saved as saved_envs
 from pgjax.estimators.gae import GAE
 from pgjax.objectives.score_function import ScoreFunction
 from pgjax.runs import config_json, schema
+from pgjax.runs.zoo import entries
 from pgjax.training import training
 from pgjax.training.config import Config, checked
 from pgjax.training.state_arrays import from_arrays, to_arrays
@@ -136,17 +137,39 @@ def load_policy(
 
     Where one of these is the user's own, the config has one of pgjax's in its place.
 
-    Args, Raises: as for `load`.
+    Args:
+      path: a checkpoint, a run folder that holds one, or the name of a policy of `zoo`, such as
+        "zoo/CartPole-v1"; a folder of that path comes first.
+      config, env: as for `load`.
 
     Returns:
-      The state without the parts that only learning needs, and the config.
+      The state without the parts that only learning needs, and the config: for `evaluate`,
+      `render`, `export` and `Agent`.
+
+    Raises:
+      ValueError: as for `load`; an unknown policy of the zoo.
+
+    >>> import jax, pgjax
+    >>> state, config = pgjax.load_policy("zoo/Catch-bsuite")
+    >>> float(pgjax.evaluate(jax.random.key(1), state, config, num_episodes=4).mean)
+    1.0
     """
+    if entries.is_named(path):
+        return _zoo_policy(Path(path), config, env)
     path, manifest = _verified(path, env)
     config = _config(path, config, {**manifest["config"], **_substitutes(manifest["config"])})
     like = _like(config, manifest)
     unused = ("opt_state", "critic", "objective", "streams")
     like = like.replace(**dict.fromkeys(unused, ()))
     return _restore(path, manifest, like, tuple(f".{name}" for name in unused)), config
+
+
+def _zoo_policy(path: Path, config: Config | None, env: str | None) -> tuple[TrainState, Config]:
+    saved = entries.config(path)
+    if env is not None:
+        saved["env"] = named_env(path, saved["env"], env)
+    config = _config(path, config, saved)
+    return entries.state(path, config), config
 
 
 def _substitutes(config: dict[str, Any]) -> dict[str, Any]:
@@ -238,12 +261,14 @@ def without_module(described: str) -> str:
 
 
 def notes(path: str | os.PathLike) -> dict[str, Any]:
-    """The notes that were saved with a checkpoint; as for `load`."""
-    return _read_manifest(_find(Path(path)))["notes"]
+    """The notes that were saved with a checkpoint, none with a policy of the zoo; as for `load`."""
+    return {} if entries.is_named(path) else _read_manifest(_find(Path(path)))["notes"]
 
 
 def saved_config(path: str | os.PathLike) -> dict[str, Any]:
-    """The config that was saved with a checkpoint, as JSON types; as for `load`."""
+    """The config that was saved with a checkpoint, as JSON types; as for `load_policy`."""
+    if entries.is_named(path):
+        return entries.config(path)
     return _read_manifest(_find(Path(path)))["config"]
 
 
@@ -273,8 +298,8 @@ def _find(path: Path) -> Path:
             return candidate.absolute()
     if os.path.lexists(path / SWEEP) or os.path.lexists(path / TUNING):
         raise ValueError(undone(path))
-    problem = "does not exist" if not path.exists() else f"holds no checkpoint ({_MANIFEST})"
-    raise ValueError(f"{path} {problem}")
+    problem = f"{path} holds no checkpoint ({_MANIFEST})" if path.exists() else entries.absent(path)
+    raise ValueError(problem)
 
 
 def undone(path: Path) -> str:
@@ -415,7 +440,10 @@ def _restore(
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """All arrays of a checkpoint by their paths, as `to_arrays` gives them; as for `load`."""
+    """All arrays of a checkpoint by their paths, as `to_arrays` gives them; of a policy of the zoo,
+    those that it has. As for `load_policy`."""
+    if entries.is_named(path):
+        return entries.arrays(path)
     path, manifest = _verified(path, None)
     folder = path / manifest["arrays"]
     with _checkpointer() as checkpointer:

@@ -34,6 +34,7 @@ from pgjax.runs import (
     schema,
     sweep_folders,
 )
+from pgjax.runs.zoo import entries
 from pgjax.training.config import Config
 
 _CONFIG, _METRICS = "config.json", "metrics.csv"
@@ -188,8 +189,9 @@ def read_facts(path: Path) -> dict[str, Any]:
             raise ValueError(
                 f"{path} is a sweep's folder; pgjax.resume_sweep and `pgjax resume` go on with it"
             )
-        problem = f"is no run folder (no {_CONFIG})" if path.exists() else "does not exist"
-        raise ValueError(f"{path} {problem}")
+        if not path.exists():
+            raise ValueError(entries.absent(path))
+        raise ValueError(f"{path} is no run folder (no {_CONFIG})")
     return _with_newer(checkpoints.read_sealed(file, _FACTS, "; `pgjax resume` takes changes"))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from pgjax.pictures.curves import algorithm_of, config_of, environment_of
 from pgjax.pictures.records import Record
 from pgjax.runs import folders, sweep_folders
+from pgjax.runs.zoo import entries as zoo
 
 
 class Entry(NamedTuple):
@@ -44,7 +45,7 @@ def run_folders(folder: Path) -> Iterator[Path]:
       ValueError: the folder does not exist.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} {'is no folder' if folder.exists() else 'does not exist'}")
+        raise ValueError(f"{folder} is no folder" if folder.exists() else zoo.absent(folder))
     for path, inner, _ in os.walk(folder):
         if folders.is_run(Path(path)) or sweep_folders.is_sweep(Path(path)):
             yield Path(path)

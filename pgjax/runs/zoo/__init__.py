@@ -1,0 +1,1 @@
+"""The zoo: trained policies that come with pgjax."""
