@@ -25,6 +25,7 @@ from environments_for_tests import (
 )
 
 import pgjax
+from pgjax.core.components import parts
 from pgjax.environments import interface
 from pgjax.training import training
 from pgjax.training.config import checked
@@ -469,3 +470,41 @@ def test_a_critic_s_network_must_be_a_function_of_its_parameters():
     ):
         with pytest.raises(ValueError, match=message):
             pgjax.init(jax.random.key(0), pgjax.ppo("CartPole-v1", **{"critic.network": network}))
+
+
+class NoValue:
+    """Nothing that a config has; its repr is Python's own."""
+
+
+WRONG_VALUES = [NoValue(), NoValue().__eq__, lambda x: x, jax.nn.relu, [NoValue()], {"a": len}]
+WALKED = {
+    "ppo": pgjax.ppo("Pendulum-v1", critic=pgjax.SharedCritic()),
+    "recurrent": pgjax.natural_policy_gradient("CartPole-v1", network=pgjax.Recurrent()),
+    "wrapped": pgjax.reinforce(pgjax.StickyActions("CartPole-v1"), network=pgjax.CNN()),
+}
+
+
+def field_paths(node, prefix=""):
+    """The dotted paths of a config's fields that it checks, outer ones first."""
+    for name, value in parts(node).items():
+        if not isinstance(node, nn.Module) or name != "name":
+            yield prefix + name
+        yield from field_paths(value, f"{prefix}{name}.")
+
+
+@pytest.mark.parametrize("config", WALKED.values(), ids=WALKED)
+def test_no_message_about_a_field_has_a_memory_address_or_a_second_line(config):
+    paths = list(field_paths(config))
+    assert {"env", "network", "optimizer.learning_rate", "ascent"} <= set(paths)
+    for path in paths:
+        for value in WRONG_VALUES:
+            with pytest.raises((TypeError, ValueError)) as caught:
+                checked(config.replace(**{path: value}))
+            message = str(caught.value)
+            assert " at 0x" not in message
+            assert "\n" not in message
+
+
+def test_a_function_in_place_of_its_name_is_named():
+    with pytest.raises(ValueError, match=r"activation <function relu>; did you mean 'relu'\? "):
+        checked(CONFIG.replace(**{"network.activation": jax.nn.relu}))

@@ -11,6 +11,7 @@ import optax
 from pgjax.core.components import Component, component, option
 from pgjax.core.contracts import changes, describe, is_array, is_real_of
 from pgjax.core.identities import described
+from pgjax.core.names import shown
 from pgjax.core.trees import norm
 from pgjax.core.types import Array, PyTree
 
@@ -81,7 +82,7 @@ class Optimizer(Component):
         if not isinstance(step, optax.GradientTransformation):
             raise TypeError(
                 "optimizer must make an optax.GradientTransformation from a learning rate, "
-                f"{described(self.make)} made {step!r}"
+                f"{described(self.make)} made {shown(step)}"
             )
         if self.max_gradient_norm is None:
             return step
@@ -150,7 +151,8 @@ def check_factory(value: Any) -> None:
             "give what makes it, for instance optimizer=optax.adam, or lambda rate: "
             "optax.MultiSteps(optax.adam(rate), 4)"
         )
-    if not inspect.isroutine(value) or not value.__module__.startswith("optax."):
+    module = getattr(value, "__module__", None) or ""
+    if not inspect.isroutine(value) or not module.startswith("optax."):
         return
     first = next(iter(inspect.signature(value).parameters), "nothing")
     if "learning_rate" not in first:

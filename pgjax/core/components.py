@@ -21,7 +21,7 @@ import numpy as np
 from jax.core import Tracer
 
 from pgjax.core.exports import families
-from pgjax.core.names import choices, nearest, unknown, within
+from pgjax.core.names import choices, nearest, shown, unknown, within
 
 MAX_INT = 2**31 - 1  # what an int32 holds
 _NO_NUMBERS = (str, bytes, bool, tuple, list, dict, set, type, Callable)  # not to be traced
@@ -218,7 +218,7 @@ def check_component(path: str, value: Any, contract: type) -> Component:
         is_ours = contract.__module__.startswith("pgjax.")
         raise TypeError(
             f"{path} must be {ours if is_ours else f'a component derived from {name}'}, "
-            f"got {value!r}"
+            f"got {shown(value)}"
         )
     # A class that JAX does not know, whatever other decorator it has, is one leaf.
     if jax.tree_util.all_leaves([value]):
@@ -298,7 +298,7 @@ def _without_fields(path: str, node: Any, field: str) -> str:
     if _lacks_decorator(type(node)):
         return f"{path}.{field} cannot be set: {_undecorated(type(node))}"
     hint = _family_hint(f"{path}.{field}")
-    return f"{path}.{field} cannot be set: {path} is {node!r}, without fields{hint}"
+    return f"{path}.{field} cannot be set: {path} is {shown(node)}, without fields{hint}"
 
 
 def _family_hint(path: str, fields: Iterable[str] = ()) -> str:
@@ -441,7 +441,7 @@ def _check_field(path: str, hint: Any, value: Any, metadata: Mapping[str, Any]) 
         return
     _check_value(path, hint, value, metadata.get("low"), metadata.get("high"))
     if metadata.get("choices") and value not in metadata["choices"]:
-        raise ValueError(unknown(f"{path} {value!r}", value, metadata["choices"]))
+        raise ValueError(unknown(f"{path} {shown(value)}", value, metadata["choices"]))
 
 
 def _check_value(path: str, hint: Any, value: Any, low: Any, high: Any) -> None:
@@ -451,7 +451,7 @@ def _check_value(path: str, hint: Any, value: Any, low: Any, high: Any) -> None:
         _check_float(path, value, low, high)
     elif options == [bool]:
         if not isinstance(value, bool):
-            raise TypeError(f"{path} must be True or False, got {value!r}")
+            raise TypeError(f"{path} must be True or False, got {shown(value)}")
     elif options == [int]:
         check_int(path, value, low, MAX_INT if high is None else high)
     else:
@@ -468,7 +468,7 @@ def _check_inside(path: str, options: list[Any], value: Any, low: Any, high: Any
     if isinstance(value, tuple) and tuples:
         _check_tuple(path, tuples[0], value, low, high)
     elif tuples == options:
-        raise TypeError(f"{path} must be a tuple, got {value!r}")
+        raise TypeError(f"{path} must be a tuple, got {shown(value)}")
     elif number and (float in options or int in options):
         _check_float(path, value, low, high)
     elif len(classes) + len(tuples) == len(options):
@@ -481,7 +481,7 @@ def _check_tuple(path: str, hint: Any, value: tuple, low: Any, high: Any) -> Non
     if ... in typing.get_args(hint):
         elements *= len(value)
     if len(elements) != len(value):
-        raise ValueError(f"{path} must be a tuple of {len(elements)}, got {value!r}")
+        raise ValueError(f"{path} must be a tuple of {len(elements)}, got {shown(value)}")
     for i, (element, entry) in enumerate(zip(elements, value, strict=True)):
         _check_field(f"{path}[{i}]", element, entry, {"low": low, "high": high})
 
@@ -489,7 +489,7 @@ def _check_tuple(path: str, hint: Any, value: tuple, low: Any, high: Any) -> Non
 def _check_float(path: str, value: Any, low: float | None, high: float | None) -> None:
     numeric = isinstance(value, (int, float, np.number, np.ndarray, jax.Array))
     if isinstance(value, (bool, np.bool_)) or not numeric:
-        raise TypeError(f"{path} must be a number, got {value!r}")
+        raise TypeError(f"{path} must be a number, got {shown(value)}")
     if np.ndim(value) != 0:
         raise ValueError(
             f"{path} must be a scalar, got shape {np.shape(value)}; to run several values, "
@@ -509,7 +509,9 @@ def check_int(path: str, value: Any, low: int | None, high: int | None = MAX_INT
     """Raises unless `value` is a Python or NumPy integer in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         hint = integer_meant(value)
-        raise TypeError(f"{path} must be an integer known before compilation, got {value!r}{hint}")
+        raise TypeError(
+            f"{path} must be an integer known before compilation, got {shown(value)}{hint}"
+        )
     if low is not None and value < low:
         raise ValueError(f"{path} must be at least {low}, got {value}")
     if high is not None and value > high:

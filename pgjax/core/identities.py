@@ -7,20 +7,18 @@ module, and a user's own object is only described.
 import dataclasses
 import hashlib
 import importlib
-import re
 from typing import Any
 
 import jax
 import numpy as np
 
-from pgjax.core.components import unknown
+from pgjax.core.names import unknown, without_addresses
 
 # The modules in which a config may name optimizers, networks and functions.
 OPTIMIZERS = ("optax", "optax.contrib")
 MODULES = ("flax.linen", "pgjax.policies.networks", "pgjax.policies.recurrent")
 FUNCTIONS = ("flax.linen", "jax.nn", "jax.nn.initializers")
 
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _DIGITS = 8
 
 
@@ -59,7 +57,7 @@ def described(value: Any) -> str:
     digest of its attributes.
     """
     if isinstance(value, type) or hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
+        return f"{getattr(value, '__module__', None)}.{value.__qualname__}"
     if isinstance(value, (np.ndarray, jax.Array)) and value.ndim:
         return f"{value.dtype}{list(value.shape)} {_digest(np.asarray(value).tobytes())}"
     if isinstance(value, (tuple, list)):
@@ -72,7 +70,7 @@ def described(value: Any) -> str:
         return f"{described(type(value))}({', '.join(shown)})"
     if type(value).__repr__ is object.__repr__:
         return _by_attributes(value)
-    return _ADDRESS.sub("", repr(value))
+    return without_addresses(repr(value))
 
 
 def _by_attributes(value: Any) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 _LISTED = 12  # more names than these are not listed in a message
 _NEAREST = 5
 _CUTOFF = 0.6
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 # pgjax's settings, and their names in other libraries.
 _NAMES_ELSEWHERE = {
     "learning_rate": "lr alpha step_size policy_lr actor_lr pi_lr policy_learning_rate "
@@ -68,13 +69,30 @@ def unknown(subject: str, name: object, names: Iterable[object], lister: str = "
 def choices(name: object, names: Iterable[object], lister: str = "") -> str:
     """The end of the message of `unknown`: 'did you mean X? known: …'."""
     names = [str(known) for known in names]
-    near = nearest(str(name), names)
+    near = nearest(str(getattr(name, "__name__", name)), names)
     hint = f"did you mean {near[0]!r}? " if near else ""
     if len(names) <= _LISTED:
         return f"{hint}known: {', '.join(names) or 'none'}"
     next_best = f"near it: {', '.join(near[1:])}; " if near[1:] else ""
     count = f"{lister} lists all {len(names)}" if lister else f"there are {len(names)}"
     return f"{hint}{next_best}{count}"
+
+
+def shown(value: object) -> str:
+    """The `repr` of what was given, for a message: one line, functions by name, no address.
+
+    >>> shown("tanh"), shown(len), shown([object()])
+    ("'tanh'", '<function len>', '[<object object>]')
+    """
+    name = getattr(value, "__qualname__", None)
+    if isinstance(name, str) and not isinstance(value, type):
+        return f"<function {name}>"
+    return re.sub(r"\s*\n\s*", " ", without_addresses(repr(value)))
+
+
+def without_addresses(text: str) -> str:
+    """A text without the memory addresses that Python writes in `<function f at 0x7f…>`."""
+    return _ADDRESS.sub("", text)
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = _CUTOFF) -> list[str]:

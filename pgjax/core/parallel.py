@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pgjax.core.components import check_int, is_traced, jax_option
 from pgjax.core.keys import is_key
+from pgjax.core.names import shown
 from pgjax.core.types import Array, PyTree
 
 _AXIS = "devices"
@@ -71,7 +72,7 @@ def check_mesh(mesh: Mesh | None, path: str, number: int) -> None:
     if mesh is None:
         return
     if not isinstance(mesh, Mesh) or mesh.axis_names != (_AXIS,):
-        raise TypeError(f"mesh must be from pgjax.make_mesh, got {mesh!r}")
+        raise TypeError(f"mesh must be from pgjax.make_mesh, got {shown(mesh)}")
     below = number // mesh.size * mesh.size
     if below != number:
         fitting = f"{below} or {below + mesh.size}" if below else str(mesh.size)

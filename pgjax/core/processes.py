@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from pgjax.core.components import check_int
+from pgjax.core.names import shown
 
 _HEARTBEAT_SECONDS = 20
 _MOST_PROCESSES = 2**20
@@ -112,7 +113,7 @@ def leave(code: int) -> None:
 def _check(coordinator: str, num_processes: int, process_id: int) -> None:
     host, colon, port = coordinator.rpartition(":")
     if not (host and colon and port.isdigit() and 0 < int(port) < 2**16):
-        raise ValueError(f"coordinator must be host:port, got {coordinator!r}")
+        raise ValueError(f"coordinator must be host:port, got {shown(coordinator)}")
     check_int("num_processes", num_processes, 1, _MOST_PROCESSES)
     if not 0 <= process_id < num_processes:
         raise ValueError(

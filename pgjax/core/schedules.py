@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgjax.core.components import check_hashable, is_traced, knows_fields
-from pgjax.core.names import unknown
+from pgjax.core.names import shown, unknown
 from pgjax.core.types import Array
 
 # The length of a training, where only the types of a schedule's arguments matter.
@@ -35,7 +35,9 @@ class Share:
     def __post_init__(self) -> None:
         number = isinstance(self.share, (int, float)) and not isinstance(self.share, bool)
         if not number or not 0.0 <= self.share < float("inf"):
-            raise ValueError(f"Share must be a finite number of at least 0, got {self.share!r}")
+            raise ValueError(
+                f"Share must be a finite number of at least 0, got {shown(self.share)}"
+            )
 
     def updates(self, num_updates: int) -> int:
         """The number of updates, rounded to the nearest integer."""
@@ -180,7 +182,7 @@ def check(config: Any) -> None:
         except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError) as error:
             problem = f"makes no value for update 0: {error}"
         if problem:
-            raise TypeError(f"{path}: {schedule!r} {problem}")
+            raise TypeError(f"{path}: {shown(schedule)} {problem}")
 
 
 def paths(tree: Any) -> list[str]:
@@ -254,11 +256,12 @@ def _check_arguments(make: Any, unnamed: tuple, arguments: dict[str, Any]) -> No
     if not callable(make):
         raise TypeError(
             "Schedule takes a function that makes a schedule, optax.linear_schedule for instance, "
-            f"got {make!r}"
+            f"got {shown(make)}"
         )
     if unnamed:
         raise TypeError(
-            f"Schedule takes the arguments of {_name(make)} by name, got {unnamed[0]!r} without one"
+            f"Schedule takes the arguments of {_name(make)} by name, got {shown(unnamed[0])} "
+            "without one"
         )
     try:
         parameters = inspect.signature(make).parameters

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from pgjax.core.names import shown
 from pgjax.environments import spaces
 
 
@@ -26,7 +27,7 @@ def of_space(name: str, space: Any) -> Any:
     bounds = (np.asarray(bound, np.float64) for bound in (space.low, space.high))
     low, high = (np.broadcast_to(bound, space.shape) for bound in bounds)
     if not np.all((low <= high) & (low < np.inf) & (high > -np.inf)):
-        raise ValueError(f"{name}: action_space must have low <= high, got {space!r}")
+        raise ValueError(f"{name}: action_space must have low <= high, got {shown(space)}")
     far = no_bound(space)
     return np.where(low <= -far, -np.inf, low), np.where(high >= far, np.inf, high)
 

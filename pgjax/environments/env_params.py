@@ -13,6 +13,7 @@ import numpy as np
 
 from pgjax.core.components import integer_meant, is_traced, number_meant
 from pgjax.core.keys import is_key
+from pgjax.core.names import shown
 from pgjax.core.types import PyTree
 
 _LIMIT = "max_steps_in_episode"
@@ -59,7 +60,7 @@ def limit_of(params: PyTree) -> int | None:
         return None
     real = number.ndim == 0 and number.dtype.kind in "iuf" and np.isfinite(number)
     if not real or number != np.floor(number) or not 1 <= number <= _MOST:
-        raise ValueError(f"env_params.max_steps_in_episode must be {WHOLE}, got {limit!r}")
+        raise ValueError(f"env_params.max_steps_in_episode must be {WHOLE}, got {shown(limit)}")
     return int(number)
 
 
@@ -164,7 +165,9 @@ def _check_kind(name: str, leaf: Any, default: Any) -> None:
     actual, usual, alike = kind_of(leaf), kind_of(default), np.shape(leaf) == np.shape(default)
     if actual == "number" or actual not in _TAKES.get(usual, (usual,)) or not alike:
         meant = integer_meant(leaf) if usual == "int" else number_meant(leaf)
-        given = f"{actual}s of the shape {np.shape(leaf)}" if np.ndim(leaf) else f"{leaf!r}{meant}"
+        given = (
+            f"{actual}s of the shape {np.shape(leaf)}" if np.ndim(leaf) else f"{shown(leaf)}{meant}"
+        )
         raise TypeError(f"{name} must be {kind(default)}, got {given}")
 
 

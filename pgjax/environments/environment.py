@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from pgjax.core.keys import is_key
+from pgjax.core.names import shown
 from pgjax.core.types import Array, PyTree
 from pgjax.environments import own_results, spaces, versions
 
@@ -191,7 +192,7 @@ def check_own(env: Any, env_params: PyTree) -> None:
     if isinstance(env, Environment) and env_params is not None and env.default_params is None:
         raise TypeError(
             f"env_params must be None, as {name_of(env)} is a pgjax.Environment, which has its "
-            f"parameters in it, got {env_params!r}"
+            f"parameters in it, got {shown(env_params)}"
         )
     if isinstance(env, Environment):
         own_results.check_facts(env)

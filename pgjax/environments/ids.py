@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pgjax.core.names import unknown
+from pgjax.core.names import shown, unknown
 from pgjax.environments import gymnax_objects, own_imports, own_modules, versions
 from pgjax.environments.environment import Environment
 from pgjax.environments.suites import table
@@ -75,7 +75,7 @@ def _no_id(env_id: str) -> str:
         return f"{env_id!r} is a suite: write {env_id}/NAME; `pgjax envs {env_id}` lists the names"
     name, mark, _ = env_id.partition("?")
     if mark and name in gymnax_objects.registered():
-        return f"{name} has no options: its parameters are in env_params, got {env_id!r}"
+        return f"{name} has no options: its parameters are in env_params, got {shown(env_id)}"
     suite, slash, _ = env_id.partition("/")
     if slash:
         message = unknown(f"suite {suite!r} of {env_id!r}", suite, ("gymnax", *table.SUITES))
@@ -119,7 +119,7 @@ def resolve(env: str | Any) -> Any:
     missing = [name for name in names if isinstance(env, type) or not hasattr(env, name)]
     if missing:
         raise TypeError(
-            f"env must be an id or an environment object, got {env!r}, "
+            f"env must be an id or an environment object, got {shown(env)}, "
             f"which has no {', '.join(missing)}"
         )
     return env

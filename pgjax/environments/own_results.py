@@ -7,6 +7,7 @@ import numpy as np
 
 from pgjax.core.components import check_int
 from pgjax.core.contracts import is_real, matches, require, require_arrays, require_values
+from pgjax.core.names import shown
 from pgjax.environments import spaces
 
 
@@ -14,7 +15,7 @@ def check_facts(env: Any) -> None:
     """Raises TypeError or ValueError unless its name, limit and bounds can be those."""
     name = type(env).__name__
     if not isinstance(env.name, str):
-        raise TypeError(f"{name}.name must be a text, got {env.name!r}")
+        raise TypeError(f"{name}.name must be a text, got {shown(env.name)}")
     if env.limit is not None:
         check_int(f"{name}.limit", env.limit, 1)
     actions = spaces.read("action_space", env.action_space)
@@ -22,7 +23,8 @@ def check_facts(env: Any) -> None:
     if not matches(given, _bounds_like(actions)):
         raise ValueError(
             f"{name}.bounds must be (low, high) of a Box, arrays of its shape, and None of other "
-            f"actions, in a dict or tuple as the action space: got {env.bounds!r} for {actions!r}"
+            f"actions, in a dict or tuple as the action space: got {shown(env.bounds)} for "
+            f"{shown(actions)}"
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from gymnax.environments.spaces import Box, Dict, Discrete, Space, Tuple
 
 from pgjax.core.components import is_traced
+from pgjax.core.names import shown
 from pgjax.core.types import Array, PyTree
 
 __all__ = [
@@ -104,7 +105,7 @@ def read(part: str, space: Any) -> Any:
             return reader(part, space)
     raise TypeError(
         f"{part} must be made of Box, Discrete, MultiDiscrete, MultiBinary, Dict, Tuple; "
-        f"got {space!r} ({type(space).__module__})"
+        f"got {shown(space)} ({type(space).__module__})"
     )
 
 
@@ -168,7 +169,7 @@ def encode(value: PyTree, space: Any) -> PyTree:
         return jnp.asarray(value) if is_float else jnp.asarray(value, float)
     raise TypeError(
         "observation_space must be made of Box, Discrete, MultiDiscrete, MultiBinary, Dict, Tuple; "
-        f"got {space!r}"
+        f"got {shown(space)}"
     )
 
 
@@ -226,9 +227,9 @@ def text(space: Any) -> str:
 def _discrete(part: str, space: Any) -> Discrete:
     number, start = _index(f"{part}: n", space.n), getattr(space, "start", 0)
     if number < 1:
-        raise ValueError(f"{part} must have at least one value, got {space!r}")
+        raise ValueError(f"{part} must have at least one value, got {shown(space)}")
     if start != 0:
-        raise ValueError(f"{part} must start at 0, got {space!r}")
+        raise ValueError(f"{part} must start at 0, got {shown(space)}")
     return space if isinstance(space, Discrete) and space.n is number else Discrete(number)
 
 
@@ -251,10 +252,10 @@ def _bound(part: str, side: str, bound: Any, shape: tuple[int, ...]) -> Any:
     except ValueError:  # ragged, or two shapes that do not go together
         numbers, fits = bound, False
     if not fits:
-        raise ValueError(f"{part}: {side} must fit the shape {shape}, got {bound!r}")
+        raise ValueError(f"{part}: {side} must fit the shape {shape}, got {shown(bound)}")
     dtypes = map(jnp.result_type, jax.tree.leaves(bound)) if traced else (numbers.dtype,)
     if not all(map(_is_real, dtypes)):
-        raise TypeError(f"{part}: {side} must be made of real numbers, got {bound!r}")
+        raise TypeError(f"{part}: {side} must be made of real numbers, got {shown(bound)}")
     return numbers if isinstance(bound, (list, tuple)) else bound
 
 
@@ -267,18 +268,18 @@ def _index(part: str, value: Any) -> int:
         return operator.index(value)
     except (TypeError, jax.errors.JAXTypeError) as error:
         raise TypeError(
-            f"{part} must be an integer known before compilation, got {value!r}"
+            f"{part} must be an integer known before compilation, got {shown(value)}"
         ) from error
 
 
 def _multi_discrete(part: str, space: Any) -> MultiDiscrete:
     sizes = np.asarray(space.nvec)
     if sizes.dtype.kind not in "iu":
-        raise TypeError(f"{part}: nvec must be made of integers, got {space.nvec!r}")
+        raise TypeError(f"{part}: nvec must be made of integers, got {shown(space.nvec)}")
     if sizes.size < 1 or sizes.min() < 1:
-        raise ValueError(f"{part} must have at least one value everywhere, got {space!r}")
+        raise ValueError(f"{part} must have at least one value everywhere, got {shown(space)}")
     if np.any(getattr(space, "start", 0)):
-        raise ValueError(f"{part} must start at 0, got {space!r}")
+        raise ValueError(f"{part} must start at 0, got {shown(space)}")
     return MultiDiscrete(sizes, _dtype(space))
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pgjax.core.names import shortened, unknown
+from pgjax.core.names import shortened, shown, unknown
 from pgjax.environments.wrappers import saved
 from pgjax.estimators.estimator import Estimator
 from pgjax.pictures.records import Record
@@ -85,11 +85,11 @@ def curves(records: Sequence[Record], axis: str = "env_steps", metric: str = RET
         metric, as one in which no episode ended.
     """
     if axis not in AXES:
-        raise ValueError(unknown(f"axis {axis!r}", axis, AXES))
+        raise ValueError(unknown(f"axis {shown(axis)}", axis, AXES))
     for record in records:
         for name in (axis, metric):
             if name not in record.metrics:
-                message = unknown(f"metric {name!r}", name, record.metrics)
+                message = unknown(f"metric {shown(name)}", name, record.metrics)
                 raise ValueError(f"{record.path}: {message}")
     result = []
     for environment in dict.fromkeys(map(environment_of, records)):

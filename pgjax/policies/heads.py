@@ -3,6 +3,7 @@
 from typing import Any
 
 from pgjax.core.components import unknown
+from pgjax.core.names import shown
 from pgjax.core.types import PyTree
 from pgjax.environments import spaces
 from pgjax.environments.interface import Environment
@@ -55,7 +56,9 @@ def of(environment: Environment, distribution: str = "auto") -> Head:
       TypeError: an action space that no head covers, or not with that distribution.
     """
     if distribution not in DISTRIBUTIONS:
-        raise ValueError(unknown(f"distribution {distribution!r}", distribution, DISTRIBUTIONS))
+        raise ValueError(
+            unknown(f"distribution {shown(distribution)}", distribution, DISTRIBUTIONS)
+        )
     part = f"{environment.name}: action_space"
     return make(part, environment.action_space, environment.bounds, distribution)
 

@@ -12,6 +12,7 @@ from flax.errors import InvalidRngError, ModifyScopeVariableError
 
 from pgjax.core.components import check_int, knows_fields, unknown
 from pgjax.core.contracts import describe, is_array, is_real, matches, require, require_arrays
+from pgjax.core.names import shown
 from pgjax.core.types import Array, PyTree
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -280,7 +281,8 @@ class Select(Network):
         texts = isinstance(names, tuple) and all(isinstance(name, str) for name in names)
         if not (texts and names and len(set(names)) == len(names)):
             raise TypeError(
-                f"{path}.names must be a name or a tuple of different names, got {self.names!r}"
+                f"{path}.names must be a name or a tuple of different names, "
+                f"got {shown(self.names)}"
             )
         if has_memory(self.network):
             raise TypeError(
@@ -361,8 +363,7 @@ def window(network: nn.Module) -> int | None:
 def check(network: Any, path: str = "network") -> None:
     """Raises unless `network` is a Flax module and its fields, if it is pgjax's, are allowed."""
     if not isinstance(network, nn.Module):
-        first_line = repr(network).partition("\n")[0]
-        raise TypeError(f"{path} must be a flax.linen.Module instance, got {first_line}")
+        raise TypeError(f"{path} must be a flax.linen.Module instance, got {shown(network)}")
     if isinstance(network, nn.RNNCellBase):
         name = type(network).__name__
         raise TypeError(
@@ -419,12 +420,12 @@ def check_without_memory(path: str, network: Any) -> None:
 
 def _check_sizes(path: str, sizes: Any) -> None:
     if not isinstance(sizes, tuple) or not all(isinstance(n, int) and n >= 1 for n in sizes):
-        raise ValueError(f"{path} must be a tuple of positive integers, got {sizes}")
+        raise ValueError(f"{path} must be a tuple of positive integers, got {shown(sizes)}")
 
 
 def _check_choice(path: str, name: Any, choices: Mapping[str, Any]) -> None:
     if name not in choices:
-        raise ValueError(unknown(f"{path} {name!r}", name, choices))
+        raise ValueError(unknown(f"{path} {shown(name)}", name, choices))
 
 
 def initial_variables(path: str, module: nn.Module, key: Array, *inputs: PyTree) -> PyTree:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pgjax.core.components import check_int, knows_fields
 from pgjax.core.contracts import is_array, is_float_of, require, require_values
-from pgjax.core.names import nearest
+from pgjax.core.names import nearest, shown
 from pgjax.core.types import Array, PyTree
 from pgjax.policies.networks import (
     MLP,
@@ -272,10 +272,10 @@ def _is_cell(cell: object) -> TypeGuard[type[nn.RNNCellBase] | nn.RNNCellBase]:
 def _nearest(cell: object) -> str:
     """The end of a message: the wrong cell, the most likely right one, and all known ones."""
     name = cell if isinstance(cell, str) else _class_name(cell)
-    shown = f"{name}(…)" if isinstance(cell, nn.Module) else repr(cell).partition("\n")[0]
+    given = f"{name}(…)" if isinstance(cell, nn.Module) else shown(cell)
     likely = _SHORT.get(name.lower()) or (nearest(name, _CELLS) or [None])[0]
     hint = f"did you mean {_CELLS[likely]}? " if likely else ""
-    return f"{shown}; {hint}known: {', '.join(_CELLS.values())}"
+    return f"{given}; {hint}known: {', '.join(_CELLS.values())}"
 
 
 def _class_name(cell: object) -> str:

@@ -15,6 +15,7 @@ import optax
 from pgjax.ascents.optimizers import Custom
 from pgjax.core import identities
 from pgjax.core.components import Component, parts, replace, unknown
+from pgjax.core.names import shown
 from pgjax.core.schedules import Schedule, Share
 from pgjax.core.types import Metrics
 from pgjax.environments import interface
@@ -240,7 +241,7 @@ def _schedule(name: str, arguments: dict[str, Any]) -> Schedule:
     if name not in SCHEDULES:
         raise ValueError(unknown(f"schedule {name!r}", name, SCHEDULES))
     if not isinstance(arguments, dict):
-        raise ValueError(f"the arguments of {name} must be a table, got {arguments!r}")
+        raise ValueError(f"the arguments of {name} must be a table, got {shown(arguments)}")
     return Schedule(SCHEDULES[name], **{key: _value(value) for key, value in arguments.items()})
 
 

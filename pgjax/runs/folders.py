@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from pgjax.core import distribution
-from pgjax.core.names import unknown
+from pgjax.core.names import unknown, without_addresses
 from pgjax.core.types import Metrics, TrainState
 from pgjax.pictures.records import Record
 from pgjax.runs import (
@@ -247,7 +247,7 @@ def _leaves(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             # An object's address differs between two processes.
-            text = re.sub(r" at 0x\w+", "", value) if isinstance(value, str) else value
+            text = without_addresses(value) if isinstance(value, str) else value
             yield prefix + name, text
 
 

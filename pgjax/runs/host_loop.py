@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from pgjax.core import processes, schedules
 from pgjax.core.components import check_int, check_seed, unknown
+from pgjax.core.names import shown
 from pgjax.core.types import Metrics, TrainState
 from pgjax.pictures import plots
 from pgjax.runs import (
@@ -353,7 +354,7 @@ def _checked(config: Config, settings: _Settings) -> Config:
     training.check_devices(config, settings.mesh)
     training.check_target(settings.stop_at_return)
     if settings.nan not in _ON_BAD:
-        raise ValueError(unknown(f"nan {settings.nan!r}", settings.nan, _ON_BAD))
+        raise ValueError(unknown(f"nan {shown(settings.nan)}", settings.nan, _ON_BAD))
     check_seconds(settings.checkpoint_seconds)
     # Each of several processes holds its share of the trajectories.
     if settings.facts["evaluate_every"]:

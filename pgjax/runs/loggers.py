@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from pgjax.core.names import unknown
+from pgjax.core.names import shown, unknown
 from pgjax.runs.logger import Logger
 from pgjax.runs.mlflow_store import MLflow
 from pgjax.runs.tensorboard import TensorBoard
@@ -23,5 +23,5 @@ def named(names: Iterable[str]) -> list[type[Logger]]:
     """
     for name in names:
         if name not in LOGGERS:
-            raise ValueError(unknown(f"logger {name!r}", name, LOGGERS))
+            raise ValueError(unknown(f"logger {shown(name)}", name, LOGGERS))
     return [LOGGERS[name] for name in dict.fromkeys(names)]

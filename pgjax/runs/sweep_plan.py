@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from pgjax.core.names import shown
 from pgjax.core.types import Array
 from pgjax.environments.wrappers import saved as saved_envs
 from pgjax.runs import checkpoints, config_json
@@ -85,13 +86,15 @@ def checked_grid(grid: Mapping[str, Sequence[Any]]) -> dict[str, tuple]:
     """The grid with tuples of values; ValueError unless each path has some."""
     if not isinstance(grid, Mapping) or not grid:
         raise ValueError(
-            f"grid must map at least one of the config's paths to values, got {grid!r}"
+            f"grid must map at least one of the config's paths to values, got {shown(grid)}"
         )
     if "num_updates" in grid:
         raise ValueError("grid must not hold num_updates: a longer run contains the shorter ones")
     for path, values in grid.items():
         if isinstance(values, str) or not np.iterable(values) or len(values) == 0:
-            raise ValueError(f"grid[{path!r}] must be a list of at least one value, got {values!r}")
+            raise ValueError(
+                f"grid[{path!r}] must be a list of at least one value, got {shown(values)}"
+            )
     return {path: tuple(values) for path, values in grid.items()}
 
 
@@ -108,8 +111,8 @@ def _check_distinct(grid: dict[str, tuple], configs: list[Config]) -> None:
             rows = zip(grid, indices[first], indices[cell], strict=True)
             path, *repeated = next(row for row in rows if row[1] != row[2])
             texts = (" ".join(repr(grid[path][index]).split()) for index in repeated)
-            shown = " = ".join(dict.fromkeys(texts))
-            raise ValueError(f"grid[{path!r}] has {shown} twice; num_seeds repeats a setting")
+            repeated = " = ".join(dict.fromkeys(texts))
+            raise ValueError(f"grid[{path!r}] has {repeated} twice; num_seeds repeats a setting")
 
 
 def _programs(configs: list[Config]) -> list[list[int]]:

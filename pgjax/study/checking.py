@@ -13,6 +13,7 @@ import numpy as np
 
 from pgjax.core import schedules
 from pgjax.core.components import check_int, check_seed, is_traced
+from pgjax.core.names import shown
 from pgjax.core.types import PyTree
 from pgjax.environments import elements, interface
 from pgjax.environments import env_params as parameters
@@ -121,14 +122,14 @@ def _is_hashable(subject: Subject) -> Iterator[Fault]:
 def _params_are_numbers(subject: Subject) -> Iterator[Fault]:
     for path, leaf in faults.leaves("params", subject.params):
         if isinstance(leaf, (str, bytes)) or np.asarray(leaf).dtype == object:
-            yield Fault(path, f"{leaf!r}", "a pytree whose leaves are numbers or arrays")
+            yield Fault(path, shown(leaf), "a pytree whose leaves are numbers or arrays")
 
 
 def _limit_is_a_whole_number(subject: Subject) -> Iterator[Fault]:
     try:
         parameters.limit_of(subject.params)
     except ValueError:
-        yield Fault("params.max_steps_in_episode", f"{subject.limit!r}", parameters.WHOLE)
+        yield Fault("params.max_steps_in_episode", shown(subject.limit), parameters.WHOLE)
 
 
 def _actions_have_a_policy_head(subject: Subject) -> Iterator[Fault]:
@@ -267,7 +268,7 @@ def _calls_leave_no_trace(subject: Subject) -> Iterator[Fault]:
     after = probe.attributes(subject.env, "env")
     for path, value in before.items():
         if not faults.same(value, after.get(path)):
-            actual = f"{value!r} before some calls and {after.get(path)!r} after them"
+            actual = f"{shown(value)} before some calls and {shown(after.get(path))} after them"
             yield Fault(path, actual, "an environment that calls do not change")
     for part, number, one, other in faults.differences(first, second):
         actual = f"{one} and then {other} {_when(number)}, from the same inputs"

@@ -9,6 +9,7 @@ import numpy as np
 
 from pgjax.core import schedules
 from pgjax.core.components import unknown
+from pgjax.core.names import shown
 from pgjax.core.types import Array, Evaluation, TrainState
 from pgjax.environments import interface, spaces
 from pgjax.environments.wrappers import wrapper
@@ -94,12 +95,12 @@ def _play(key, state, config, envs: list, deterministic: bool) -> tuple[Array, A
 def _make(env_id: str | None, config: Config) -> gymnasium.Env:
     name = config.env if env_id is None else env_id
     if not isinstance(name, str):
-        raise ValueError(f"env_id must be given: config.env is no id, but {name!r}")
+        raise ValueError(f"env_id must be given: config.env is no id, but {shown(name)}")
     try:
         return gymnasium.make(name)
     except gymnasium.error.UnregisteredEnv:
         known = [*gymnasium.registry]
-        raise ValueError(unknown(f"Gymnasium environment {name!r}", name, known)) from None
+        raise ValueError(unknown(f"Gymnasium environment {shown(name)}", name, known)) from None
 
 
 def _check_unwrapped(env: Any) -> None:
@@ -125,5 +126,5 @@ def _check_spaces(env: gymnasium.Env, config: Config) -> None:
         expected, given = getattr(trained_in, name), getattr(env, name)
         if not spaces.alike(expected, spaces.read(label, given), name == "action_space"):
             raise ValueError(
-                f"{label} must be that of {trained_in.name}, {expected!r}, got {given!r}"
+                f"{label} must be that of {trained_in.name}, {expected!r}, got {shown(given)}"
             )

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
+from pgjax.core.names import shown
 from pgjax.core.types import Array, PyTree, Scalar, TrainState
 from pgjax.environments.finite_mdp import FiniteMDP, MDPParams
 from pgjax.policies import distributions
@@ -142,10 +143,10 @@ def _params(mdp: FiniteMDP | MDPParams) -> MDPParams:
 def _required_mdp(config: Config) -> FiniteMDP:
     mdp = getattr(config, "env", None)
     if not isinstance(mdp, FiniteMDP):
-        raise TypeError(f"tabular needs a config whose env is a FiniteMDP, got {config!r}")
+        raise TypeError(f"tabular needs a config whose env is a FiniteMDP, got {shown(config)}")
     if config.time_aware or has_memory(config.network):
         raise TypeError(
             "tabular needs a policy that is a function of the state alone: without a memory, and "
-            f"time_aware=False; got {config!r}"
+            f"time_aware=False; got {shown(config)}"
         )
     return mdp

@@ -33,7 +33,7 @@ from pgjax.core.components import (
 )
 from pgjax.core.contracts import is_real_of, require
 from pgjax.core.keys import is_key
-from pgjax.core.names import unknown
+from pgjax.core.names import shown, unknown
 from pgjax.core.types import Array, PyTree
 from pgjax.critics.base import BaseCritic
 from pgjax.critics.critic import Critic
@@ -194,7 +194,7 @@ def checked(config: Config) -> Config:
       ValueError: a value outside its range, names that do not exist, shapes that do not fit.
     """
     if not isinstance(config, Config):
-        raise TypeError(f"config must be a pgjax.Config, got {config!r}")
+        raise TypeError(f"config must be a pgjax.Config, got {shown(config)}")
     _check_fields(config)
     arrays = jax.tree_util.tree_map_with_path(_array, config)
     try:
@@ -288,7 +288,7 @@ def _check_fields(config: Config) -> None:
     check_hashable("network", config.network)
     for name in _FLAGS:
         if not isinstance(getattr(config, name), bool):
-            raise TypeError(f"{name} must be True or False, got {getattr(config, name)!r}")
+            raise TypeError(f"{name} must be True or False, got {shown(getattr(config, name))}")
     _check_estimator(config.estimator)
     config.critic.check_network("critic")
     if config.estimator.needs_whole_episodes and not config.sampler.whole_episodes:
@@ -313,7 +313,7 @@ def _check_estimator(estimator: Estimator) -> None:
     """Raises unless an estimator's `critic` is known, and its `weights` takes such values."""
     name, critic = type(estimator).__name__, estimator.critic
     if critic not in (None, "states", "actions"):
-        message = unknown(f"critic {critic!r}", critic, ("states", "actions"))
+        message = unknown(f"critic {shown(critic)}", critic, ("states", "actions"))
         raise ValueError(f"estimator {name}: {message}")
     check_int(f"estimator {name}.min_trajectories", estimator.min_trajectories, 1)
     signature = inspect.signature(estimator.weights)
@@ -333,7 +333,7 @@ def _check_params(config: Config) -> None:
     interface.check_own(config.env, config.env_params)
     if config.env_params is not None and type(config.env_params) is not type(defaults):
         raise TypeError(
-            f"env_params must be a {type(defaults).__name__}, got {config.env_params!r}"
+            f"env_params must be a {type(defaults).__name__}, got {shown(config.env_params)}"
         )
     for update in schedules.turns(config.env_params, config.num_updates):
         params = schedules.resolve(config, update).env_params

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from pgjax.core.components import number_meant
 from pgjax.core.keys import is_key
 from pgjax.core.loops import any_in_batch
+from pgjax.core.names import shown
 from pgjax.core.parallel import check_mesh
 from pgjax.core.trees import either
 from pgjax.core.types import Array, Metrics, PyTree, Scalar, TrainResult, TrainState, Trajectories
@@ -306,7 +307,7 @@ def check_target(stop_at_return: float) -> None:
     target = np.asarray(stop_at_return)
     if target.ndim or target.dtype.kind not in "iuf":
         hint = number_meant(stop_at_return)
-        raise TypeError(f"stop_at_return must be a number, got {stop_at_return!r}{hint}")
+        raise TypeError(f"stop_at_return must be a number, got {shown(stop_at_return)}{hint}")
     if np.isnan(target):
         raise ValueError(
             "stop_at_return must be a return to reach, got nan, which none does; to go on to the "

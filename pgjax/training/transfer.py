@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from pgjax.core.names import unknown
+from pgjax.core.names import shown, unknown
 from pgjax.core.types import TrainState
 from pgjax.policies.policy import NORMALIZER
 from pgjax.training.state_arrays import from_arrays, to_arrays
@@ -77,7 +77,7 @@ def check(arrays: Mapping[str, Any], like: TrainState, parts: Sequence[str]) -> 
     """
     for part in parts:
         if part not in PARTS:
-            raise ValueError(unknown(f"part {part!r}", part, PARTS))
+            raise ValueError(unknown(f"part {shown(part)}", part, PARTS))
     shapes = jax.eval_shape(to_arrays, like)
     # The parameters first: a difference in them explains the others.
     names = sorted(shapes, key=lambda name: not name.startswith(".params"))

@@ -10,6 +10,7 @@ import numpy as np
 
 from pgjax.core import distribution
 from pgjax.core.components import check_int
+from pgjax.core.names import shown
 from pgjax.environments import elements
 from pgjax.environments.host.environment import HostEnvironment
 from pgjax.environments.suites.suite import Suite
@@ -93,8 +94,8 @@ def from_gymnasium(
         return Gymnasium().environment(env, limit=limit, processes=processes)
     if not callable(env) or isinstance(env, gymnasium.Env):
         raise TypeError(
-            f"env must be a Gymnasium id or a function that makes one environment, got {env!r}; "
-            "the sampler says how many are made"
+            f"env must be a Gymnasium id or a function that makes one environment, got "
+            f"{shown(env)}; the sampler says how many are made"
         )
     if limit is not None:
         check_int("limit", limit, 1)
@@ -149,7 +150,7 @@ def _check(name: str, env: gymnasium.Env, space: Any) -> None:
         for fault in elements.misfits(f"{name}: the observation", arrays, space):
             raise ValueError(f"{fault.part}: expected {fault.expected}, got {fault.actual}")
     if np.ndim(reward):
-        raise ValueError(f"{name}: the reward must be a number, got {reward!r}")
+        raise ValueError(f"{name}: the reward must be a number, got {shown(reward)}")
 
 
 def _values(name: str, part: str, number: int, told: str, call: Callable[[], Any]) -> tuple:

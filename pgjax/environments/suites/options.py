@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from pgjax.core.components import check_int
-from pgjax.core.names import unknown
+from pgjax.core.names import shown, unknown
 
 
 class Option(NamedTuple):
@@ -105,11 +105,11 @@ def _check(label: str, hint: Any, value: Any) -> None:
     kind = _kind(hint)
     if typing.get_origin(kind) is typing.Literal:
         if value not in typing.get_args(kind):
-            raise ValueError(unknown(f"{value!r} for {label}", value, typing.get_args(kind)))
+            raise ValueError(unknown(f"{shown(value)} for {label}", value, typing.get_args(kind)))
         return
     allowed = (int, float) if kind is float else kind
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{label} must be {_NOUNS[kind]}, got {value!r}")
+        raise TypeError(f"{label} must be {_NOUNS[kind]}, got {shown(value)}")
 
 
 _FLAGS = {"true": True, "false": False}

@@ -11,7 +11,7 @@ import inspect
 import re
 from typing import Any, NamedTuple
 
-from pgjax.core.names import unknown
+from pgjax.core.names import shown, unknown
 from pgjax.environments.suites import options
 from pgjax.environments.suites.suite import Suite
 
@@ -95,12 +95,14 @@ def register_suite(kind: type[Suite]) -> type[Suite]:
       ValueError: a name that cannot be in an id, or that another suite has.
     """
     if not (isinstance(kind, type) and issubclass(kind, Suite)):
-        raise TypeError(f"register_suite takes a class that derives from pgjax.Suite, got {kind!r}")
+        raise TypeError(
+            f"register_suite takes a class that derives from pgjax.Suite, got {shown(kind)}"
+        )
     name = vars(kind).get("name")
     if not isinstance(name, str) or inspect.isabstract(kind):
         raise TypeError(f"{kind.__name__} needs a name, and the methods names and make")
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        raise ValueError(f"the name of a suite is letters, digits, _, . and -, got {name!r}")
+        raise ValueError(f"the name of a suite is letters, digits, _, . and -, got {shown(name)}")
     if name == "gymnax" or (name in SUITES and not _same(SUITES[name], kind)):
         raise ValueError(f"there is another suite {name!r}: give {kind.__name__} another name")
     SUITES[name] = kind

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgjax.core.components import Component, component, is_traced, option
+from pgjax.core.names import shown
 from pgjax.core.types import Array
 
 
@@ -108,11 +109,11 @@ class Choice(ParameterDistribution):
         """Raises unless there are values, all of them finite numbers."""
         if not isinstance(self.values, tuple) or not self.values:
             raise TypeError(
-                f"{path}.values must be a tuple of at least one number, got {self.values!r}"
+                f"{path}.values must be a tuple of at least one number, got {shown(self.values)}"
             )
         for value in self.values:
             if not isinstance(value, (bool, int, float)) or not np.isfinite(value):
-                raise ValueError(f"{path}.values must be finite numbers, got {value!r}")
+                raise ValueError(f"{path}.values must be finite numbers, got {shown(value)}")
 
     def sample(self, key: Array, shape: tuple[int, ...]) -> Array:
         """Values, each with the same probability."""

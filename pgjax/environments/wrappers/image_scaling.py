@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgjax.core.components import component, is_traced
+from pgjax.core.names import shown
 from pgjax.core.types import Array
 from pgjax.environments import spaces
 from pgjax.environments.wrappers.observations import ObservationWrapper, image
@@ -29,7 +30,9 @@ class ImageScaling(ObservationWrapper):
         """Floats in [0, 1] of the same shape."""
         space = image(part, space)
         if not spaces.is_whole(space) or not _finite(space):
-            raise TypeError(f"{part} must be an image of whole numbers with bounds, got {space!r}")
+            raise TypeError(
+                f"{part} must be an image of whole numbers with bounds, got {shown(space)}"
+            )
         return spaces.Box(0.0, 1.0, space.shape, jnp.result_type(float))
 
     def changed(self, space: Any, leaf: Array) -> Array:

@@ -11,6 +11,7 @@ from flax.core import FrozenDict
 
 from pgjax.core.components import check_component, component, node, parts, replace, unknown
 from pgjax.core.keys import derived
+from pgjax.core.names import shown
 from pgjax.core.types import Array, PyTree
 from pgjax.environments import env_params as parameters
 from pgjax.environments import spaces
@@ -136,7 +137,7 @@ def _check_drawn(env: Environment, name: str, distribution: ParameterDistributio
     if kind != "float" and not distribution.whole:
         raise TypeError(
             f"{name} of {env.name} is {parameters.kind(usual)}: draw it from a Choice of whole "
-            f"numbers, got {distribution!r}"
+            f"numbers, got {shown(distribution)}"
         )
 
 
@@ -167,4 +168,4 @@ def _steps(env: Environment) -> bool:
 
 
 def _shown(distributions: Any) -> str:
-    return repr(dict(distributions) if isinstance(distributions, Mapping) else distributions)
+    return shown(dict(distributions) if isinstance(distributions, Mapping) else distributions)

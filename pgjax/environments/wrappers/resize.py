@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgjax.core.components import component, option
+from pgjax.core.names import shown
 from pgjax.core.types import Array
 from pgjax.environments import spaces
 from pgjax.environments.wrappers.grayscale import as_dtype
@@ -32,7 +33,7 @@ class Resize(ObservationWrapper):
         """The same with another height and width."""
         space = image(part, space)
         if np.ndim(space.low) or np.ndim(space.high):
-            raise ValueError(f"{part} must have the same bounds for all pixels, got {space!r}")
+            raise ValueError(f"{part} must have the same bounds for all pixels, got {shown(space)}")
         return spaces.Box(space.low, space.high, self._shape(space), space.dtype)
 
     def changed(self, space: Any, leaf: Array) -> Array:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 
 from pgjax.core.components import record
+from pgjax.core.names import shown
 from pgjax.core.trees import map_children
 from pgjax.core.types import Array, PyTree
 from pgjax.environments import spaces
@@ -84,7 +85,8 @@ class JointHead(Head):
         same_container = isinstance(spaces.joined(mask_space, {}), type(self.parts))
         if masks is None or not same_container:
             raise ValueError(
-                f"{part} must be a {self._container}, as the actions {self}, got {mask_space!r}"
+                f"{part} must be a {self._container}, as the actions {self}, "
+                f"got {shown(mask_space)}"
             )
         if unknown := sorted(masks.keys() - parts.keys()):
             raise ValueError(f"{part}[{unknown[0]!r}] is for no part of the actions {self}")
@@ -129,7 +131,7 @@ def _joint(part: str, space: Any, bounds: Any, distribution: str) -> JointHead:
     """The distribution applies to the parts that it covers, "auto" to the others."""
     children = spaces.children(space)
     if not children:
-        raise TypeError(f"{part}: actions must have at least one part, got {space!r}")
+        raise TypeError(f"{part}: actions must have at least one part, got {shown(space)}")
     parts = {}
     for name, child in children.items():
         path = f"{part}[{name!r}]"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from pgjax.core.names import unknown
+from pgjax.core.names import shown, unknown
 from pgjax.core.types import Evaluation, TrainState
 from pgjax.runs import disk
 from pgjax.runs.export import card, numpy_module, stablehlo_program
@@ -103,7 +103,7 @@ def export(
 def check(path: Path, format: str) -> None:
     """Raises ValueError unless the format is known and the folder can be made."""
     if format not in FORMATS:
-        raise ValueError(unknown(f"format {format!r}", format, FORMATS))
+        raise ValueError(unknown(f"format {shown(format)}", format, FORMATS))
     _check_free(path)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pgjax.core import distribution
-from pgjax.core.names import unknown
+from pgjax.core.names import shown, unknown
 from pgjax.runs.tuning.halving import Trial
 from pgjax.runs.tuning.space import Axis, Point
 
@@ -33,7 +33,7 @@ def check_search(search: str | Callable[[int], Any]) -> None:
     """Raises unless a search is one of `SEARCHES`, or a function that makes a sampler of Optuna's
     from a seed."""
     if not callable(search) and search not in SEARCHES:
-        raise ValueError(unknown(f"search {search!r}", search, SEARCHES))
+        raise ValueError(unknown(f"search {shown(search)}", search, SEARCHES))
 
 
 def proposals(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from pgjax.core.names import shown
 from pgjax.environments.wrappers.distributions import (
     Choice,
     LogUniform,
@@ -48,7 +49,7 @@ def checked_axes(space: Mapping[str, Any], config: Config) -> tuple[Axis, ...]:
     if not isinstance(space, Mapping) or not space:
         raise ValueError(
             "space must map at least one of the config's paths to a range or a list of values, "
-            f"got {space!r}"
+            f"got {shown(space)}"
         )
     if "num_updates" in space:
         raise ValueError("space must not hold num_updates: budget says how long a trial is")
@@ -73,11 +74,11 @@ def _axis(path: str, given: Any) -> Axis:
         given.check(name)
         return Axis(path, float(given.low), float(given.high), isinstance(given, LogUniform))
     if isinstance(given, ParameterDistribution):
-        raise TypeError(f"{name} must be Uniform, LogUniform or a list, got {given!r}")
+        raise TypeError(f"{name} must be Uniform, LogUniform or a list, got {shown(given)}")
     if isinstance(given, str) or not np.iterable(given) or not (values := tuple(given)):
         raise ValueError(
             f"{name} must be Uniform(low, high), LogUniform(low, high) or a list of values, "
-            f"got {given!r}"
+            f"got {shown(given)}"
         )
     repeated = [value for index, value in enumerate(values) if value in values[:index]]
     if repeated:
