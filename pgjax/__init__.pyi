@@ -103,6 +103,8 @@ from pgjax.runs.sweep_result import Sweep as Sweep
 from pgjax.runs.sweeps import resume_sweep as resume_sweep
 from pgjax.runs.sweeps import sweep as sweep
 from pgjax.runs.tensorboard import TensorBoard as TensorBoard
+from pgjax.runs.tuning.halving import SuccessiveHalving as SuccessiveHalving
+from pgjax.runs.tuning.population_based import PopulationBased as PopulationBased
 from pgjax.runs.tuning.result import Tuning as Tuning
 from pgjax.runs.tuning.tune import resume_tune as resume_tune
 from pgjax.runs.tuning.tune import tune as tune

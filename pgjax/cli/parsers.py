@@ -254,15 +254,10 @@ def tune() -> Parser:
         {
             "--trials": (64, "settings to try"),
             "--budget": (None, "environment steps of each seed of a full trial; as --total-steps"),
-            "--num-seeds": (3, "of each trial"),
-            "--batch": (None, "trials side by side; none: a quarter of them"),
-            "--reduction": (3, "of each N trials that have come as far, one goes on"),
-            "--halvings": (2, "how often that is decided in the course of a trial"),
+            "--num-seeds": (None, "of each trial (default: 3; with pbt, 1)"),
         },
     )
-    parser.add_argument(
-        "--search", default="tpe", metavar="NAME", help="tpe or random (default: tpe)"
-    )
+    _add_schedulers(parser)
     _add_folder(parser, "tunings")
     _add_seed(parser)
     parser.add_argument(
@@ -270,6 +265,54 @@ def tune() -> Parser:
     )
     startup.add_cache_option(parser)
     return parser
+
+
+def _add_schedulers(parser: Parser) -> None:
+    """Adds the choice of a scheduler, and the fields of each, which are None if not given."""
+    parser.add_argument(
+        "--scheduler",
+        default="halving",
+        metavar="NAME",
+        help="halving: the best setting; pbt: a population whose worst members copy the best, and "
+        "change their floats while they train (default: halving)",
+    )
+    parser.add_argument(
+        "--search", metavar="NAME", help="tpe or random (default: tpe); of halving, as the next 3"
+    )
+    _add_numbers(
+        parser,
+        {
+            "--batch": (None, "trials side by side (default: a quarter of them)"),
+            "--reduction": (
+                None,
+                "of N trials that have come as far, one goes on (default: 3)",
+            ),
+            "--halvings": (None, "how often that is decided in a trial's course (default: 2)"),
+            "--interval": (
+                None,
+                "updates after which members copy and change (default: a twentieth of all); of "
+                "pbt, as the next 3",
+            ),
+        },
+    )
+    parser.add_argument(
+        "--fraction",
+        type=float,
+        metavar="X",
+        help="how many copy, and how many are copied, from 0 to 0.5 (default: 0.25)",
+    )
+    parser.add_argument(
+        "--factors",
+        type=startup.numbers,
+        metavar="X,…",
+        help="a float is multiplied by one of them after a copy (default: 0.8,1.25)",
+    )
+    parser.add_argument(
+        "--resample",
+        type=float,
+        metavar="P",
+        help="the probability that it is drawn anew from its range instead (default: 0.1)",
+    )
 
 
 def _add_numbers(parser: Parser, options: dict[str, tuple[int | None, str]]) -> None:

@@ -77,6 +77,18 @@ def integer(text: str) -> int:
     raise argparse.ArgumentTypeError(f"expected a whole number, 1000 or 1e3, got {text!r}")
 
 
+def numbers(text: str) -> tuple[float, ...]:
+    """Numbers, from "0.8,1.25"; for `type=` of an option.
+
+    Raises:
+      argparse.ArgumentTypeError: no numbers.
+    """
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers, 0.8,1.25, got {text!r}") from None
+
+
 def seed(text: str) -> int:
     """An int, for `--seed`.
 

@@ -14,11 +14,11 @@ from pgjax.core.components import check_seed
 from pgjax.runs import checkpoints, sweep_labels
 from pgjax.runs import folders as run_folders
 from pgjax.runs.signals import Interrupted
-from pgjax.runs.tuning import folders
+from pgjax.runs.tuning import folders, lineage, schedulers
 from pgjax.runs.tuning import tune as tuning
-from pgjax.runs.tuning.halving import Trial
 from pgjax.runs.tuning.plan import Plan
 from pgjax.runs.tuning.result import Tuning
+from pgjax.runs.tuning.trials import Trial
 
 _SHOWN = 10  # trials in the table
 
@@ -31,6 +31,9 @@ def tune(arguments: list[str]) -> int:
     length = next((text for text in arguments if text.partition("=")[0] in lengths), None)
     if options.budget is not None and length is not None:
         raise ValueError(f"--budget is a trial's length, too: give it or {length}")
+    names = schedulers.fields_of(*schedulers.SCHEDULERS)
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    scheduler = schedulers.named(options.scheduler, given)
     config = make_config()
     space = flags.space(options.space, config)
     directory = options.directory or run_options.new_directory("tunings", config, options)
@@ -48,10 +51,7 @@ def tune(arguments: list[str]) -> int:
         num_trials=options.trials,
         budget=options.budget,
         num_seeds=options.num_seeds,
-        batch=options.batch,
-        search=options.search,
-        reduction=options.reduction,
-        halvings=options.halvings,
+        scheduler=scheduler,
         mesh=mesh,
         directory=directory,
     )
@@ -79,7 +79,7 @@ def _run_and_print(run: Callable[..., Tuning], devices: int, directory: Path) ->
         options = plan.options
         print(
             f"{plan.config.env}, {options.num_trials} trials of {options.num_seeds} seeds, "
-            f"{options.batch} side by side, on {diagnosis.device_line(devices)}\n"
+            f"{plan.batch} side by side, on {diagnosis.device_line(devices)}\n"
             f"searches {', '.join(axis.path for axis in plan.axes)}",
             flush=True,
         )
@@ -90,18 +90,33 @@ def _run_and_print(run: Callable[..., Tuning], devices: int, directory: Path) ->
         print(interruption, file=sys.stderr)
         return 128 + interruption.signal
     printing.print_table(*_table(result))
+    if result.has_schedules:
+        print(f"the schedule of trial {result.best.number}'s policy:")
+        printing.print_table(*_schedule_table(result))
     shares = [f"{path} {share:.0%}" for path, share in result.importances().items()]
     printing.print_rows(
         {
             "importance": ", ".join(shares[:4]),
             "running time": f"{result.run_seconds:.1f} s",
             "compile time": f"{result.compile_seconds:.1f} s",
-            "best config": str(directory / folders.BEST),
+            **_results(result, directory),
             "best seed's policy": str(directory / checkpoints.IN_RUN),
             "folder": str(directory),
         }
     )
     return 0
+
+
+def _results(result: Tuning, directory: Path) -> dict[str, str]:
+    """Names and paths of what a tuning found."""
+    best = str(directory / folders.BEST)
+    if not result.has_schedules:
+        return {"best config": best}
+    return {
+        "best schedule": str(directory / lineage.SCHEDULE),
+        "its last config": best,
+        "floats over time": str(directory / lineage.PICTURE),
+    }
 
 
 def _print_round(trials: Sequence[Trial]) -> None:
@@ -123,3 +138,13 @@ def _table(result: Tuning) -> tuple[list[str], list[list[str]]]:
         row = (trial.number, result.num_updates(trial), f"{trial.score():.5g}", *values)
         rows.append(list(map(str, row)))
     return [*header, *result.setting(result.best)], rows
+
+
+def _schedule_table(result: Tuning) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the settings that led to the best trial's policy, in their order."""
+    rows = []
+    for stage in result.schedule():
+        updates = f"{stage.first}-{stage.last}"
+        values = map(sweep_labels.plain, stage.setting.values())
+        rows.append([updates, str(stage.trial), f"{stage.score:.5g}", *values])
+    return ["updates", "trial", "score", *result.setting(result.best)], rows

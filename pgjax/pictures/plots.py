@@ -3,7 +3,7 @@
 import math
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,6 +181,42 @@ def bars(values: dict[str, float], path: Path, title: str, quantity: str) -> Non
     axes.invert_yaxis()
     axes.set(xlabel=quantity, xlim=(0.0, 1.0))
     axes.set_title(title, fontsize=10)
+    figure.savefig(path)
+
+
+Staircase = tuple[np.ndarray, np.ndarray]  # edges [n + 1], and the values between them, [n]
+
+
+def staircases(
+    members: dict[str, Sequence[Staircase]],
+    best: dict[str, Staircase],
+    logarithmic: Collection[str],
+    path: Path,
+    title: str,
+) -> None:
+    """Draws settings over updates, a panel each: a line for every member, and the best schedule.
+
+    Args:
+      members: by the name of a setting, one staircase for each member, in an order that all have.
+      best: by the same names, the staircase to stand out.
+      logarithmic: the names whose axis is logarithmic.
+      path: ends in .png or .svg.
+      title: a line above all panels.
+    """
+    check_format(path)
+    rows = len(members)
+    figure, panels = _figure((6.4, 1.4 + 2.0 * rows), rows)
+    for axes, (name, lines) in zip(panels, members.items(), strict=True):
+        for number, (edges, values) in enumerate(lines):
+            line = {"color": COLORS[1 + number % (len(COLORS) - 1)], "linewidth": 1.0}
+            axes.stairs(values, edges, baseline=None, alpha=0.6, **line)
+        edges, values = best[name]
+        axes.stairs(values, edges, baseline=None, color=COLORS[0], linewidth=2.4, label="best")
+        axes.set(ylabel=name, yscale="log" if name in logarithmic else "linear")
+        _format_x(axes, "update")
+    panels[-1].set_xlabel(AXES["update"])
+    panels[0].legend(frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=10)
     figure.savefig(path)
 
 

@@ -7,7 +7,9 @@ and the checkpoint of the best trial's best seed.
 import csv
 import io
 import json
+import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ import numpy as np
 from pgjax.core import distribution
 from pgjax.pictures import plots
 from pgjax.runs import checkpoints, config_json, run_blocks, schema, sweep_folders
-from pgjax.runs.tuning.halving import Trial
+from pgjax.runs.tuning import lineage
 from pgjax.runs.tuning.population import Population
 from pgjax.runs.tuning.result import Tuning
+from pgjax.runs.tuning.trials import Handover, Trial
 
-FORMAT = 1
+FORMAT = 2
 BEST = "best.json"
 _PART, _STATE = "population", "state/"
 _STATUSES = ("running", "stopped", "done")
@@ -31,7 +34,7 @@ _FACTS = {
     "space": list[list],
     "choices": list[list],
     "options": dict,
-    "search": str | None,
+    "scheduler": dict,
     "key": list[int],
     "key_impl": str,
     "block_sizes": list[int],
@@ -66,13 +69,12 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 def save(path: Path, trials: list[Trial], population: Population) -> None:
     """Saves the trials and the population's states, in one step."""
-    rounds = max((trial.rounds for trial in trials), default=0)
-    returns = np.full((len(trials), rounds, trials[0].returns.shape[1]), np.nan)
-    for row, trial in zip(returns, trials, strict=True):
-        row[: trial.rounds] = trial.returns
+    handovers = [trial.handovers for trial in trials]
     arrays = {
         "points": np.array([trial.point for trial in trials]),
-        "returns": returns,
+        "returns": _padded([trial.returns for trial in trials]),
+        "handover_points": _padded([np.array([h.point for h in row]) for row in handovers]),
+        "handover_sources": _padded([np.array([h.source for h in row]) for row in handovers]),
         "rounds": np.array([trial.rounds for trial in trials]),
         "statuses": np.array([_STATUSES.index(trial.status) for trial in trials]),
         "states": np.array(sorted(population.states), int),
@@ -92,10 +94,17 @@ def load(path: Path, population: Population) -> list[Trial]:
     arrays = sweep_folders.read_part(path, _PART)
     if arrays is None:
         return []
-    columns = (arrays[name] for name in ("points", "returns", "rounds", "statuses"))
+    names = ("points", "returns", "rounds", "statuses", "handover_points", "handover_sources")
+    columns = zip(*(arrays[name] for name in names), strict=True)
     trials = [
-        Trial(number, tuple(map(float, point)), returns[:rounds], _STATUSES[status])
-        for number, (point, returns, rounds, status) in enumerate(zip(*columns, strict=True))
+        Trial(
+            number,
+            tuple(map(float, point)),
+            returns[:rounds],
+            _STATUSES[status],
+            tuple(_handovers(points, sources)),
+        )
+        for number, (point, returns, rounds, status, points, sources) in enumerate(columns)
     ]
     for number in arrays["states"].tolist():
         leaves = run_blocks.below(f"{_STATE}{number}/", arrays)
@@ -104,11 +113,31 @@ def load(path: Path, population: Population) -> list[Trial]:
     return trials
 
 
+def _padded(rows: list[np.ndarray]) -> np.ndarray:
+    """float[len(rows), …]; the rows, the shorter ones with NaN at their ends."""
+    shape = max((row.shape for row in rows), key=len)
+    padded = np.full((len(rows), max(map(len, rows)), *shape[1:]), np.nan)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return padded
+
+
+def _handovers(points: np.ndarray, sources: np.ndarray) -> Iterator[Handover]:
+    """The handovers of one trial's padded rows."""
+    for point, source in zip(points, sources, strict=True):
+        if not math.isnan(source):
+            yield Handover(tuple(map(float, point)), int(source))
+
+
 def write_results(path: Path, tuning: Tuning) -> None:
-    """Makes or replaces trials.csv, importances.png, best.json and the checkpoint."""
+    """Makes or replaces trials.csv, importances.png, best.json and the checkpoint; and the files of
+    `lineage`, where settings changed."""
     checkpoints.write_text(path / "trials.csv", _csv(tuning))
-    best = json.dumps(config_json.to_dict(tuning.best_config), indent=2)
-    checkpoints.write_text(path / BEST, best + "\n")
+    best = config_json.to_dict(tuning.best_config)
+    if tuning.has_schedules:
+        lineage.write(path, tuning)
+        best = {"note": lineage.NOTE, "config": best}
+    checkpoints.write_text(path / BEST, json.dumps(best, indent=2) + "\n")
     plots.bars(
         tuning.importances(),
         path / "importances.png",

@@ -1,45 +1,82 @@
 """Successive halving: a trial goes on only while it is among the best that came as far."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from pgjax.runs.tuning.space import Point
+from pgjax.core.components import component, option
+from pgjax.runs.tuning import proposals
+from pgjax.runs.tuning.scheduler import Scheduler
+from pgjax.runs.tuning.space import Axis, Point
+from pgjax.runs.tuning.trials import Trial
+
+Search = str | Callable[[int], Any]
 
 
-class Trial(NamedTuple):
-    """One setting, trained with every seed.
+@component
+class SuccessiveHalving(Scheduler):
+    """A trial goes on after η⁰, η¹, … rounds only if it is among the best n / η of the n trials
+    that have come as far; the search puts the next trial in its place.
+
+    A round is 1 / η^halvings of a trial. All trials have the same seeds, 3 by default.
 
     Attributes:
-      number: trials are numbered as they begin, from 0.
-      point: its coordinates in the space.
-      returns: float[rounds, num_seeds], reward units; each seed's mean return over the last updates
-        of a round; NaN where no episode ended.
-      status: "running", "stopped" or "done".
+      batch: trials side by side, ≥ 1; None: a quarter of them all.
+      search: "tpe" (Optuna's tree-structured Parzen estimator), "random", or a function from a seed
+        to a sampler of Optuna's that decides from the study's trials alone.
+      reduction: η ≥ 2.
+      halvings: how often a trial is compared before its end, ≥ 0.
+
+    Source: Li et al. (2020), asynchronous successive halving; Bergstra et al. (2011), TPE.
     """
 
-    number: int
-    point: Point
-    returns: np.ndarray
-    status: str = "running"
+    batch: int | None = option(None, low=1)
+    search: Search = "tpe"
+    reduction: int = option(3, low=2)
+    halvings: int = option(2, low=0)
 
-    @property
-    def rounds(self) -> int:
-        """Rounds trained."""
-        return len(self.returns)
+    default_seeds = 3
 
-    def score(self, rounds: int | None = None) -> float:
-        """The mean over seeds after so many rounds, by default all; −∞ where one is not a number.
+    def check(self, path: str) -> None:
+        """Raises unless the numbers and the search are allowed."""
+        proposals.check_search(self.search)
+        super().check(path)
 
-        >>> Trial(0, (), np.array([[1.0, 2.0], [3.0, 5.0]])).score()
-        4.0
-        """
-        if not self.rounds:
-            return -math.inf
-        mean = float(np.mean(self.returns[(rounds or self.rounds) - 1]))
-        return mean if math.isfinite(mean) else -math.inf
+    def check_extra(self) -> None:
+        """Raises `MissingExtra` unless Optuna is installed."""
+        proposals.optuna()
+
+    def check_length(self, num_updates: int) -> None:
+        """Raises ValueError unless each round has an update."""
+        least = self.reduction**self.halvings
+        if num_updates < least:
+            raise ValueError(
+                f"a trial has {num_updates} updates, and {self.halvings} halvings by "
+                f"{self.reduction} need {least}; give a larger budget or fewer halvings"
+            )
+
+    def batch_size(self, num_trials: int) -> int:
+        """A quarter of the trials, unless `batch` says how many."""
+        return math.ceil(num_trials / 4) if self.batch is None else self.batch
+
+    def round_updates(self, num_updates: int) -> int:
+        """num_updates / η^halvings, rounded up."""
+        return math.ceil(num_updates / self.reduction**self.halvings)
+
+    def proposals(
+        self, axes: Sequence[Axis], trials: Sequence[Trial], number: int, seed: int
+    ) -> list[Point]:
+        """The search's next points."""
+        return proposals.proposals(axes, trials, number, self.search, seed)
+
+    def decided(self, axes: Sequence[Axis], trials: Sequence[Trial], seed: int) -> list[Trial]:
+        """The trials, with those that `stopping` names stopped."""
+        ended = stopping(trials, self.reduction, self.halvings)
+        return [
+            trial._replace(status="stopped") if trial.number in ended else trial for trial in trials
+        ]
 
 
 def rungs(reduction: int, halvings: int) -> list[int]:

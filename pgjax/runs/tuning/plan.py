@@ -1,5 +1,6 @@
 """The plan of a tuning: its options, and the programs that its trials share."""
 
+import functools
 import itertools
 import json
 import math
@@ -15,6 +16,8 @@ from pgjax.core.types import Array
 from pgjax.runs import config_json
 from pgjax.runs.run_program import Program, block_size, varying
 from pgjax.runs.sweep_plan import program_key
+from pgjax.runs.tuning import schedulers
+from pgjax.runs.tuning.scheduler import Scheduler
 from pgjax.runs.tuning.space import Axis, Point
 from pgjax.study import memory_estimate
 from pgjax.training import presets
@@ -29,15 +32,11 @@ class Options(NamedTuple):
     num_trials: int
     budget: int | None
     num_seeds: int
-    batch: int
-    reduction: int
-    halvings: int
 
-    def check(self) -> None:
+    def check(self, scheduler: Scheduler) -> None:
         """Raises for a number that cannot be."""
-        least = {"num_trials": 1, "num_seeds": 1, "batch": 1, "reduction": 2, "halvings": 0}
-        for name, low in least.items():
-            check_int(name, getattr(self, name), low)
+        check_int("num_trials", self.num_trials, scheduler.least_trials)
+        check_int("num_seeds", self.num_seeds, 1)
         if self.budget is not None:
             check_int("budget", self.budget, 1)
 
@@ -46,16 +45,23 @@ class Plan:
     """A tuning before it is run.
 
     Attributes:
-      key, config, axes, options, mesh: as for `tune`.
+      key, config, axes, options, scheduler, mesh: as for `tune`.
       programs: one for each combination of values that are part of the program.
     """
 
     def __init__(
-        self, key: Array, config: Config, axes: Sequence[Axis], options: Options, mesh: Mesh | None
+        self,
+        key: Array,
+        config: Config,
+        axes: Sequence[Axis],
+        options: Options,
+        scheduler: Scheduler,
+        mesh: Mesh | None,
     ) -> None:
         self.key, self.config, self.axes = key, config, tuple(axes)
-        self.options, self.mesh = options, mesh
-        options.check()
+        self.options, self.scheduler, self.mesh = options, scheduler, mesh
+        options.check(scheduler)
+        scheduler.check_axes(self.axes)
         self._examples: dict[Any, list[Config]] = {}
         for point in _corners(self.axes):
             example = checked(self.config_at(point))
@@ -64,7 +70,7 @@ class Plan:
             self._firsts[0], "no tuning trains it; call run, or `pgjax train`, for each"
         )
         for example in self._firsts:
-            self._check_rounds(example)
+            scheduler.check_length(example.num_updates)
         self._numbers = {key: number for number, key in enumerate(self._examples)}
         self.programs = [Program(varying(group), mesh) for group in self._examples.values()]
 
@@ -89,20 +95,30 @@ class Plan:
 
     def round_updates(self, num_updates: int) -> int:
         """Updates of a round, where a trial has so many: the last round may be shorter."""
-        return math.ceil(num_updates / self.options.reduction**self.options.halvings)
+        return self.scheduler.round_updates(num_updates)
 
-    def keys(self) -> Array:
-        """key[num_seeds]; the same for every trial."""
-        return jax.random.split(self.key, self.options.num_seeds)
+    @property
+    def batch(self) -> int:
+        """Trials side by side."""
+        return self.scheduler.batch_size(self.options.num_trials)
+
+    def keys(self, numbers: Sequence[int]) -> Array:
+        """key[len(numbers) · num_seeds]; those of trials, seed after seed of each."""
+        return self._keys[np.array(numbers)].ravel()
+
+    @functools.cached_property
+    def _keys(self) -> Array:
+        options = self.options
+        return self.scheduler.keys(self.key, options.num_trials, options.num_seeds)
 
     def seed(self, number: int) -> int:
-        """The seed of the proposals that begin at this trial."""
+        """The seed of the proposals that begin at this trial, or of what follows this round."""
         data = np.asarray(jax.random.key_data(self.key)).ravel().tolist()
         return int(np.random.SeedSequence([*data, number]).generate_state(1)[0])
 
     def block_sizes(self, memory_limit: int | None) -> list[int]:
         """The number of runs of each program that are trained side by side."""
-        share = math.ceil(self.options.batch / len(self.programs)) * self.options.num_seeds
+        share = math.ceil(self.batch / len(self.programs)) * self.options.num_seeds
         fitting = [memory_estimate.seeds_that_fit(first, memory_limit) for first in self._firsts]
         return [block_size(share, min(share, most), self.mesh) for most in fitting]
 
@@ -117,18 +133,11 @@ class Plan:
                 for axis in self.axes
             ],
             "options": self.options._asdict(),
+            "scheduler": schedulers.to_dict(self.scheduler),
             "key": np.asarray(jax.random.key_data(self.key)).tolist(),
             "key_impl": str(jax.random.key_impl(self.key)),
         }
         return json.loads(json.dumps(facts))
-
-    def _check_rounds(self, example: Config) -> None:
-        least = self.options.reduction**self.options.halvings
-        if example.num_updates < least:
-            raise ValueError(
-                f"a trial has {example.num_updates} updates, and {self.options.halvings} halvings "
-                f"by {self.options.reduction} need {least}; give a larger budget or fewer halvings"
-            )
 
 
 def _corners(axes: Sequence[Axis]) -> list[Point]:

@@ -1,7 +1,7 @@
 """The trials that are trained at the moment, side by side."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,8 +13,8 @@ from pgjax.core.types import TrainState
 from pgjax.runs.run_blocks import RunBlock
 from pgjax.runs.run_program import Program
 from pgjax.runs.signals import Interrupted, Signals
-from pgjax.runs.tuning.halving import Trial
 from pgjax.runs.tuning.plan import Plan
+from pgjax.runs.tuning.trials import Trial
 from pgjax.training.config import Config, checked
 
 WINDOW = 5  # updates whose mean return is a seed's
@@ -44,7 +44,7 @@ class Population:
         """Shapes and dtypes of a trial's states."""
         config = checked(self._plan.config_at(trial.point))
         program = self._plan.programs[self._plan.program_number(config)]
-        keys = self._plan.keys()
+        keys = self._plan.keys([trial.number])
         return program.shapes(keys, program.stacked([config], len(keys)))
 
     def advance(self, trials: Sequence[Trial], signals: Signals) -> list[Trial]:
@@ -66,6 +66,16 @@ class Population:
             advanced += self._after_round(program, number, runs, signals)
         return advanced
 
+    def hand_over(self, sources: Mapping[int, int]) -> None:
+        """Gives trials the states of others, but for the keys.
+
+        Args:
+          sources: by the number of a trial, that of the other.
+        """
+        before = dict(self.states)
+        for number, source in sources.items():
+            self.states[number] = before[source].replace(key=before[number].key)
+
     def keep(self, numbers: set[int]) -> None:
         """Drops the states of all other trials."""
         self.states = {n: state for n, state in self.states.items() if n in numbers}
@@ -85,7 +95,7 @@ class Population:
         if not runs:
             return
         engine, parts = self._plan.programs[program], []
-        keys = jnp.tile(self._plan.keys(), len(runs))
+        keys = self._plan.keys([run.trial.number for run in runs])
         for index, count, config in self._blocks(program, runs):
             block = engine.begun(*engine.replicated(keys[index], config), 0)
             self.compile_seconds += block.compile_seconds
@@ -101,7 +111,7 @@ class Population:
         for index, count, config in self._blocks(program, runs):
             state = jax.tree.map(lambda x, index=index: x[index], states)
             ended = np.arange(len(index)) >= count
-            _, config = engine.replicated(self._plan.keys(), config)
+            _, config = engine.replicated(self._plan.key, config)
             block = _advanced(engine, engine.block(state, ended, number), config, signals)
             self.compile_seconds += block.compile_seconds
             self.run_seconds += block.run_seconds

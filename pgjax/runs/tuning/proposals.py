@@ -7,8 +7,8 @@ from typing import Any
 
 from pgjax.core import distribution
 from pgjax.core.names import shown, unknown
-from pgjax.runs.tuning.halving import Trial
 from pgjax.runs.tuning.space import Axis, Point
+from pgjax.runs.tuning.trials import Trial
 
 SEARCHES = ("tpe", "random")
 _STARTUP_TRIALS = 10  # before TPE has enough to go by

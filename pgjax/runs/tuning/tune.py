@@ -1,7 +1,6 @@
 """`tune`: a search for the config with the best return, its trials trained side by side."""
 
 import contextlib
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,16 +16,16 @@ from pgjax.core.types import Array
 from pgjax.runs import config_json, disk, sweep_folders
 from pgjax.runs.signals import Interrupted, Signals, noted_signals
 from pgjax.runs.sweeps import at_path, devices_for, replace_env
-from pgjax.runs.tuning import folders, proposals
+from pgjax.runs.tuning import folders, schedulers
 from pgjax.runs.tuning.default_spaces import default_space
-from pgjax.runs.tuning.halving import Trial, stopping
+from pgjax.runs.tuning.halving import Search, SuccessiveHalving
 from pgjax.runs.tuning.plan import Options, Plan
 from pgjax.runs.tuning.population import Population
 from pgjax.runs.tuning.result import Tuning, best_of
+from pgjax.runs.tuning.scheduler import Scheduler
 from pgjax.runs.tuning.space import Axis, checked_axes
+from pgjax.runs.tuning.trials import Trial
 from pgjax.training.config import Config, check_key
-
-Search = str | Callable[[int], Any]
 
 
 def tune(
@@ -36,11 +35,12 @@ def tune(
     *,
     num_trials: int = 64,
     budget: int | None = None,
-    num_seeds: int = 3,
+    num_seeds: int | None = None,
+    scheduler: Scheduler | None = None,
     batch: int | None = None,
-    search: Search = "tpe",
-    reduction: int = 3,
-    halvings: int = 2,
+    search: Search | None = None,
+    reduction: int | None = None,
+    halvings: int | None = None,
     mesh: Mesh | None = None,
     memory_limit: int | None = None,
     directory: str | os.PathLike | None = None,
@@ -49,26 +49,23 @@ def tune(
 ) -> Tuning:
     """Searches a space of settings for the best mean return over seeds.
 
-    `batch` trials are trained side by side, in one compiled program for all that differ in floats;
-    each value that is part of the program (a size, a network) has one more. After η⁰, η¹, … rounds
-    a trial goes on only if it is among the best n / η of the n trials that have come as far
-    (successive halving); the search puts the next trial in its place. All trials have the same
-    seeds.
+    Trials are trained side by side, in one compiled program for all that differ in floats; each
+    value that is part of the program (a size, a network) has one more. The scheduler decides which
+    of them go on after each round, and with what: `SuccessiveHalving` looks for one setting,
+    `PopulationBased` for a schedule of them.
 
     Args:
       key: one `jax.random.key`.
       config: what the space does not set.
       space: dotted path -> `Uniform(low, high)`, `LogUniform(low, high)` or a list of values; None:
         the ranges of the config's components, `default_spaces.RANGES`.
-      num_trials: ≥ 1.
+      num_trials: ≥ 1; ≥ 2 for a population.
       budget: environment steps of each seed of a trial that is trained to the end, ≥ 1, for
         `Segments`; the last update is whole. None: the config's `num_updates`.
-      num_seeds: of each trial, ≥ 1.
-      batch: trials side by side, ≥ 1; None: a quarter of them all.
-      search: "tpe" (Optuna's tree-structured Parzen estimator), "random", or a function from a seed
-        to a sampler of Optuna's that decides from the study's trials alone.
-      reduction: η ≥ 2.
-      halvings: how often a trial is compared before its end, ≥ 0; a round is 1 / η^halvings of it.
+      num_seeds: of each trial, ≥ 1; None: 3 with `SuccessiveHalving`, 1 with `PopulationBased`.
+      scheduler: `SuccessiveHalving(…)` or `PopulationBased(…)`; None: the former.
+      batch, search, reduction, halvings: fields of `SuccessiveHalving`, where no scheduler is
+        given; None: its defaults.
       mesh: from `make_mesh`; runs are divided over its devices.
       memory_limit: bytes for the runs at once; None: half of what is available.
       directory: a folder to make, saved after each round; None writes nothing. The same call again
@@ -78,34 +75,47 @@ def tune(
 
     Raises:
       ValueError, TypeError: before compilation, for a path that does not exist, wrong bounds, a
-        budget too small for the halvings, a folder of another tuning.
+        budget too small for the scheduler, a folder of another tuning.
       core.distribution.MissingExtra: Optuna is not installed.
       runs.signals.Interrupted: after Ctrl-C or SIGTERM, with a directory.
-
-    Source: Li et al. (2020), asynchronous successive halving; Bergstra et al. (2011), TPE.
     """
     check_key(key)
+    fields = {"batch": batch, "search": search, "reduction": reduction, "halvings": halvings}
+    scheduler = _scheduler(scheduler, fields)
+    num_seeds = scheduler.default_seeds if num_seeds is None else num_seeds
+    options = Options(num_trials, budget, num_seeds)
+    options.check(scheduler)
     space = default_space(config) if space is None else space
-    proposals.check_search(search)
-    batch = max(1, math.ceil(num_trials / 4)) if batch is None else batch
-    options = Options(num_trials, budget, num_seeds, batch, reduction, halvings)
-    options.check()
-    plan = Plan(key, config, checked_axes(space, config), options, mesh)
+    plan = Plan(key, config, checked_axes(space, config), options, scheduler, mesh)
     check_mesh(mesh, "the mesh's size", 0)
-    proposals.optuna()
+    scheduler.check_extra()
     announce, watch = on_start or _ignore, on_round or _ignore
     if directory is None:
         population = Population(plan, plan.block_sizes(memory_limit))
         announce(plan)
-        return _tuned(plan, search, [], population, watch, None, Signals())
+        return _tuned(plan, [], population, watch, None, Signals())
     path = Path(directory)
-    with noted_signals() as signals, _held(plan, search, path, memory_limit) as sizes:
+    with noted_signals() as signals, _held(plan, path, memory_limit) as sizes:
         population = Population(plan, sizes)
         trials = folders.load(path, population)
         announce(plan)
-        tuning = _tuned(plan, search, trials, population, watch, path, signals)
+        tuning = _tuned(plan, trials, population, watch, path, signals)
         folders.write_results(path, tuning)
         return tuning
+
+
+def _scheduler(scheduler: Scheduler | None, fields: Mapping[str, Any]) -> Scheduler:
+    """The scheduler of `tune`'s arguments, checked."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    if scheduler is None:
+        return schedulers.check(SuccessiveHalving(**given))
+    if given:
+        name = next(iter(given))
+        raise ValueError(
+            f"{name} is a field of SuccessiveHalving: give it there, "
+            f"scheduler=SuccessiveHalving({name}=…), or leave scheduler out"
+        )
+    return schedulers.check(scheduler)
 
 
 def _ignore(_: Any) -> None:
@@ -114,7 +124,6 @@ def _ignore(_: Any) -> None:
 
 def _tuned(
     plan: Plan,
-    search: Search,
     trials: list[Trial],
     population: Population,
     watch: Callable[[Sequence[Trial]], Any],
@@ -123,7 +132,7 @@ def _tuned(
 ) -> Tuning:
     """Round after round, until every trial has ended."""
     while True:
-        trials = trials + _refill(plan, search, trials)
+        trials = trials + _refill(plan, trials)
         running = [trial for trial in trials if trial.status == "running"]
         if not running:
             break
@@ -134,14 +143,14 @@ def _tuned(
     return Tuning(tuple(trials), *seconds, plan, best)
 
 
-def _refill(plan: Plan, search: Search, trials: list[Trial]) -> list[Trial]:
+def _refill(plan: Plan, trials: list[Trial]) -> list[Trial]:
     """New trials in the places that are free, while there are some to begin."""
     running = sum(trial.status == "running" for trial in trials)
-    number = min(plan.options.batch - running, plan.options.num_trials - len(trials))
+    number = min(plan.batch - running, plan.options.num_trials - len(trials))
     if number < 1:
         return []
     first = len(trials)
-    points = proposals.proposals(plan.axes, trials, number, search, plan.seed(first))
+    points = plan.scheduler.proposals(plan.axes, trials, number, plan.seed(first))
     untrained = np.empty((0, plan.options.num_seeds))
     return [Trial(first + index, point, untrained) for index, point in enumerate(points)]
 
@@ -159,9 +168,10 @@ def _after_round(
         advanced = {trial.number: trial for trial in population.advance(running, signals)}
     except Interrupted as interruption:
         raise Interrupted(path, interruption.signal) from None
-    trials = [advanced.get(trial.number, trial) for trial in trials]
-    stopped = stopping(trials, plan.options.reduction, plan.options.halvings)
-    trials = [_judged(plan, trial, trial.number in stopped) for trial in trials]
+    trials = [_judged(plan, advanced.get(trial.number, trial)) for trial in trials]
+    seed = plan.seed(max(trial.rounds for trial in trials))
+    trials = plan.scheduler.decided(plan.axes, trials, seed)
+    population.hand_over(_sources(trials))
     done = [trial for trial in trials if trial.status == "done"]
     kept = {trial.number for trial in trials if trial.status == "running"}
     population.keep(kept | ({best_of(done).number} if done else set()))
@@ -170,22 +180,29 @@ def _after_round(
     return trials
 
 
-def _judged(plan: Plan, trial: Trial, stopped: bool) -> Trial:
-    """A trial with its status after a round."""
+def _sources(trials: list[Trial]) -> dict[int, int]:
+    """The trials that go on from another one's state, and that one's number."""
+    return {
+        trial.number: trial.handovers[-1].source
+        for trial in trials
+        if len(trial.handovers) == trial.rounds > 0 and trial.handovers[-1].source != trial.number
+    }
+
+
+def _judged(plan: Plan, trial: Trial) -> Trial:
+    """A trial after a round, done where that was its last."""
     if trial.status != "running":
         return trial
-    if stopped:
-        return trial._replace(status="stopped")
     total = plan.config_at(trial.point).num_updates
     done = trial.rounds * plan.round_updates(total) >= total
     return trial._replace(status="done") if done else trial
 
 
 @contextlib.contextmanager
-def _held(plan: Plan, search: Search, path: Path, memory_limit: int | None) -> Iterator[list[int]]:
+def _held(plan: Plan, path: Path, memory_limit: int | None) -> Iterator[list[int]]:
     """Makes a tuning's folder, or checks one that was begun, and keeps others from it; yields its
     block sizes."""
-    given = {**plan.facts(), "search": search if isinstance(search, str) else None}
+    given = plan.facts()
     if not path.exists():
         with disk.appearing(path) as unfinished:
             devices = 1 if plan.mesh is None else plan.mesh.size
@@ -226,7 +243,7 @@ def resume_tune(
     """
     path = Path(directory)
     facts = folders.read_facts(path)
-    if facts["search"] is None:
+    if facts["scheduler"].get("search", "") is None:
         raise ValueError(f"{path}: its search is a function: call tune as before, which goes on")
     saved = [facts["config"], *(config for configs in facts["choices"] for config in configs)]
     if env is not None:
@@ -244,7 +261,7 @@ def resume_tune(
         jax.random.wrap_key_data(key_data, impl=facts["key_impl"]),
         config,
         space,
-        search=facts["search"],
+        scheduler=schedulers.from_dict(facts["scheduler"]),
         mesh=mesh,
         directory=path,
         on_start=on_start,
