@@ -28,7 +28,7 @@ from pgjax.cli.main import main
 from pgjax.environments import ids, interface
 from pgjax.environments.suites import table
 from pgjax.pictures import curves
-from pgjax.runs import host_loop, sweep_labels
+from pgjax.runs import host_loop, progress_bar, sweep_labels
 from pgjax.training import presets
 
 SMALL = ["--num-updates", "3", "--sampler.num-trajectories", "8", "--network.hidden-sizes", "8"]
@@ -679,8 +679,8 @@ def test_more_episodes_than_fit_are_refused_before_training(capsys, tmp_path, mo
 
 
 def test_a_run_that_shows_nothing_for_long_says_that_it_goes_on(capsys, monkeypatch):
-    monkeypatch.setattr(printing, "_PATIENCE_SECONDS", 0.02)
-    with printing.progress(10):
+    monkeypatch.setattr(progress_bar, "_PATIENCE_SECONDS", 0.02)
+    with progress_bar.displayed(10):
         time.sleep(0.2)
     lines = capsys.readouterr().out.splitlines()
     assert lines

@@ -175,7 +175,7 @@ def test_a_signal_saves_and_the_command_goes_on(tmp_path, capsys, monkeypatch, n
     def kill(progress):
         os.kill(os.getpid(), number)
 
-    monkeypatch.setattr("pgjax.cli.printing._plain_lines", lambda total: kill)
+    monkeypatch.setattr("pgjax.runs.progress_bar._plain_lines", lambda total: kill)
     flags = ["--num-updates", "60", "--sampler.num-trajectories", "8", "--directory"]
     run = str(tmp_path / "run")
     assert main(["train", "Catch-bsuite", *flags, run]) == code

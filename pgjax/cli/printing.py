@@ -1,39 +1,22 @@
-"""The output of commands: progress during a run, and rows of results after it."""
+"""The output of commands: rows, tables and JSON of results."""
 
 import itertools
 import json
 import math
-import queue
 import textwrap
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as ProgressBar
 
 from pgjax.core.names import shortened
 from pgjax.pictures import plots
 from pgjax.pictures.curves import interquartile_mean, interval
 from pgjax.runs import schema, sweep_labels, tables
 from pgjax.runs.host_loop import Run
-from pgjax.runs.progress import Progress
 from pgjax.runs.sweep_result import Sweep
 from pgjax.training.config import Config
 
-_LINES_WITHOUT_TERMINAL = 10
-_PATIENCE_SECONDS = 30.0
 _WIDTH = 80
 _NAME_WIDTH = 23
 
@@ -123,82 +106,6 @@ def print_rows(rows: dict[str, str]) -> None:
                 print(f"  {line}")
             name = ""
         print(f"  {name:{_NAME_WIDTH}s}{text}")
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Callable[[Progress], object]]:
-    """Yields a function of each block's `Progress`: a live bar on a terminal, a few plain lines
-    elsewhere."""
-    console = Console()
-    if not console.is_terminal:
-        with _waiting_lines() as note_block:
-            show = _plain_lines(total)
-            yield lambda block: (note_block(block), show(block))
-        return
-    columns = (
-        SpinnerColumn(),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("return {task.fields[value]:>9}  {task.fields[speed]:>7} steps/s"),
-        TimeRemainingColumn(compact=True),
-    )
-    with ProgressBar(*columns, console=console) as bar:
-        task = bar.add_task("", total=total, value="compiling", speed="")
-        yield lambda block: bar.update(
-            task, completed=block.num_updates, value=_last_return(block), speed=_speed(block)
-        )
-
-
-@contextmanager
-def _waiting_lines() -> Iterator[Callable[[Progress], None]]:
-    """Prints a line whenever no block has ended for a while; yields the function to call with each
-    block."""
-    ended, updates, started = threading.Event(), queue.Queue(), time.monotonic()
-
-    def watch():
-        activity = "compiling, or in the first update"
-        while not ended.is_set():
-            try:
-                activity = f"update {updates.get(timeout=_PATIENCE_SECONDS) + 1} takes long"
-            except queue.Empty:
-                seconds = time.monotonic() - started
-                print(f"  {activity}: {seconds:.0f} s since the start", flush=True)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield lambda block: updates.put(block.num_updates)
-    finally:
-        ended.set()
-        updates.put(0)
-        watcher.join()
-
-
-def _plain_lines(total: int) -> Callable[[Progress], None]:
-    """A function that prints about ten lines over the run, one after each so many updates."""
-    interval = max(1, total // _LINES_WITHOUT_TERMINAL)
-    next_line = 0
-
-    def show(block: Progress) -> None:
-        nonlocal next_line
-        if block.num_updates >= next_line or block.num_updates == total:
-            next_line = block.num_updates + interval
-            print(
-                f"  update {block.num_updates}/{total}  return {_last_return(block)}  "
-                f"{_speed(block)} steps/s",
-                flush=True,
-            )
-
-    return show
-
-
-def _last_return(block: Progress) -> str:
-    return f"{block.metrics.episode_return[-1]:.2f}"
-
-
-def _speed(block: Progress) -> str:
-    speed = block.env_steps / block.run_seconds
-    return f"{speed / 1e6:.2f} M" if speed >= 1e6 else f"{speed / 1e3:.0f} k"
 
 
 def short(number: float) -> str:

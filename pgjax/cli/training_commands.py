@@ -167,7 +167,7 @@ def _run_and_print(
     with _observers(config, options, directory) as on_block, warnings.catch_warnings():
         warnings.simplefilter("ignore", host_loop.EndedSchedule)  # `on_start` prints it in a line
         try:
-            result = run(on_block=on_block, on_start=on_start)
+            result = run(on_block=on_block, on_start=on_start, progress=True)
         except Interrupted as interruption:  # before its first update
             print(interruption, file=sys.stderr)
             return 128 + interruption.signal
@@ -198,9 +198,9 @@ def _exit_code(result: host_loop.Run, directory: Path, nan: str) -> int:
 def _observers(
     config: Config, options: argparse.Namespace, directory: Path
 ) -> Iterator[Callable[[Progress], None]]:
-    """Yields the function that a run calls after each block: it shows and logs the progress."""
+    """Yields the function that a run calls after each block: it logs the progress."""
     with contextlib.ExitStack() as stack:
-        observers = [stack.enter_context(printing.progress(config.num_updates))]
+        observers = []
         for logger in loggers.named(options.logger):
             log = logger(directory, config, options.metrics_every)
             observers.append(stack.enter_context(log))

@@ -450,8 +450,7 @@ def _check_value(path: str, hint: Any, value: Any, low: Any, high: Any) -> None:
     if is_number(hint):
         _check_float(path, value, low, high)
     elif options == [bool]:
-        if not isinstance(value, bool):
-            raise TypeError(f"{path} must be True or False, got {shown(value)}")
+        check_bool(path, value)
     elif options == [int]:
         check_int(path, value, low, MAX_INT if high is None else high)
     else:
@@ -503,6 +502,12 @@ def _check_float(path: str, value: Any, low: float | None, high: float | None) -
     if not (math.isfinite(number) and above and below):
         allowed = f"a finite number {within(low, high)}".rstrip()
         raise ValueError(f"{path} must be {allowed}, got {number}")
+
+
+def check_bool(path: str, value: Any) -> None:
+    """Raises TypeError unless `value` is a Python bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{path} must be True or False, got {shown(value)}")
 
 
 def check_int(path: str, value: Any, low: int | None, high: int | None = MAX_INT) -> None:

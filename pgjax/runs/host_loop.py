@@ -16,7 +16,7 @@ import jax
 from jax.sharding import Mesh
 
 from pgjax.core import processes, schedules
-from pgjax.core.components import check_int, check_seed, unknown
+from pgjax.core.components import check_bool, check_int, check_seed, unknown
 from pgjax.core.names import shown
 from pgjax.core.types import Metrics, TrainState
 from pgjax.pictures import plots
@@ -27,6 +27,7 @@ from pgjax.runs import (
     disk,
     folders,
     frames,
+    progress_bar,
     recent_metrics,
     resumed_changes,
     sources,
@@ -100,6 +101,7 @@ class _Settings(NamedTuple):
     checkpoint_seconds: float
     nan: str
     facts: dict[str, Any]
+    progress: bool
 
     @property
     def stop(self) -> training.StopRule:
@@ -124,6 +126,7 @@ def run(
     start_from: str | os.PathLike | None = None,
     parts: Sequence[str] = transfer.DEFAULT,
     on_start: Callable[[int], Any] | None = None,
+    progress: bool = False,
 ) -> Run:
     """`train`, with a host loop around it: files, progress, Ctrl-C. The same numbers.
 
@@ -155,6 +158,8 @@ def run(
       parts: as for `transfer`.
       on_start: called with the number of updates made so far, once nothing is refused any more,
         before anything is compiled.
+      progress: shows updates, the last return and steps/s while it runs: a bar on a terminal or in
+        a notebook, elsewhere about ten lines.
 
     Raises:
       ValueError, TypeError: before anything is compiled or written, for what cannot be; a
@@ -168,7 +173,7 @@ def run(
         "seed": seed,
         **_facts(stop_at_return, metrics_every, evaluate_every, eval_episodes, keep),
     }
-    settings = _Settings(on_block, mesh, stop_at_return, checkpoint_seconds, nan, facts)
+    settings = _Settings(on_block, mesh, stop_at_return, checkpoint_seconds, nan, facts, progress)
     arrays = _checked(config, settings)
     folder = Path(directory) if directory is not None and processes.is_first() else None
     if folder is not None:
@@ -217,6 +222,7 @@ def resume(
     nan: str = "stop",
     discard_metrics: bool = False,
     on_start: Callable[[int], Any] | None = None,
+    progress: bool = False,
 ) -> Run:
     """Goes on with a run from its latest checkpoint, to the same bits as without interruption.
 
@@ -225,7 +231,7 @@ def resume(
 
     Args:
       directory: a run folder, from `run`.
-      on_block, mesh, checkpoint_seconds, nan, on_start: as for `run`.
+      on_block, mesh, checkpoint_seconds, nan, on_start, progress: as for `run`.
       config: to go on with: the run's own, where that holds objects of the user's own (see `load`),
         or one with other floats, or schedules in their places. config.json then holds the new one,
         and in its history from which update on what has changed.
@@ -253,7 +259,7 @@ def resume(
         eval_episodes=eval_episodes,
         keep=keep,
     )
-    settings = _Settings(on_block, mesh, _target(facts), checkpoint_seconds, nan, facts)
+    settings = _Settings(on_block, mesh, _target(facts), checkpoint_seconds, nan, facts, progress)
     arrays = _checked(config, settings)
     changes = folders.changes(saved_config, config, notes["facts"], facts)
     resumed_changes.check(path, changes, saved_config, config, folders.SETTINGS)
@@ -356,6 +362,7 @@ def _checked(config: Config, settings: _Settings) -> Config:
     if settings.nan not in _ON_BAD:
         raise ValueError(unknown(f"nan {shown(settings.nan)}", settings.nan, _ON_BAD))
     check_seconds(settings.checkpoint_seconds)
+    check_bool("progress", settings.progress)
     # Each of several processes holds its share of the trajectories.
     if settings.facts["evaluate_every"]:
         memory_estimate.check_episodes("eval_episodes", arrays, settings.facts["eval_episodes"])
@@ -379,7 +386,24 @@ def _run(
     writer: folders.Writer | None,
     directory: str | os.PathLike | None,
 ) -> Run:
-    """Trains from `start` on and saves; `arrays` is the config with arrays as leaves."""
+    """Trains from `start` on, saves, and shows the progress if asked to; `arrays` is the config
+    with arrays as leaves."""
+    if not (settings.progress and processes.is_first()):
+        return _trained(config, arrays, start, settings, writer, directory)
+    with progress_bar.beside(settings.on_block, config.num_updates) as on_block:
+        settings = settings._replace(on_block=on_block)
+        return _trained(config, arrays, start, settings, writer, directory)
+
+
+def _trained(
+    config: Config,
+    arrays: Config,
+    start: Progress,
+    settings: _Settings,
+    writer: folders.Writer | None,
+    directory: str | os.PathLike | None,
+) -> Run:
+    """Trains from `start` on and saves; see `_run`."""
     recent, stopped = RecentMetrics(), False
     evaluator = Evaluator(config, settings.facts, None if writer is None else writer.path)
     evaluator.go_on(start.num_updates)

@@ -23,6 +23,7 @@ from pgjax.ascents.optimizers import Adam, Custom, MakeTransformation, Optimizer
 from pgjax.core import schedules
 from pgjax.core.components import (
     Component,
+    check_bool,
     check_component,
     check_hashable,
     check_int,
@@ -287,8 +288,7 @@ def _check_fields(config: Config) -> None:
     _check_numbers(config)
     check_hashable("network", config.network)
     for name in _FLAGS:
-        if not isinstance(getattr(config, name), bool):
-            raise TypeError(f"{name} must be True or False, got {shown(getattr(config, name))}")
+        check_bool(name, getattr(config, name))
     _check_estimator(config.estimator)
     config.critic.check_network("critic")
     if config.estimator.needs_whole_episodes and not config.sampler.whole_episodes:
