@@ -81,7 +81,7 @@ def main() -> None:
     flags.add_argument("--env", nargs="+", metavar="ENV", help="these only")
     flags = flags.parse_args()
     folder = results_folder(flags)
-    known = stored(folder)
+    known = stored(folder, "returns")
     results = []
     for label, config in cases(flags.env, flags.quick):
         num_seeds = number_of_seeds(config.env, flags.quick)
@@ -123,9 +123,9 @@ def number_of_seeds(env: str, quick: bool) -> int:
     return NUM_SEEDS_GRIDS if env.endswith("MinAtar") or env == "Pong-misc" else NUM_SEEDS
 
 
-def stored(folder: Path) -> list[dict[str, Any]]:
-    """The results in the folder."""
-    path = folder / "returns.json"
+def stored(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The results in a file of the folder."""
+    path = folder / f"{name}.json"
     return json.loads(path.read_text())["environments"] if path.is_file() else []
 
 
@@ -264,7 +264,7 @@ def picture(results: list[dict[str, Any]], path: Path) -> None:
         for result in (r for r in results if r["env"] == name):
             plain = result["label"] == "plain reinforce"
             curve(panel, result["curves"], "0.5" if plain else "C0")
-        panel.set_title(name.rsplit("-", 1)[0], fontsize=9)
+        panel.set_title(name.rsplit("/", 1)[-1].rsplit("-", 1)[0], fontsize=9)
         panel.ticklabel_format(axis="x", style="sci", scilimits=(0, 4))
         panel.tick_params(labelsize=7)
         panel.xaxis.get_offset_text().set_fontsize(7)

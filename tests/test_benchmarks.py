@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 import pgjax
 from pgjax.runs.zoo import entries
@@ -64,6 +65,15 @@ def test_returns(tmp_path):
     assert "Catch-bsuite" in (tmp_path / "returns.md").read_text()
     (again,) = run("returns", tmp_path)["environments"]
     assert again == found  # what is there is kept, its date too
+
+
+def test_suite_returns(tmp_path):
+    pytest.importorskip("navix")
+    (found,) = run("suite_returns", tmp_path)["environments"]
+    assert found["env"] == "navix/Navix-Empty-5x5-v0"
+    assert 0.0 <= found["untrained"] <= 1.0
+    assert len(found["stochastic"]["seeds"]) == 2
+    assert "navix/Navix-Empty-5x5-v0" in (tmp_path / "suite_returns.md").read_text()
 
 
 def test_tune():

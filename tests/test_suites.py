@@ -21,6 +21,7 @@ from pgjax.core import distribution
 from pgjax.environments import interface
 from pgjax.environments.suites import brax, suite, table
 from pgjax.study.checking import check_environment
+from pgjax.training import presets
 from pgjax.training.config import checked
 
 ROOT = Path(__file__).parents[1]
@@ -238,6 +239,14 @@ def test_an_id_of_gymnax_may_have_its_name_in_front():
     assert interface.make("gymnax/CartPole-v1") is interface.make("CartPole-v1")
     assert pgjax.Config("gymnax/CartPole-v1") == pgjax.Config("CartPole-v1")
     assert pgjax.preset("gymnax/CartPole-v1") == pgjax.preset("CartPole-v1")
+
+
+@pytest.mark.parametrize("env_id", presets.suites_tuned())
+def test_a_preset_traces(env_id):
+    pytest.importorskip(table.suite(env_id.partition("/")[0]).module or env_id.partition("/")[0])
+    config = pgjax.preset(env_id, num_updates=3)
+    _, metrics = jax.eval_shape(pgjax.train, jax.random.key(0), config)
+    assert metrics.episode_return.shape == (3,)
 
 
 def test_nothing_is_imported_before_it_is_used():
