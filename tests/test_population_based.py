@@ -278,3 +278,16 @@ def test_the_command_prints_the_schedule(catch, capsys):
             scheduler=pgjax.PopulationBased(2),
             directory=path,
         )
+
+
+@pytest.mark.slow
+@pytest.mark.devices(4)
+def test_members_divide_over_devices():
+    options = {"num_trials": 8, "scheduler": RULE}
+    one, four = (
+        pgjax.tune(KEY, CONFIG, SPACE, mesh=mesh, **options) for mesh in (None, pgjax.make_mesh(4))
+    )
+    assert any(h.source != trial.number for trial in one.trials for h in trial.handovers)
+    for given, expected in zip(four.trials, one.trials, strict=True):
+        np.testing.assert_allclose(given.returns[0], expected.returns[0], rtol=1e-5)
+        assert given.handovers[:1] == expected.handovers[:1]
