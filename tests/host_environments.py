@@ -64,3 +64,20 @@ class Breaks(Dice):
         if self.part == "process":
             os._exit(1)
         return super().step(action)
+
+
+class Filmable(Dice):
+    """A grey picture, lighter by 20 at each step; its die never ends it."""
+
+    def __init__(self, render_mode="rgb_array", frame=None):
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
+        self.render_mode, self.frame = render_mode, frame
+
+    def step(self, action):
+        obs, reward, _, *rest = super().step(action)
+        return obs, reward, False, *rest
+
+    def render(self):
+        if self.frame is not None:
+            raise self.frame
+        return np.full((40, 480, 3), 20 * self.time, np.uint8)

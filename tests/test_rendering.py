@@ -1,14 +1,19 @@
+import sys
+
 import jax
 import numpy as np
 import pytest
 from environments_for_tests import Counter
 from gymnax.wrappers import purerl
+from host_environments import Dice, Filmable
 from PIL import Image
 from test_contracts import Corridor
 
 import pgjax
+from pgjax.cli.main import main
+from pgjax.core import distribution
 from pgjax.environments import interface
-from pgjax.pictures import drawing
+from pgjax.pictures import drawing, filming
 
 
 def frames(path):
@@ -91,10 +96,8 @@ def test_an_environment_of_ones_own_is_drawn_by_its_frame_alone(tmp_path):
     state = pgjax.init(jax.random.key(0), config)
     returns = pgjax.render(jax.random.key(1), state, config, tmp_path / "a.gif", max_steps=3)
     np.testing.assert_array_equal(returns, [0.0])
-    for env in (Pole(), "gymnasium/CartPole-v1"):
-        name = env if isinstance(env, str) else "CartPole-v1"
-        with pytest.raises(ValueError, match=f"nobody has said how to draw {name}: `pgjax plot`"):
-            pgjax.render(jax.random.key(1), state, config.replace(env=env), tmp_path / "a.gif")
+    with pytest.raises(ValueError, match="nobody has said how to draw CartPole-v1: `pgjax plot`"):
+        pgjax.render(jax.random.key(1), state, config.replace(env=Pole()), tmp_path / "a.gif")
 
 
 def test_what_cannot_be_drawn_is_said(tmp_path):
@@ -130,3 +133,89 @@ def test_catchs_ball_and_paddle_have_two_colours():
     obs, state = jax.device_get(env.reset(jax.random.key(0), env.default_params))
     picture = np.asarray(drawing.drawing_of(env)(env, state, obs, env.default_params))
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 3
+
+
+def filmed(path, env, num_episodes=1, **fields):
+    """What `render` returns for a new policy in an environment on the host."""
+    config = pgjax.Config(env, network=pgjax.MLP((4,)), **fields)
+    state = pgjax.init(jax.random.key(0), config)
+    return pgjax.render(jax.random.key(1), state, config, path, num_episodes)
+
+
+def test_an_environment_on_the_host_gives_its_own_pictures(tmp_path):
+    env = pgjax.from_gymnasium(Filmable, limit=6)
+    returns = filmed(tmp_path / "a.gif", pgjax.StickyActions(env), 2)
+    found, milliseconds = frames(tmp_path / "a.gif")
+    assert milliseconds == 250
+    # Each shows the state before its step, half as wide as it is given.
+    for episode in range(2):
+        greys = [frame[34, 20 + episode * (drawing.SIZE + 8), 0] for frame in found]
+        np.testing.assert_allclose(greys, 20 * np.arange(6), atol=2)
+    assert found[0].shape[1] == 3 * 8 + 2 * drawing.SIZE
+    assert returns.shape == (2,)
+    assert not env._pools._pools  # those of training are others
+
+
+NO_PICTURES = {
+    "mode": (
+        lambda: Filmable(None),
+        r"^Filmable gives no pictures: the function .* render_mode='rgb_array', got None$",
+    ),
+    "modes": (
+        lambda: Dice(),
+        r"^Dice gives no pictures: its render_modes are \(\), without 'rgb_array'; `pgjax plot`",
+    ),
+    "display": (
+        lambda: Filmable(frame=OSError("no OpenGL\nhere")),
+        "^Filmable gives no pictures here: OSError: no OpenGL here; without a display, MUJOCO_GL=",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), NO_PICTURES.values(), ids=NO_PICTURES)
+def test_an_environment_on_the_host_without_pictures_is_refused(make, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        filmed(tmp_path / "a.gif", pgjax.from_gymnasium(make, limit=6))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_frame_that_is_no_picture_is_refused():
+    with pytest.raises(ValueError, match=r"uint8\[height, width, 3\], got float64\[2, 3\]"):
+        filming._png(np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"got object\[\]"):
+        filming._png(None)
+
+
+def test_a_missing_package_is_named_before_anything_is_compiled(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    with pytest.raises(distribution.MissingExtra, match=r"^pictures of CartPole-v1 need another"):
+        filmed(tmp_path / "a.gif", "gymnasium/CartPole-v1")
+
+
+@pytest.mark.slow  # trains
+def test_a_command_names_the_missing_package(tmp_path, capsys, monkeypatch):
+    sampler = pgjax.Episodes(2)
+    config = pgjax.Config("gymnasium/CartPole-v1?limit=9", sampler=sampler, num_updates=1)
+    pgjax.run(config.replace(network=pgjax.MLP((4,))), directory=tmp_path / "run")
+    for variable in ("SDL_AUDIODRIVER", "PYGAME_HIDE_SUPPORT_PROMPT"):
+        monkeypatch.setenv(variable, "1")  # which the command sets
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pygame", None)
+        assert main(["render", str(tmp_path / "run")]) == 2
+    sentence = "pgjax: pictures of CartPole-v1 need another package: pygame is not installed"
+    errors = capsys.readouterr().err
+    assert errors.startswith(sentence)
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "run" / "episodes.gif").exists()
+
+
+# pygame says that pkg_resources, which it imports, is deprecated.
+@pytest.mark.filterwarnings("ignore")
+def test_cart_pole_of_gymnasium_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setenv("SDL_AUDIODRIVER", "dummy")
+    pytest.importorskip("pygame", reason="Gymnasium draws with it")
+    returns = filmed(tmp_path / "a.gif", "gymnasium/CartPole-v1?limit=30", 3)
+    found, milliseconds = frames(tmp_path / "a.gif")
+    assert len(found) == max(returns)
+    assert milliseconds == 20
+    assert any(np.any(frame[30:] != found[0][30:]) for frame in found[1:])

@@ -1,5 +1,6 @@
 """The commands: arguments in, an exit code out."""
 
+import os
 from pathlib import Path
 
 import shtab
@@ -55,6 +56,9 @@ def render(arguments: list[str]) -> int:
     check_int("--episodes", options.episodes, 1, rendering.MAX_EPISODES)
     check_int("--max-steps", options.max_steps, 1)
     flags.import_modules(options.imports)
+    # Gymnasium's pictures come from pygame, which greets, and looks for a sound card.
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     state, config = checkpoints.load_policy(options.run, env=options.env)
     output = options.output or _output(options.run, "episodes.gif")
     returns = rendering.render(

@@ -1,10 +1,12 @@
 """What drawings need of an environment inside of wrappers: its state, observation, parameters."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from PIL import Image
 
 from pgjax.core.keys import is_key
 from pgjax.core.types import Array, PyTree
@@ -46,3 +48,19 @@ def scene(env_state: PyTree) -> Scene:
     """The scene in a state that wrappers have put around it."""
     nodes = jax.tree.leaves(env_state, is_leaf=lambda node: isinstance(node, Scene))
     return next(node for node in nodes if isinstance(node, Scene))
+
+
+class Camera(NamedTuple):
+    """What makes pictures of episodes.
+
+    Attributes:
+      core: the core environment -> the one that is played, whose states are `Scene`s.
+      picture: the scene before a step, the step's index, the episode's index -> its picture.
+      seconds_per_step: the time that a step takes, as the picture shows it.
+      close: to be called once the pictures are made.
+    """
+
+    core: Callable[[Environment], Environment]
+    picture: Callable[[Scene, int, int], Image.Image]
+    seconds_per_step: float
+    close: Callable[[], None]

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +17,12 @@ from pgjax.core.components import check_int
 from pgjax.core.keys import is_key
 from pgjax.core.types import Array, TrainState
 from pgjax.environments import interface
+from pgjax.environments.host import failure
+from pgjax.environments.host.environment import HostEnvironment
+from pgjax.environments.interface import Environment
 from pgjax.environments.wrappers import wrapper
-from pgjax.pictures import drawing
-from pgjax.pictures.recording import Recorded, Scene, scene
+from pgjax.pictures import drawing, filming
+from pgjax.pictures.recording import Camera, Recorded, Scene, scene
 from pgjax.training.bound import Bound
 from pgjax.training.config import Config, bind, check_key, checked
 from pgjax.training.training import ACTING, check_state
@@ -65,6 +69,8 @@ def render(
 ) -> np.ndarray:
     """Writes a GIF of a policy's episodes, side by side in a grid.
 
+    Environments on the host show Gymnasium's own pictures, `render_mode="rgb_array"`.
+
     Args:
       key: one `jax.random.key`.
       state: the policy's, from `init`, `update` or `train`.
@@ -78,7 +84,10 @@ def render(
       float[n]; the return of each episode over the steps shown.
 
     Raises:
-      ValueError: no drawing is known for the environment; another format.
+      ValueError: no drawing is known for the environment, or one on the host gives no pictures;
+        another format.
+      MissingExtra: an environment on the host needs a package for its pictures.
+      EnvironmentFailure: an environment on the host raised an exception.
 
     >>> import jax, pgjax, tempfile
     >>> config = pgjax.Config(env="Catch-bsuite")
@@ -90,7 +99,7 @@ def render(
     check_key(key)
     check_int("num_episodes", num_episodes, 1, MAX_EPISODES)
     check_int("max_steps", max_steps, 1)
-    env, draw = drawing_for(config)
+    camera = _camera(config)
     if Path(path).suffix.lower() != ".gif":
         raise ValueError(f"the picture's name must end in .gif, got {Path(path).name!r}")
     if not Path(path).parent.is_dir():
@@ -100,43 +109,55 @@ def render(
     config = checked(config)
     check_state(state, config, ACTING)
     bound = bind(config, state.num_updates)
-    horizon = min(max_steps, bound.horizon())
-    episodes = _play(key, state, bound, num_episodes, horizon, jnp.bool_(deterministic))
-    episodes = jax.tree.map(lambda x: x if is_key(x) else np.asarray(x), episodes)
-    name = str(getattr(env, "name", ""))
-    _write(path, _frames(episodes, name, functools.partial(draw, env)), name, episodes)
+    how = num_episodes, min(max_steps, bound.horizon()), camera.core, jnp.bool_(deterministic)
+    try:
+        episodes = failure.call(_play, key, state, bound, *how)
+        episodes = jax.tree.map(lambda x: x if is_key(x) else np.asarray(x), episodes)
+        _write(path, _frames(episodes, camera), episodes, camera.seconds_per_step)
+    finally:
+        camera.close()
     return episodes.returns[-1]
 
 
-def drawing_for(config: Config) -> tuple[Any, drawing.Drawing]:
-    """The environment object of a config, and the drawing of its states.
+def _camera(config: Config) -> Camera:
+    """What makes pictures of a config's environment.
 
     Raises:
-      ValueError: no drawing is known.
+      ValueError: no drawing is known, or an environment on the host gives no pictures.
+      MissingExtra: an environment on the host needs a package for them.
     """
     env = wrapper.core(config.env)
     env = interface.make(env) if isinstance(env, str) else env
+    if isinstance(env, HostEnvironment):
+        return filming.camera(env)
     draw = drawing.drawing_of(env)
+    name = str(getattr(env, "name", ""))
     if draw is None:
-        name = config.env if isinstance(config.env, str) else getattr(env, "name", env)
+        shown = config.env if isinstance(config.env, str) else name or env
         raise ValueError(
-            f"nobody has said how to draw {name}: `pgjax plot` draws its learning curve; an "
+            f"nobody has said how to draw {shown}: `pgjax plot` draws its learning curve; an "
             "environment of your own can have a method frame(state, params); known: "
             f"{', '.join(drawing.names())}"
         )
-    return env, draw
+
+    def picture(scene: Scene, step: int, index: int) -> Image.Image:
+        return draw(env, scene.env_state, scene.obs, scene.params)
+
+    seconds = _SECONDS_PER_STEP.get(name, _OTHER_SECONDS_PER_STEP)
+    return Camera(Recorded, picture, seconds, lambda: None)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def _play(
     key: Array,
     state: TrainState,
     bound: Bound,
     num_episodes: int,
     horizon: int,
+    core: Callable[[Environment], Environment],
     deterministic: Array,
 ) -> Episodes:
-    environment = bound.environment.with_true_rewards().with_core(Recorded)
+    environment = bound.environment.with_true_rewards().with_core(core)
     actor = bound.actor(state.policy_variables, deterministic)
     actor = dataclasses.replace(actor, environment=environment)
     keys, start = actor.begin(jax.random.split(key, num_episodes), jnp.ones(num_episodes, bool))
@@ -154,18 +175,18 @@ def _play(
     return jax.lax.scan(step, (start, jnp.zeros(num_episodes)), times)[1]
 
 
-def _frames(episodes: Episodes, name: str, draw: Any) -> list[Image.Image]:
+def _frames(episodes: Episodes, camera: Camera) -> list[Image.Image]:
     """The frames of the GIF: each shows the episodes at one time, those over at their last step."""
     length = int(episodes.running.any(axis=1).sum())
-    seconds = _SECONDS_PER_STEP.get(name, _OTHER_SECONDS_PER_STEP)
-    stride = max(1, -(-length // _MOST_FRAMES), round(_LEAST_MILLISECONDS / 1000 / seconds))
+    shortest = round(_LEAST_MILLISECONDS / 1000 / camera.seconds_per_step)
+    stride = max(1, -(-length // _MOST_FRAMES), shortest)
     last_steps = episodes.running.sum(axis=0) - 1
 
     def panel(time: int, index: int) -> Image.Image:
         step = min(time, int(last_steps[index]))
-        state, obs, params = jax.tree.map(lambda x: x[step, index], episodes.scene)
+        before = jax.tree.map(lambda x: x[step, index], episodes.scene)
         total = float(episodes.returns[step, index])
-        return _panel(draw(state, obs, params), step, total, over=step < time)
+        return _panel(camera.picture(before, step, index), step, total, over=step < time)
 
     times = [*range(0, length - 1, stride), length - 1]
     grids = [_grid([panel(time, index) for index in range(len(last_steps))]) for time in times]
@@ -196,10 +217,10 @@ def _grid(panels: list[Image.Image]) -> Image.Image:
     return grid
 
 
-def _write(path: Any, frames: list[Image.Image], name: str, episodes: Episodes) -> None:
+def _write(path: Any, frames: list[Image.Image], episodes: Episodes, seconds: float) -> None:
     length = int(episodes.running.any(axis=1).sum())
-    step = 1000 * _SECONDS_PER_STEP.get(name, _OTHER_SECONDS_PER_STEP)
-    milliseconds = max(_LEAST_MILLISECONDS, round(step * length / len(frames) / 10) * 10)
+    each = 1000 * seconds * length / len(frames)
+    milliseconds = max(_LEAST_MILLISECONDS, round(each / 10) * 10)
     durations = [milliseconds] * (len(frames) - 1) + [_PAUSE_MILLISECONDS]
     frames[0].save(
         path, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=False

@@ -28,11 +28,15 @@ class HostEnvironment(Environment):
     before gave. `reset` is seeded from the key, `step` ignores its key. The state is a token, not
     the environment: a state can be gone on with once, and what comes too late begins new episodes.
 
+    Attributes:
+      metadata: Gymnasium's, "render_modes" and "render_fps" for instance.
+
     Args:
       name: for messages.
       make: makes one environment, whose interface was looked at.
       probe: one that it made.
       processes: how many they are divided over; 1: this one.
+      make_drawn: makes one with `render_mode="rgb_array"`, where the environment has that mode.
     """
 
     def __init__(
@@ -41,8 +45,10 @@ class HostEnvironment(Environment):
         make: Callable[[], gymnasium.Env],
         probe: gymnasium.Env,
         processes: int,
+        make_drawn: Callable[[], gymnasium.Env],
     ) -> None:
         self._name, self._limit = name, _limit(probe)
+        self.make_drawn, self.metadata = make_drawn, dict(probe.metadata)
         self._observation_space = spaces.read(f"{name}: observation_space", probe.observation_space)
         self._action_space = spaces.read(f"{name}: action_space", probe.action_space)
         self._host_actions = probe.action_space

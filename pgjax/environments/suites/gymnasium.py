@@ -57,7 +57,8 @@ class Gymnasium(Suite):
         options = {} if limit is None else {"max_episode_steps": limit}
         make = functools.partial(gymnasium.make, name, **options)
         try:
-            return _environment(name, make, processes)
+            drawn = functools.partial(make, render_mode="rgb_array")
+            return _environment(name, make, processes, drawn)
         except gymnasium.error.DependencyNotInstalled as error:
             raise distribution.MissingExtra(_missing(name, error)) from error
 
@@ -100,7 +101,7 @@ def from_gymnasium(
     if limit is not None:
         check_int("limit", limit, 1)
         env = functools.partial(_limited, env, limit)
-    return _environment(getattr(env, "__name__", "the environment"), env, processes)
+    return _environment(getattr(env, "__name__", "the environment"), env, processes, env)
 
 
 def _missing(name: str, error: Exception) -> str:
@@ -115,7 +116,12 @@ def _limited(make: Callable[[], gymnasium.Env], limit: int) -> gymnasium.Env:
     return gymnasium.wrappers.TimeLimit(make(), limit)
 
 
-def _environment(name: str, make: Callable[[], gymnasium.Env], processes: int) -> HostEnvironment:
+def _environment(
+    name: str,
+    make: Callable[[], gymnasium.Env],
+    processes: int,
+    make_drawn: Callable[[], gymnasium.Env],
+) -> HostEnvironment:
     check_int("processes", processes, 1, _MOST_PROCESSES)
     probe = make()
     if isinstance(probe, gymnasium.vector.VectorEnv):
@@ -130,7 +136,7 @@ def _environment(name: str, make: Callable[[], gymnasium.Env], processes: int) -
         )
     try:
         name = probe.spec.id if probe.spec else type(probe.unwrapped).__name__
-        environment = HostEnvironment(name, make, probe, processes)
+        environment = HostEnvironment(name, make, probe, processes, make_drawn)
         _check(name, probe, environment.observation_space)
     finally:
         probe.close()
