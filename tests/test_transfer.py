@@ -166,3 +166,53 @@ def test_what_does_not_fit_is_one_line_before_training(source, tmp_path, flags, 
 def test_parts_need_a_source(capsys):
     assert main(["train", "Catch-bsuite", "--from-parts", "policy"]) == 2
     assert "--from-parts needs --from RUN" in capsys.readouterr().err
+
+
+def test_every_run_of_a_sweep_starts_from_the_source_and_the_folder_says_so(
+    source, tmp_path, capsys
+):
+    folder, trained = source
+    path = tmp_path / "sweep"
+    command = ["sweep", "Catch-bsuite", *FLAGS, "--num-updates", "1", "--sampler.length", "10"]
+    command += ["--num-seeds", "2", "--directory", str(path)]
+    grid = ["--grid", "optimizer.learning_rate=0,1", "--from", str(folder)]
+    assert main([*command, *grid, "--from-parts", "policy"]) == 0
+    run_id = json.loads((folder / "config.json").read_text())["run"]
+    expected = {"folder": str(folder), "run": run_id, "update": 2, "parts": ["policy"]}
+    assert json.loads((path / "sweep.json").read_text())["started_from"] == expected
+    sweep = pgjax.resume_sweep(path)
+    for leaf, learned in zip(
+        *map(jax.tree.leaves, (sweep.state.params, trained.params)), strict=True
+    ):
+        still = np.asarray(leaf)[0]  # the setting whose learning rate is 0
+        np.testing.assert_array_equal(still, np.broadcast_to(learned, still.shape))
+    assert main([*command, *grid[:2]]) == 2
+    assert "another sweep: its started from differs" in capsys.readouterr().err
+    # Runs of two sources are two curves, each of both seeds.
+    records = [r for r in folders.read_all(path) if r.config["optimizer"]["learning_rate"] == 0]
+    others = [dataclasses.replace(record, source="other") for record in records]
+    first, second = curves.curves([*records, *others])
+    assert (len(first.seeds), len(second.seeds)) == (2, 2)
+    assert first.label == f"source source {run_id[:8]} at update 2"
+    assert (first.repeated, second.repeated) == ([], [])
+
+
+@pytest.mark.slow
+def test_the_trials_of_a_tuning_start_from_the_source(source, tmp_path):
+    folder, trained = source
+    config = CONFIG.replace(
+        **{"normalize_observations": False, "num_updates": 1, "optimizer.learning_rate": 0.0}
+    )
+    space = {"estimator.discount": pgjax.Uniform(0.9, 1.0)}
+    options = {"num_trials": 1, "num_seeds": 1, "search": "random", "halvings": 0}
+    path = tmp_path / "tuning"
+    tuning = pgjax.tune(KEY, config, space, directory=path, start_from=folder, **options)
+    jax.tree.map(np.testing.assert_array_equal, tuning.best_state.params, trained.params)
+    assert json.loads((path / "tuning.json").read_text())["started_from"]["update"] == 2
+    again = pgjax.resume_tune(path)
+    jax.tree.map(np.testing.assert_array_equal, again.best_state.params, trained.params)
+    with pytest.raises(ValueError, match="another tuning: its started from differs"):
+        pgjax.tune(KEY, config, space, directory=path, **options)
+    wide = config.replace(**{"network.hidden_sizes": (5,)})
+    with pytest.raises(ValueError, match=r"cannot be taken: \.params"):
+        pgjax.tune(KEY, wide, space, start_from=folder, **options)

@@ -24,21 +24,7 @@ def train() -> Parser:
     )
     _add_seed(parser)
     _add_eval_episodes(parser)
-    parser.add_argument(
-        "--from",
-        dest="start_from",
-        type=Path,
-        metavar="RUN",
-        help="start from what a run, a checkpoint or a policy of the zoo has learned (default: "
-        "fresh parameters)",
-    )
-    parser.add_argument(
-        "--from-parts",
-        dest="parts",
-        type=lambda text: text.split(","),
-        metavar="PART,…",
-        help="what to start from: policy, critic, normalizer, optimizer (default: the first three)",
-    )
+    _add_start(parser)
     parser.add_argument(
         "--print-config",
         action="store_true",
@@ -228,6 +214,7 @@ def sweep() -> Parser:
     _add_folder(parser, "sweeps")
     _add_target(parser)
     _add_seed(parser)
+    _add_start(parser)
     parser.add_argument(
         "--devices", type=integer, metavar="N", help="divide the runs over so many (default: all)"
     )
@@ -260,6 +247,7 @@ def tune() -> Parser:
     _add_schedulers(parser)
     _add_folder(parser, "tunings")
     _add_seed(parser)
+    _add_start(parser)
     parser.add_argument(
         "--devices", type=integer, metavar="N", help="divide the runs over so many (default: all)"
     )
@@ -456,6 +444,24 @@ def _add_folder(parser: Parser, parent: str) -> None:
         "--directory", type=Path, help=f"the folder to make (default: {parent}/ENV-seed-time)"
     )
     group.add_argument("--name", help=f"the folder is {parent}/NAME")
+
+
+def _add_start(parser: Parser) -> None:
+    parser.add_argument(
+        "--from",
+        dest="start_from",
+        type=Path,
+        metavar="RUN",
+        help="start from what a run, a checkpoint or a policy of the zoo has learned (default: "
+        "fresh parameters)",
+    )
+    parser.add_argument(
+        "--from-parts",
+        dest="parts",
+        type=lambda text: text.split(","),
+        metavar="PART,…",
+        help="what to start from: policy, critic, normalizer, optimizer (default: the first three)",
+    )
 
 
 def _add_target(parser: Parser, default: float | None = math.inf, text: str = "") -> None:

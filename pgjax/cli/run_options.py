@@ -6,12 +6,25 @@ import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from pgjax.environments.wrappers import wrapper
+from pgjax.training import transfer
 from pgjax.training.config import Config
 
 _RESUMING = ("--devices", "--env", "--import")
 _CACHE = ("--compilation-cache", "--no-compilation-cache")
+
+
+def start(options: argparse.Namespace) -> dict[str, Any]:
+    """What `--from` and `--from-parts` say, as arguments of `run`, `sweep` and `tune`.
+
+    Raises:
+      ValueError: parts without a run.
+    """
+    if options.parts is not None and options.start_from is None:
+        raise ValueError("--from-parts needs --from RUN")
+    return {"start_from": options.start_from, "parts": options.parts or transfer.DEFAULT}
 
 
 def check_resuming(

@@ -39,7 +39,6 @@ from pgjax.runs.progress import Progress
 from pgjax.runs.signals import Interrupted, interrupted_text
 from pgjax.runs.tuning import folders as tuning_folders
 from pgjax.study import memory_estimate
-from pgjax.training import transfer
 from pgjax.training.config import Config, checked
 
 NOT_FINITE = 4  # exit code
@@ -54,8 +53,7 @@ def train(arguments: list[str]) -> int:
     if options.print_config:
         print(config_files.text(config))
         return 0
-    if options.parts is not None and options.start_from is None:
-        raise ValueError("--from-parts needs --from RUN")
+    start = run_options.start(options)
     memory_estimate.check_episodes("--eval-episodes", arrays, options.eval_episodes)
     mesh = startup.mesh(options, config)
     directory = options.directory or run_options.new_directory("runs", config, options)
@@ -73,8 +71,7 @@ def train(arguments: list[str]) -> int:
         eval_episodes=options.eval_episodes,
         keep=options.keep,
         nan=options.nan,
-        start_from=options.start_from,
-        parts=options.parts or transfer.DEFAULT,
+        **start,
     )
 
     def first_line(num_updates: int) -> str:
@@ -236,6 +233,7 @@ def sweep(arguments: list[str]) -> int:
         options.stop_at_return,
         directory=directory,
         checkpoint_seconds=options.checkpoint_seconds,
+        **run_options.start(options),
     )
 
     def on_start(num_runs: int) -> None:

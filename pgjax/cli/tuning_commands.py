@@ -54,6 +54,7 @@ def tune(arguments: list[str]) -> int:
         scheduler=scheduler,
         mesh=mesh,
         directory=directory,
+        **run_options.start(options),
     )
     return _run_and_print(run, mesh.size, directory)
 

@@ -23,6 +23,7 @@ class Record:
       evaluations: columns of evaluation.csv, float64 each: "update", "env_steps", "seconds",
         "return", "low", "high", "episodes"; empty where the run was not evaluated.
       start: "fresh"; or "from" and the parts that another run gave it.
+      source: that run and its update; "": none.
     """
 
     path: Path
@@ -34,10 +35,11 @@ class Record:
     dropped: int
     evaluations: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     start: str = "fresh"
+    source: str = ""
 
     def setting(self) -> dict[str, Any]:
-        """All that is alike in runs that differ by their seeds: the config, and the start."""
-        return {**self.config, "start": self.start}
+        """All that is alike in runs that differ by their seeds: the config, start and source."""
+        return {**self.config, "start": self.start, "source": self.source}
 
     def final_return(self, updates: int = 5) -> float:
         """Mean episode return over the last updates that are recorded; NaN if no episode ended."""

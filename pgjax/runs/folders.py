@@ -272,6 +272,7 @@ def read(path: str | os.PathLike) -> Record:
                 f"{file}, row 1: {unknown(f'column; {name!r} is missing', name, header)}"
             )
     columns = np.array([[_number(cell) for cell in row] for row in rows]).T
+    start, source = sweep_folders.start_of(_source(facts["history"]))
     return Record(
         path=path,
         sweep=None,
@@ -281,14 +282,14 @@ def read(path: str | os.PathLike) -> Record:
         metrics=dict(zip(header, columns, strict=True)),
         dropped=dropped,
         evaluations=evaluations.read(path),
-        start=_start(facts["history"]),
+        start=start,
+        source=source,
     )
 
 
-def _start(history: list[dict[str, Any]]) -> str:
-    """The start of a run with this history, as records have it."""
-    sources = [entry["started_from"] for entry in history if "started_from" in entry]
-    return f"from {', '.join(sources[0]['parts'])}" if sources else "fresh"
+def _source(history: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The facts of the source that a run with this history started from."""
+    return next((entry["started_from"] for entry in history if "started_from" in entry), None)
 
 
 def read_all(path: str | os.PathLike) -> list[Record]:

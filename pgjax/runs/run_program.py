@@ -15,6 +15,7 @@ from pgjax.core.parallel import divided, local, on_shares, replicated
 from pgjax.core.types import Array, TrainResult, TrainState
 from pgjax.runs import blocks, config_json
 from pgjax.runs.run_blocks import RunBlock
+from pgjax.runs.sources import Source
 from pgjax.training import training
 from pgjax.training.config import Config
 
@@ -25,10 +26,13 @@ class Program:
     Attributes:
       varies: which leaves of a config differ between runs; the others need not be read for each.
       mesh: the devices that the runs are divided over; None: one.
+      source: what every run starts from; None: fresh parameters.
     """
 
-    def __init__(self, varies: Sequence[bool], mesh: Mesh | None) -> None:
-        self.varies, self.mesh = tuple(varies), mesh
+    def __init__(
+        self, varies: Sequence[bool], mesh: Mesh | None, source: Source | None = None
+    ) -> None:
+        self.varies, self.mesh, self.source = tuple(varies), mesh, source
         self._compiled: jax.stages.Compiled | None = None
 
     def per_leaf(self, function: Callable[[Any, bool], Any], config: Config) -> Config:
@@ -66,7 +70,10 @@ class Program:
           num_updates: updates that the block is to make.
         """
         state, spent = blocks.timed(self._init(), keys, config)
-        return self.block(local(state), np.zeros(len(keys), bool), num_updates, spent)
+        state = local(state)
+        if self.source is not None:
+            state = jax.vmap(self.source.transferred)(state)
+        return self.block(state, np.zeros(len(keys), bool), num_updates, spent)
 
     def block(
         self, state: TrainState, ended: np.ndarray, num_updates: int, compile_seconds: float = 0.0

@@ -38,16 +38,37 @@ class Source(NamedTuple):
         """A state with the parts."""
         return transfer.with_arrays(state, self.arrays, self.parts)
 
-    def history(self) -> list[dict[str, Any]]:
-        """The first entry of the history of the run that starts here, JSON types."""
+    def facts(self) -> dict[str, Any]:
+        """The source as a folder keeps it, JSON types."""
         facts = checkpoints.notes(self.path).get("facts", {})
-        source = {
+        return {
             "folder": os.path.abspath(self.path),
             "run": facts.get("run"),
             "update": int(self.arrays[".num_updates"]),
             "parts": list(self.parts),
         }
-        return [{"from_update": 0, "started_from": source}]
+
+    def history(self) -> list[dict[str, Any]]:
+        """The first entry of the history of the run that starts here, JSON types."""
+        return [{"from_update": 0, "started_from": self.facts()}]
+
+
+def arguments(facts: dict[str, Any] | None) -> dict[str, Any]:
+    """The arguments of `sweep` or `tune` by which it starts from the source of these facts."""
+    return {} if facts is None else {"start_from": facts["folder"], "parts": facts["parts"]}
+
+
+def read_for(
+    path: str | os.PathLike | None, parts: Sequence[str], configs: Sequence[Config]
+) -> Source | None:
+    """`read` for runs of different programs, each with one of these configs; None without a path.
+
+    Raises:
+      ValueError: as `read` does, for the first config that the source does not fit.
+    """
+    if path is None:
+        return None
+    return [read(path, parts, config) for config in configs][-1]
 
 
 def read(path: str | os.PathLike, parts: Sequence[str], config: Config) -> Source:

@@ -21,6 +21,14 @@ from pgjax.runs import blocks, checkpoints, schema
 FORMAT = 1
 _PARTS, _DIGEST = "parts", "sha256"
 METRICS = "metrics/"  # before the names of a part's metrics, [runs, updates]
+# The run that all runs started from, see `sources.Source.facts`.
+SOURCE = {
+    "folder": str,
+    "run": str | None,
+    "update": schema.Number(int, 0),
+    "parts": list[str],
+}
+_ID_DIGITS = 8  # of a run's id, in labels
 _FACTS = {
     "format": schema.Number(int, FORMAT, FORMAT),
     "versions": dict[str, str],
@@ -33,6 +41,7 @@ _FACTS = {
     "stop_at_return": float | None,
     "block_sizes": list[int],
     "devices": schema.Number(int, 1),
+    "started_from": schema.Optional(SOURCE),
     "seal": schema.HEX,
 }
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -46,12 +55,15 @@ class Member(NamedTuple):
       seed: its index among the sweep's seeds.
       stop_at_return: reward units; infinite: none.
       metrics: float64[updates made] by name, "update" and "seconds" among them.
+      start, source: as for `Record`.
     """
 
     config: dict[str, Any]
     seed: int
     stop_at_return: float
     metrics: dict[str, np.ndarray]
+    start: str
+    source: str
 
 
 def is_sweep(path: Path) -> bool:
@@ -154,12 +166,25 @@ def _member(facts: dict[str, Any], part: dict[str, np.ndarray], run: int, row: i
     }
     columns["env_steps"] = blocks.cumulative_steps(columns["env_steps"])
     columns = {"update": 1 + np.arange(updates), "seconds": part["seconds"][:updates], **columns}
+    start, source = start_of(facts.get("started_from"))
     return Member(
         config=facts["settings"][setting],
         seed=seed,
         stop_at_return=facts["stop_at_return"],
         metrics={name: np.asarray(column, np.float64) for name, column in columns.items()},
+        start=start,
+        source=source,
     )
+
+
+def start_of(source: dict[str, Any] | None) -> tuple[str, str]:
+    """`start` and `source` of a `Record` whose run started from a source with these facts; None:
+    from fresh parameters."""
+    if source is None:
+        return "fresh", ""
+    folder, run = source["folder"], source["run"]
+    name = folder if run is None else f"{Path(folder).name} {run[:_ID_DIGITS]}"
+    return f"from {', '.join(source['parts'])}", f"{name} at update {source['update']}"
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> str:

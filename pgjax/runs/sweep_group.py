@@ -12,6 +12,7 @@ from pgjax.core.parallel import local
 from pgjax.core.types import Array, Metrics, PyTree, TrainResult
 from pgjax.runs.run_blocks import BlockStore, RunBlock
 from pgjax.runs.run_program import Program, block_size, varying
+from pgjax.runs.sources import Source
 from pgjax.training.config import Config
 
 
@@ -24,10 +25,12 @@ class Group:
       config: leaves that vary over the runs are [num_runs, …].
     """
 
-    def __init__(self, configs: list[Config], keys: Array, mesh: Mesh | None) -> None:
+    def __init__(
+        self, configs: list[Config], keys: Array, mesh: Mesh | None, source: Source | None = None
+    ) -> None:
         self.num_seeds, self.num_runs = len(keys), len(configs) * len(keys)
         self.num_updates, self._keys = configs[0].num_updates, jnp.tile(keys, len(configs))
-        self._program = Program(varying(configs), mesh)
+        self._program = Program(varying(configs), mesh, source)
         self.config = self._program.stacked(configs, self.num_seeds)
 
     def train(

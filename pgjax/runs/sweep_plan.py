@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from jax.sharding import Mesh
 from pgjax.core.names import shown
 from pgjax.core.types import Array
 from pgjax.environments.wrappers import saved as saved_envs
-from pgjax.runs import checkpoints, config_json
+from pgjax.runs import checkpoints, config_json, sources
 from pgjax.runs.sweep_group import Group
 from pgjax.study import memory_estimate
+from pgjax.training import transfer
 from pgjax.training.config import Config, check_on_device, checked
 
 
@@ -24,7 +26,8 @@ class Plan:
     """A sweep before it is run: every combination of the grid's values with every seed.
 
     Attributes:
-      key, config, grid, num_seeds, stop_at_return, mesh: as for `sweep`.
+      key, config, grid, num_seeds, stop_at_return, mesh, source: as for `sweep`; the source is
+        read.
       settings: the config with each combination of values.
       configs: the same with arrays as leaves.
       programs: for each program the indices of its configs.
@@ -38,6 +41,8 @@ class Plan:
         num_seeds: int,
         stop_at_return: float,
         mesh: Mesh | None,
+        start_from: str | os.PathLike | None = None,
+        parts: Sequence[str] = transfer.DEFAULT,
     ) -> None:
         self.key, self.num_seeds = key, num_seeds
         self.config, self.grid = config, grid
@@ -48,6 +53,8 @@ class Plan:
         _check_distinct(grid, self.configs)
         check_on_device(self.configs[0], "no sweep trains it; call run, or `pgjax train`, for each")
         self.programs = _programs(self.configs)
+        firsts = [self.configs[indices[0]] for indices in self.programs]
+        self.source = sources.read_for(start_from, parts, firsts)
 
     @property
     def num_runs(self) -> int:
@@ -58,7 +65,7 @@ class Plan:
         """The runs of each program."""
         keys = jax.random.split(self.key, self.num_seeds)
         return [
-            Group([self.configs[index] for index in indices], keys, self.mesh)
+            Group([self.configs[index] for index in indices], keys, self.mesh, self.source)
             for indices in self.programs
         ]
 
@@ -79,6 +86,8 @@ class Plan:
             "stop_at_return": None if math.isinf(self.stop_at_return) else self.stop_at_return,
             "settings": [config_json.to_dict(setting) for setting in self.settings],
         }
+        if self.source is not None:
+            facts["started_from"] = self.source.facts()
         return json.loads(json.dumps(facts))
 
 
@@ -133,8 +142,8 @@ def check_same(path: Path, facts: dict[str, Any], plan: Plan) -> None:
     """Raises ValueError where the facts of a sweep's folder are not those of the plan."""
     given = _comparable(plan.facts() | {"stop_at_return": plan.stop_at_return})
     saved = _comparable(facts)
-    for name, value in given.items():
-        if saved[name] != value:
+    for name in dict.fromkeys((*given, "started_from")):
+        if saved.get(name) != given.get(name):
             raise ValueError(
                 f"{path} is the folder of another sweep: its {name.replace('_', ' ')} differs; "
                 "give another folder, or go on with that one by `pgjax resume`"

@@ -21,12 +21,12 @@ from pgjax.core.components import check_int, parts
 from pgjax.core.parallel import check_mesh
 from pgjax.core.types import Array
 from pgjax.environments.wrappers import saved as saved_envs
-from pgjax.runs import checkpoints, config_json, disk, host_loop, sweep_folders
+from pgjax.runs import checkpoints, config_json, disk, host_loop, sources, sweep_folders
 from pgjax.runs.run_blocks import BlockStore
 from pgjax.runs.signals import noted_signals
 from pgjax.runs.sweep_plan import Plan, check_same, checked_grid
 from pgjax.runs.sweep_result import Sweep, same_names
-from pgjax.training import training
+from pgjax.training import training, transfer
 from pgjax.training.config import Config, check_key
 
 
@@ -41,6 +41,8 @@ def sweep(
     *,
     directory: str | os.PathLike | None = None,
     checkpoint_seconds: float = 60.0,
+    start_from: str | os.PathLike | None = None,
+    parts: Sequence[str] = transfer.DEFAULT,
     on_start: Callable[[int], Any] | None = None,
 ) -> Sweep:
     """`train` for every combination of the grid's values, with the same seeds for each.
@@ -62,13 +64,14 @@ def sweep(
         writes nothing. The same call again goes on with what is there, to the same bits on as many
         devices; a sweep that is done is read.
       checkpoint_seconds: between two savings of a block, ≥ 0.
+      start_from, parts: as for `run`: what every run starts from, alike for all seeds.
       on_start: called with the number of runs, once nothing is refused any more, before anything is
         compiled.
 
     Raises:
       ValueError, TypeError: before compilation, for an empty grid, a value that cannot be or that
-        the grid has twice; a folder of another sweep, one that is damaged, or one that another
-        process writes in.
+        the grid has twice; a source that a setting does not fit; a folder of another sweep, one
+        that is damaged, or one that another process writes in.
       runs.signals.Interrupted: after Ctrl-C or SIGTERM, with a directory.
 
     >>> import jax, pgjax
@@ -82,7 +85,8 @@ def sweep(
     check_int("num_seeds", num_seeds, 1)
     training.check_target(stop_at_return)
     host_loop.check_seconds(checkpoint_seconds)
-    plan = Plan(key, config, checked_grid(grid), num_seeds, float(stop_at_return), mesh)
+    given = key, config, checked_grid(grid), num_seeds, float(stop_at_return), mesh
+    plan = Plan(*given, start_from, parts)
     check_mesh(mesh, "the mesh's size", 0)
     announce = on_start or (lambda number: None)
     if directory is None:
@@ -182,6 +186,7 @@ def resume_sweep(
         directory=path,
         checkpoint_seconds=checkpoint_seconds,
         on_start=on_start,
+        **sources.arguments(facts.get("started_from")),
     )
 
 

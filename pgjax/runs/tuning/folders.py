@@ -39,6 +39,7 @@ _FACTS = {
     "key_impl": str,
     "block_sizes": list[int],
     "devices": schema.Number(int, 1),
+    "started_from": schema.Optional(sweep_folders.SOURCE),
     "seal": schema.HEX,
 }
 

@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 import math
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,14 +14,14 @@ from jax.sharding import Mesh
 
 from pgjax.core.components import check_int
 from pgjax.core.types import Array
-from pgjax.runs import config_json
+from pgjax.runs import config_json, sources
 from pgjax.runs.run_program import Program, block_size, varying
 from pgjax.runs.sweep_plan import program_key
 from pgjax.runs.tuning import schedulers
 from pgjax.runs.tuning.scheduler import Scheduler
 from pgjax.runs.tuning.space import Axis, Point
 from pgjax.study import memory_estimate
-from pgjax.training import presets
+from pgjax.training import presets, transfer
 from pgjax.training.config import Config, check_on_device, checked
 
 _MOST_PROGRAMS = 64
@@ -45,7 +46,7 @@ class Plan:
     """A tuning before it is run.
 
     Attributes:
-      key, config, axes, options, scheduler, mesh: as for `tune`.
+      key, config, axes, options, scheduler, mesh, source: as for `tune`; the source is read.
       programs: one for each combination of values that are part of the program.
     """
 
@@ -57,6 +58,8 @@ class Plan:
         options: Options,
         scheduler: Scheduler,
         mesh: Mesh | None,
+        start_from: str | os.PathLike | None = None,
+        parts: Sequence[str] = transfer.DEFAULT,
     ) -> None:
         self.key, self.config, self.axes = key, config, tuple(axes)
         self.options, self.scheduler, self.mesh = options, scheduler, mesh
@@ -72,7 +75,9 @@ class Plan:
         for example in self._firsts:
             scheduler.check_length(example.num_updates)
         self._numbers = {key: number for number, key in enumerate(self._examples)}
-        self.programs = [Program(varying(group), mesh) for group in self._examples.values()]
+        self.source = sources.read_for(start_from, parts, self._firsts)
+        groups = self._examples.values()
+        self.programs = [Program(varying(group), mesh, self.source) for group in groups]
 
     @property
     def _firsts(self) -> list[Config]:
@@ -137,6 +142,8 @@ class Plan:
             "key": np.asarray(jax.random.key_data(self.key)).tolist(),
             "key_impl": str(jax.random.key_impl(self.key)),
         }
+        if self.source is not None:
+            facts["started_from"] = self.source.facts()
         return json.loads(json.dumps(facts))
 
 

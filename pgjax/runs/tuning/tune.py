@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from pgjax.core.parallel import check_mesh
 from pgjax.core.types import Array
-from pgjax.runs import config_json, disk, sweep_folders
+from pgjax.runs import config_json, disk, sources, sweep_folders
 from pgjax.runs.signals import Interrupted, Signals, noted_signals
 from pgjax.runs.sweeps import at_path, devices_for, replace_env
 from pgjax.runs.tuning import folders, schedulers
@@ -25,6 +25,7 @@ from pgjax.runs.tuning.result import Tuning, best_of
 from pgjax.runs.tuning.scheduler import Scheduler
 from pgjax.runs.tuning.space import Axis, checked_axes
 from pgjax.runs.tuning.trials import Trial
+from pgjax.training import transfer
 from pgjax.training.config import Config, check_key
 
 
@@ -44,6 +45,8 @@ def tune(
     mesh: Mesh | None = None,
     memory_limit: int | None = None,
     directory: str | os.PathLike | None = None,
+    start_from: str | os.PathLike | None = None,
+    parts: Sequence[str] = transfer.DEFAULT,
     on_start: Callable[[Plan], Any] | None = None,
     on_round: Callable[[Sequence[Trial]], Any] | None = None,
 ) -> Tuning:
@@ -70,12 +73,14 @@ def tune(
       memory_limit: bytes for the runs at once; None: half of what is available.
       directory: a folder to make, saved after each round; None writes nothing. The same call again
         goes on with what is there, to the same trials on as many devices.
+      start_from, parts: as for `run`: what every trial starts from, alike for all seeds.
       on_start: called with the plan once nothing is refused any more, before anything is compiled.
       on_round: called with all trials after each round.
 
     Raises:
       ValueError, TypeError: before compilation, for a path that does not exist, wrong bounds, a
-        budget too small for the scheduler, a folder of another tuning.
+        budget too small for the scheduler, a source that a choice does not fit, a folder of another
+        tuning.
       core.distribution.MissingExtra: Optuna is not installed.
       runs.signals.Interrupted: after Ctrl-C or SIGTERM, with a directory.
     """
@@ -86,7 +91,8 @@ def tune(
     options = Options(num_trials, budget, num_seeds)
     options.check(scheduler)
     space = default_space(config) if space is None else space
-    plan = Plan(key, config, checked_axes(space, config), options, scheduler, mesh)
+    axes = checked_axes(space, config)
+    plan = Plan(key, config, axes, options, scheduler, mesh, start_from, parts)
     check_mesh(mesh, "the mesh's size", 0)
     scheduler.check_extra()
     announce, watch = on_start or _ignore, on_round or _ignore
@@ -209,8 +215,8 @@ def _held(plan: Plan, path: Path, memory_limit: int | None) -> Iterator[list[int
             sizes = {"block_sizes": plan.block_sizes(memory_limit), "devices": devices}
             folders.write_facts(unfinished, {**given, **sizes})
     facts = folders.read_facts(path)
-    for name, value in given.items():
-        if facts[name] != value:
+    for name in dict.fromkeys((*given, "started_from")):
+        if facts.get(name) != given.get(name):
             raise ValueError(
                 f"{path} is the folder of another tuning: its {name.replace('_', ' ')} differs; "
                 "give another folder, or go on with that one by `pgjax resume`"
@@ -267,6 +273,7 @@ def resume_tune(
         on_start=on_start,
         on_round=on_round,
         **facts["options"],
+        **sources.arguments(facts.get("started_from")),
     )
 
 
