@@ -216,6 +216,14 @@ def test_the_t_maze_pays_for_the_way_that_the_sign_said(monkeypatch):
     pgjax.check_environment(env)
 
 
+def test_compile(tmp_path):
+    (row,) = run("compile", tmp_path)["rows"]
+    assert positive(*(row[phase] for phase in ("import", "trace", "lower", "compile")))
+    assert 0 < row["equations"] < row["stablehlo_lines"] < row["hlo_lines"]
+    assert positive(row["fusions"], row["loops"])
+    assert "linear REINFORCE" in (tmp_path / "compile.md").read_text()
+
+
 def test_first_run(tmp_path):
     found = run("first_run", tmp_path)
     assert [row["seed"] for row in found["rows"]] == [0, 1]
