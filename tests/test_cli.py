@@ -377,6 +377,39 @@ def test_a_flag_of_another_command_or_library_is_told_what_to_write(command, fla
     assert re.search(f"^pgjax: unknown option '{flag}'{answer}", err)
 
 
+KEPT = (
+    "goes on with the run as it began, and only floats and --num-updates may change, so it has no"
+)
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "kept"),
+    [
+        ("evaluate", "--config", "takes the run as it is, so it has no"),
+        ("evaluate", "--optimizer.learning-rate", "takes the run as it is, so it has no"),
+        ("render", "--wrap", "takes the run as it is, so it has no"),
+        ("export", "--no-normalize-observations", "takes the run as it is, so it has no"),
+        ("resume", "--config", KEPT),
+        ("resume", "--estimator", KEPT),
+        ("resume", "--algorithm", KEPT),
+        ("resume", "--seed", KEPT),
+    ],
+)
+def test_a_flag_that_would_make_another_run_is_told_how_to_begin_one(command, flag, kept, capsys):
+    code, out, err = run(capsys, command, "runs/a", flag, "x")
+    another = f"`pgjax train ENV --from RUN {flag} …` begins another run with it"
+    assert (code, out) == (2, "")
+    assert err == f"pgjax: `pgjax {command}` {kept} {flag}; {another}\n"
+
+
+def test_a_resumed_run_counts_in_updates(capsys):
+    code, _, err = run(capsys, "resume", "runs/a", "--total-steps", "100")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert err.endswith(
+        "has no --total-steps; --num-updates N is how many updates it makes in all\n"
+    )
+
+
 @pytest.mark.parametrize("given", ["8,16", "[8,16]", "(8, 16)", "8x16", "[8, 16]", "8 16"])
 def test_a_list_of_numbers_is_told_its_form(given):
     with pytest.raises(ValueError, match=r"spaces between: --network.hidden-sizes 8 16$"):

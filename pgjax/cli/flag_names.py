@@ -13,6 +13,9 @@ from pgjax.core.names import unknown
 
 _ENV = ("--env", "--env-id", "--env-name")
 _ENV_PARAMS = "--env-params."
+_OF_RUNS = ("resume", "evaluate", "render", "export")  # the commands that take a run's own config
+_MAKING = ("--config", "--wrap")  # make a config, and are no part of it
+_BEGINNING = ("--seed", "--name", "--directory")  # `resume` has what the run began with
 _OWN = ("--algorithm", "--total-steps")  # the flags that are no paths of a config
 
 
@@ -41,9 +44,24 @@ def _unknown(command: str, flag: str, options: list[str]) -> str:
         return f"unknown {option}; write --num-seeds N, how many, and --seed S to draw them from"
     if flag in ("--seeds", "--num-seeds") and "--seed" in options:
         return f"unknown {option}; write --seed N, one number; `pgjax sweep` has --num-seeds N"
+    beginning = _BEGINNING if command == "resume" else ()
+    if command in _OF_RUNS and flag in (*_MAKING, *beginning, *config_flags()):
+        return _kept(command, flag)
     owner = next((name for name in startup.COMMANDS if flag in _flags(name)), "")
     hint = f", which `pgjax {owner}` has" if owner else ""
     return unknown(option + hint, flag, options, f"`pgjax {command} --help`")
+
+
+def _kept(command: str, flag: str) -> str:
+    """The message about a flag that would make another run of the one that a command takes."""
+    if command != "resume":
+        kept = "takes the run as it is"
+    elif flag == "--total-steps":
+        return f"`pgjax resume` has no {flag}; --num-updates N is how many updates it makes in all"
+    else:
+        kept = "goes on with the run as it began, and only floats and --num-updates may change"
+    another = f"`pgjax train ENV --from RUN {flag} …` begins another run with it"
+    return f"`pgjax {command}` {kept}, so it has no {flag}; {another}"
 
 
 def _flags(command: str) -> list[str]:
@@ -66,6 +84,12 @@ def config_flags() -> list[str]:
     paths |= {name: config[name] for name in ast.literal_eval(plain)}
     flags = [*_OWN, *("--" + path.replace("_", "-") for path in paths)]
     return flags + ["--no-" + path.replace("_", "-") for path, flag in paths.items() if flag]
+
+
+def changing_flags() -> list[str]:
+    """The flags of `config_flags` that `resume` reads: those that choose no component."""
+    choosing = [f"--{field}" for field in families()]
+    return [flag for flag in config_flags() if flag not in (*_OWN, *choosing)]
 
 
 def _assigned(tree: ast.Module, name: str) -> ast.expr:

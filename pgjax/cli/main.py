@@ -89,8 +89,10 @@ def _check_words(command: str, *arguments: str) -> None:
     if command not in startup.COMMANDS:
         raise ValueError(unknown(f"command {command!r}", command, startup.COMMANDS))
     options = startup.flags_of(parsers.of_command(command))
-    if command in (*parsers.CONFIGURED, "resume"):
+    if command in parsers.CONFIGURED:
         options += flag_names.config_flags()
+    if command == "resume":
+        options += flag_names.changing_flags()
     flag_names.check(command, arguments, options)
 
 
