@@ -19,7 +19,7 @@ from pgjax.environments.suites import table
 from pgjax.pictures import plots, rendering
 from pgjax.pictures.curves import Curve
 from pgjax.runs import checkpoints, folders, sweep_folders
-from pgjax.runs.export import exporting
+from pgjax.runs.export import exporting, traced
 from pgjax.runs.zoo import entries
 from pgjax.study import evaluation, memory_estimate
 from pgjax.training.config import checked
@@ -85,6 +85,7 @@ def export(arguments: list[str]) -> int:
     flags.import_modules(options.imports)
     state, config = checkpoints.load_policy(options.run, env=options.env)
     memory_estimate.check_episodes("--eval-episodes", checked(config), options.eval_episodes)
+    traced.exported(state, config, options.deterministic)  # refused before the evaluation compiles
     key = evaluation.evaluation_key(options.seed)
     result = evaluation.evaluate(key, state, config, options.eval_episodes, options.deterministic)
     how = options.format, options.deterministic, result

@@ -127,6 +127,6 @@ def _noise_kinds(head: Head) -> PyTree:
     if "Normal" in head.family:
         return "standard_normal"
     raise ValueError(
-        f"samples of {head.family} are drawn by operations that exist in JAX alone: export the "
-        "mode, deterministic=True (--deterministic)"
+        f"samples of {head.family} are drawn by rejection, from a key and not from noise that "
+        "could be an input: export the mode, deterministic=True (--deterministic)"
     )
