@@ -191,6 +191,20 @@ def test_a_run_is_resumed_with_new_episodes(tmp_path):
     assert int(further.state.env_steps) <= 4 * 60 - 3  # a row without a step in each stream
 
 
+def test_pools_of_two_processes_give_the_numbers_of_one():
+    results = []
+    for processes in (1, 2):
+        pools = pools_of(Dice, processes)
+        obs, tokens = pools.reset(seeds(4))
+        results.append([jax.tree.map(np.copy, obs)])
+        for action in ([0, 1], [2, 0]):
+            obs, tokens, *rest = pools.step(tokens, np.tile(action, (4, 1)))
+            results[-1].append((jax.tree.map(np.copy, obs), *rest))
+        pools.close()
+    jax.tree.map(np.testing.assert_array_equal, *results)
+
+
+@pytest.mark.slow  # compiles twice
 def test_processes_give_the_same_numbers():
     states = []
     for processes in (1, 2):
@@ -428,9 +442,13 @@ def test_a_missing_dependency_is_one_sentence_with_a_command(monkeypatch):
         pgjax.from_gymnasium("LunarLander-v3")
 
 
-def test_processes_are_at_least_one_and_mujoco_is_an_extra(monkeypatch):
-    with pytest.raises(ValueError, match="processes must be at least 1, got 0"):
-        pgjax.from_gymnasium("CartPole-v1", processes=0)
+def test_processes_are_1_to_1024_and_mujoco_is_an_extra(monkeypatch):
+    for number, bound in ((0, "at least 1"), (1025, "at most 1024")):
+        sentence = f"processes must be {bound}, got {number}"
+        with pytest.raises(ValueError, match=sentence):
+            pgjax.from_gymnasium("CartPole-v1", processes=number)
+        with pytest.raises(ValueError, match=sentence):
+            interface.make(f"gymnasium/CartPole-v1?processes={number}")
 
     def make(name):
         raise gymnasium.error.DependencyNotInstalled("MuJoCo is not installed")

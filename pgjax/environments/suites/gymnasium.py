@@ -79,8 +79,8 @@ def from_gymnasium(
         script needs `if __name__ == "__main__":` then.
 
     Raises:
-      ValueError: an unknown id (the message names the nearest), a limit or processes below 1, a
-        space that policies do not know, an environment that cannot be made here.
+      ValueError: an unknown id (the message names the nearest), a limit below 1, processes below 1
+        or above 1024, a space that policies do not know, an environment that cannot be made here.
       TypeError: not Gymnasium's interface; a vector environment.
       ImportError: MuJoCo is not installed.
 
