@@ -19,6 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(name, folder):
+    """What `benchmarks/name.py --quick` writes into a folder: its JSON, and a picture."""
+    result = quick(name, folder)
+    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    return result
+
+
+def quick(name, folder):
     """What `benchmarks/name.py --quick` writes into a folder: its JSON."""
     search = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     result = subprocess.run(
@@ -30,7 +37,6 @@ def run(name, folder):
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     return json.loads((folder / f"{name}.json").read_text())
 
 
@@ -186,6 +192,16 @@ def test_act(tmp_path):
         assert positive(point["lowest_us"], point["first_seconds"])
         assert point["lowest_us"] <= point["median_us"] <= point["p95_us"]
     assert "batch of 64" in (tmp_path / "act.md").read_text()
+
+
+def test_export(tmp_path):
+    pytest.importorskip("onnxruntime")
+    found = quick("export", tmp_path)
+    assert [point["action"] for point in found["points"]] == ["sample", "mode"]
+    for point in found["points"]:
+        assert point["differences"].keys() == {"numpy", "onnx", "stablehlo"}
+    assert 0 <= found["largest"] <= 1e-5
+    assert "CartPole-v1" in (tmp_path / "export.md").read_text()
 
 
 def test_memory(tmp_path):

@@ -147,7 +147,7 @@ def export() -> Parser:
         "--format",
         required=True,
         metavar="FORMAT",
-        help="numpy (a module that needs NumPy alone) or stablehlo (a program of JAX)",
+        help="numpy (a module that needs NumPy alone), onnx, or stablehlo (a program of JAX)",
     )
     parser.add_argument(
         "--output",

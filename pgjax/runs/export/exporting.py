@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pgjax.core.names import shown, unknown
 from pgjax.core.types import Evaluation, TrainState
 from pgjax.runs import disk
-from pgjax.runs.export import card, numpy_module, stablehlo_program
+from pgjax.runs.export import card, numpy_module, onnx_model, stablehlo_program
 from pgjax.runs.export.agreement import TOLERANCE, largest_difference
 from pgjax.runs.export.traced import Exported, exported
 from pgjax.training.config import Config
@@ -42,6 +42,7 @@ class _Format(NamedTuple):
 
 FORMATS = {
     "numpy": _Format(numpy_module.write, numpy_module.load, numpy_module.use),
+    "onnx": _Format(onnx_model.write, onnx_model.load, onnx_model.use),
     "stablehlo": _Format(stablehlo_program.write, stablehlo_program.load, stablehlo_program.use),
 }
 
@@ -63,7 +64,8 @@ def export(
       state: the policy's.
       config: the one that it was trained with.
       path: the folder to make.
-      format: "numpy": policy.py, a module that needs NumPy alone, with weights.npz; "stablehlo":
+      format: "numpy": policy.py, a module that needs NumPy alone, with weights.npz; "onnx":
+        policy.onnx, for any number of observations and programs that run ONNX; "stablehlo":
         policy.stablehlo, for any number of observations on CPU, CUDA or TPU, which needs JAX.
       deterministic: whether actions are modes; else they are samples, from noise that is an input.
       evaluation: of the policy, for the card.

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from pgjax.runs.export.walk import gather_fill, is_matrix_product, subscripts
+
 # A primitive's parameters, its arguments as text, their avals, and the results' avals -> text.
 _Writer = Callable[[dict[str, Any], list[str], list[Any], list[Any]], str]
 
@@ -168,47 +170,22 @@ def _arg(word: str) -> _Writer:
 
 
 def _dot(params, args, ins, outs) -> str:
-    (left, right), (left_batch, right_batch) = params["dimension_numbers"]
-    ranks = [len(aval.shape) for aval in ins]
-    if (
-        not left_batch
-        and ranks[0] in (1, 2)
-        and tuple(left) == (ranks[0] - 1,)
-        and (ranks[1] in (1, 2) and tuple(right) == (0,))
-    ):
+    if is_matrix_product(params, ins):
         return f"{args[0]} @ {args[1]}"
-    letters = iter("abcdefghijklmnopqrstuvwxyz")
-    subscripts = [[""] * rank for rank in ranks]
-    for axes in (zip(left_batch, right_batch, strict=True), zip(left, right, strict=True)):
-        for i, j in axes:
-            subscripts[0][i] = subscripts[1][j] = next(letters)
-    shared = set("".join(subscripts[0]))
-    subscripts = [[letter or next(letters) for letter in side] for side in subscripts]
-    batch = "".join(subscripts[0][i] for i in left_batch)
-    free = "".join(letter for side in subscripts for letter in side if letter not in shared)
-    sides = ",".join("".join(side) for side in subscripts)
-    return f'np.einsum("{sides}->{batch}{free}", {args[0]}, {args[1]})'
+    return f'np.einsum("{subscripts(params, ins)}", {args[0]}, {args[1]})'
 
 
 def _gather(params, args, ins, outs) -> str:
     numbers = params["dimension_numbers"]
     if numbers.operand_batching_dims:
         raise ValueError("the policy's operation 'gather' with batches has no counterpart in NumPy")
-    fill = _fill(params["fill_value"], np.dtype(outs[0].dtype)) if _fills(params) else None
+    kind = np.dtype(outs[0].dtype)
+    fill = gather_fill(params, kind)
+    if fill is not None and kind.kind == "f":
+        fill = f'float("{fill}")'
     axes = tuple(numbers.collapsed_slice_dims), tuple(numbers.start_index_map)
     rest = ", ".join(map(str, (tuple(numbers.offset_dims), *axes, tuple(params["slice_sizes"]))))
     return f"gather({args[0]}, {args[1]}, {rest}, {fill})"
-
-
-def _fills(params: dict[str, Any]) -> bool:
-    return "fill" in str(params["mode"]).lower()
-
-
-def _fill(value: Any, kind: np.dtype) -> Any:
-    """What stands for an entry outside of an array, as text."""
-    if value is None:
-        value = np.nan if kind.kind == "f" else np.iinfo(kind).min if kind.kind == "i" else 0
-    return f'float("{value}")' if kind.kind == "f" else value
 
 
 def _convolution(params, args, ins, outs) -> str:

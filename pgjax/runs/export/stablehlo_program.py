@@ -3,7 +3,6 @@
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from jax import export
 
 from pgjax.core import distribution
 from pgjax.core.types import PyTree
-from pgjax.runs.export.traced import Exported, Inputs
+from pgjax.runs.export.traced import Exported, Inputs, save_memory
 
 PROGRAM, MEMORY = "policy.stablehlo", "initial_memory.npz"
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -26,18 +25,11 @@ def write(exported: Exported, folder: Path, title: str) -> None:
     """
     del title
     _check_extra()
-    (number,) = export.symbolic_shape("n")
-
-    def batch(x: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((number, *x.shape), x.dtype)
-
-    inputs = exported.example()
-    shapes = jax.tree.map(batch, inputs[:2] if exported.deterministic else inputs)
+    inputs = exported.batch()
+    shapes = inputs[:2] if exported.deterministic else inputs
     program = export.export(jax.jit(_function(exported)), platforms=PLATFORMS)(*shapes)
     (folder / PROGRAM).write_bytes(program.serialize())
-    initial = enumerate(jax.tree.leaves(exported.initial()))
-    memory: dict[str, Any] = {f"memory_{i}": np.asarray(x) for i, x in initial}
-    np.savez(folder / MEMORY, **memory)
+    save_memory(exported, folder / MEMORY)
 
 
 def load(folder: Path) -> Callable:

@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import export
 
 from pgjax.core.components import record, static
 from pgjax.core.trees import map_children
@@ -66,6 +69,13 @@ class Exported:
         noise = () if self.deterministic else tuple(jax.tree.leaves(self._noise()))
         return Inputs(plain(obs, environment.observation_space), memory, noise)
 
+    def batch(self) -> Inputs:
+        """`example` for n observations, any number: shapes begin with a symbol."""
+        (number,) = export.symbolic_shape("n")
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((number, *x.shape), x.dtype), self.example()
+        )
+
     def noise_kinds(self) -> tuple[str, ...]:
         """How each array of noise is drawn, as a method of NumPy's `Generator`.
 
@@ -110,6 +120,13 @@ def weights(exported: Exported) -> tuple[list[str], list[Any], Callable]:
         return Exported(deployed, exported.deterministic)(inputs)
 
     return names, [leaf for _, leaf in paths], call
+
+
+def save_memory(exported: Exported, path: Path) -> None:
+    """Writes the memory at an episode's start: the arrays memory_0, memory_1, …, of NumPy."""
+    initial = enumerate(jax.tree.leaves(exported.initial()))
+    memory: dict[str, Any] = {f"memory_{i}": np.asarray(x) for i, x in initial}
+    np.savez(path, **memory)
 
 
 def _name(path: str) -> str:
