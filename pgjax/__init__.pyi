@@ -98,6 +98,8 @@ from pgjax.runs.host_loop import run as run
 from pgjax.runs.logger import Logger as Logger
 from pgjax.runs.mlflow_store import MLflow as MLflow
 from pgjax.runs.plotting import plot as plot
+from pgjax.runs.profiling import Profile as Profile
+from pgjax.runs.profiling import profile as profile
 from pgjax.runs.progress import Progress as Progress
 from pgjax.runs.sweep_result import Sweep as Sweep
 from pgjax.runs.sweeps import resume_sweep as resume_sweep

@@ -30,6 +30,13 @@ def train() -> Parser:
         action="store_true",
         help="print the config in full, as --config takes it, and stop",
     )
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        metavar="DIR",
+        help="compile the program, time its parts and a few updates, print them, write a trace of "
+        "an update to DIR, and stop",
+    )
     startup.add_options(parser)
     return parser
 

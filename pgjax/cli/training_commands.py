@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from pgjax.cli import (
     diagnosis,
@@ -32,6 +33,7 @@ from pgjax.runs import (
     folders,
     host_loop,
     loggers,
+    profiling,
     sweep_folders,
     sweeps,
 )
@@ -56,6 +58,8 @@ def train(arguments: list[str]) -> int:
     start = run_options.start(options)
     memory_estimate.check_episodes("--eval-episodes", arrays, options.eval_episodes)
     mesh = startup.mesh(options, config)
+    if options.profile is not None:
+        return _profile(config, options, mesh)
     directory = options.directory or run_options.new_directory("runs", config, options)
     folders.check_free(directory)
     run = functools.partial(
@@ -78,6 +82,15 @@ def train(arguments: list[str]) -> int:
         return f"{config.env}, seed {options.seed}, on {diagnosis.device_line(mesh.size)}"
 
     return _run_and_print(run, first_line, config, options, directory, options.seed)
+
+
+def _profile(config: Config, options: argparse.Namespace, mesh: Mesh) -> int:
+    """Prints where the time of the config's program goes, and traces an update of it."""
+    result = profiling.profile(config, options.profile, options.seed, mesh)
+    if processes.is_first():
+        print(f"{config.env}, on {diagnosis.device_line(mesh.size)}")
+        printing.print_rows(result.rows())
+    return 0
 
 
 def resume(arguments: list[str]) -> int:

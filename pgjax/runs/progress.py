@@ -70,18 +70,31 @@ def compiled(
       mesh: the devices; None: one.
     """
     started = time.perf_counter()
-    state = replicated(start._state.replace(streams=()), mesh)
-    state = state.replace(streams=divided(start._state.streams, mesh))
-    config, stop = replicated((config, stop), mesh)
-
-    def stop_after(number: int) -> training.StopRule:
-        return stop._replace(number=replicated(jnp.int32(number), mesh))
-
-    program = training.update_block.lower(state, config, stop_after(0), blocks.CAPACITY, mesh)
+    state, inputs = placed(config, start._state, stop, mesh)
+    program = training.update_block.lower(state, *inputs(0), blocks.CAPACITY, mesh)
     block = program.compile()
     seconds = start.compile_seconds + time.perf_counter() - started
     start = dataclasses.replace(start, _state=state, compile_seconds=seconds)
-    return start, lambda state, number: block(state, config, stop_after(number))
+    return start, lambda state, number: block(state, *inputs(number))
+
+
+def placed(
+    config: Config, state: TrainState, stop: training.StopRule, mesh: Mesh | None
+) -> tuple[TrainState, Callable[[int], tuple[Config, training.StopRule]]]:
+    """The state on the mesh, and a function of a number of updates: the program's other inputs.
+
+    Args:
+      config, stop, mesh: as for `compiled`.
+      state: before the first update.
+    """
+    streams = divided(state.streams, mesh)
+    state = replicated(state.replace(streams=()), mesh).replace(streams=streams)
+    config, stop = replicated((config, stop), mesh)
+
+    def inputs(number: int) -> tuple[Config, training.StopRule]:
+        return config, stop._replace(number=replicated(jnp.int32(number), mesh))
+
+    return state, inputs
 
 
 def after_blocks(

@@ -106,7 +106,7 @@ def seeds_that_fit(config: Config, limit: int | None = None) -> int:
     needed = memory_estimate(config)
     if needed.total <= limit:
         return max(1, (limit - needed.trajectories) // needed.total)
-    available_text = _readable(available) if available < sys.maxsize else "unknown"
+    available_text = readable(available) if available < sys.maxsize else "unknown"
     per_trajectory = (needed.trajectories + needed.working) / config.sampler.width
     fitting = int((limit - needed.state - needed.metrics) / per_trajectory)
     width = f"sampler.{config.sampler.width_field} is {config.sampler.width}"
@@ -115,9 +115,9 @@ def seeds_that_fit(config: Config, limit: int | None = None) -> int:
         fitting = limit * config.num_updates // needed.metrics
     advice = "no number of trajectories fits" if fitting < 1 else f"{fitting} would fit"
     raise ValueError(
-        f"one seed needs {_readable(needed.total)}, of which trajectories "
-        f"{_readable(needed.trajectories)}, metrics {_readable(needed.metrics)}; allowed are "
-        f"{_readable(limit)}, available {available_text}; {width}, {advice}"
+        f"one seed needs {readable(needed.total)}, of which trajectories "
+        f"{readable(needed.trajectories)}, metrics {readable(needed.metrics)}; allowed are "
+        f"{readable(limit)}, available {available_text}; {width}, {advice}"
     )
 
 
@@ -136,8 +136,8 @@ def check_episodes(name: str, config: Config, num_episodes: int) -> None:
     if needed > available:
         fitting = int(_SHARE_OF_AVAILABLE * available / per_episode)
         raise ValueError(
-            f"{name} {num_episodes:,} need about {_readable(needed)}, available "
-            f"{_readable(available)}; {fitting:,} would fit"
+            f"{name} {num_episodes:,} need about {readable(needed)}, available "
+            f"{readable(available)}; {fitting:,} would fit"
         )
 
 
@@ -170,6 +170,7 @@ def _bytes(tree: PyTree) -> int:
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def _readable(number: float) -> str:
+def readable(number: float) -> str:
+    """Bytes in three digits: "1.5 KiB"."""
     power = min(3, int(math.log2(max(number, 1)) // 10))
     return f"{number / 2 ** (10 * power):.3g} {('B', 'KiB', 'MiB', 'GiB')[power]}"
