@@ -154,6 +154,21 @@ def test_a_step_of_bin_pack_warns_of_nothing():
     assert [str(warning.message)[:14] for warning in caught] == ["scatter inputs"]
 
 
+def test_levels_without_a_network_are_refused_by_their_source(monkeypatch):
+    from jumanji.environments.routing.sokoban import generator
+
+    def offline(*arguments, **options):
+        raise ValueError("no file\nin the local cache")  # as huggingface_hub's errors are
+
+    monkeypatch.setattr(generator, "hf_hub_download", offline)
+    sentence = (
+        r"^jumanji/Sokoban-v0 cannot be made here: it loads data when it is made \(the levels, "
+        r"InstaDeepAI/boxoban-levels, from huggingface.co: ValueError: no file in the local cache"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        interface.make("jumanji/Sokoban-v0")
+
+
 def test_a_mask_without_a_choice_allows_all():
     mask = suite._mask(jnp.array([[True, False], [False, False]]), (2, 2))
     np.testing.assert_array_equal(mask, [True, False, True, True])

@@ -112,6 +112,17 @@ def test_robots_without_a_network_are_refused_in_one_sentence(registry, monkeypa
         interface.make("playground/Go1Getup")
 
 
+def test_robots_without_git_are_refused_in_one_sentence(registry, monkeypatch, tmp_path):
+    from mujoco_playground._src import mjx_env
+
+    monkeypatch.setattr(mjx_env, "EXTERNAL_DEPS_PATH", tmp_path)
+    monkeypatch.setattr(mjx_env, "MENAGERIE_PATH", tmp_path / "menagerie")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    sentence = r"robots' models, from github.com/\S+ by git: FileNotFoundError: .*'git'\)$"
+    with pytest.raises(ValueError, match=sentence):
+        interface.make("playground/Go1Getup?limit=7")
+
+
 def test_a_wrong_name_or_option_is_named_with_the_nearest_right_one(registry):
     with pytest.raises(ValueError, match="'CartpoleBalanc'; did you mean 'CartpoleBalance'"):
         interface.make("playground/CartpoleBalanc")

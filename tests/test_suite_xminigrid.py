@@ -1,5 +1,8 @@
 """XLand-MiniGrid: ends of both kinds, its own loop, options, benchmarks, learning."""
 
+import re
+import urllib.error
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,6 +110,25 @@ def test_options_change_what_is_seen():
 def test_a_wrong_option_is_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
         pgjax.from_xminigrid(name, **options)
+
+
+def test_a_benchmark_without_a_network_or_damaged_names_the_download(monkeypatch, tmp_path):
+    from xminigrid import benchmarks
+
+    def offline(*arguments, **options):
+        raise urllib.error.URLError("no route\nto host")
+
+    monkeypatch.setattr(benchmarks, "DATA_PATH", str(tmp_path))
+    monkeypatch.setattr(benchmarks.urllib.request, "urlretrieve", offline)
+    env_id = "xminigrid/XLand-MiniGrid-R1-9x9?benchmark=medium-1m"
+    name = re.escape(f"the benchmark medium-1m, kept in {tmp_path}, from huggingface.co: ")
+    with pytest.raises(ValueError, match=f"cannot be made here: .*{name}URLError: .*no route to"):
+        interface.make(env_id)
+    # What an interrupted download leaves.
+    (tmp_path / "medium_1m_v2").write_bytes(b"BZh9")
+    monkeypatch.setitem(benchmarks.NAME2HFFILENAME, "medium-1m", "medium_1m_v2")
+    with pytest.raises(ValueError, match=f"{name}EOFError: "):
+        interface.make(env_id)
 
 
 def test_every_reset_draws_a_goal_of_the_benchmark(monkeypatch, tmp_path):

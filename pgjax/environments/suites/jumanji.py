@@ -8,6 +8,7 @@ which it punishes.
 
 import contextlib
 import copy
+import functools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from pgjax.core.components import check_int
 from pgjax.core.types import Array, PyTree
 from pgjax.environments import spaces
 from pgjax.environments.suites.adapted import Adapted
-from pgjax.environments.suites.suite import Suite, imported
+from pgjax.environments.suites.suite import Suite, downloading, imported
 
 _NEVER = 2**30  # steps
 _MASK = "action_mask"
@@ -77,7 +78,7 @@ class Jumanji(Suite):
             the most steps that the rules allow (Game2048, whose rules allow any number: 4000).
           size: of a side of the board of Game2048, Snake or Tetris; None: Jumanji's.
         """
-        make = imported("jumanji", self.extra).make
+        make = functools.partial(_made, imported("jumanji", self.extra).make)
         sides = {} if size is None else _sides(name, size)
         env = make(name, **sides)
         if limit is not None and hasattr(env, "time_limit"):
@@ -146,6 +147,13 @@ def _integers_from_floats() -> Iterator[None]:
         kind = "scatter inputs have incompatible types: cannot safely cast value from dtype=float"
         warnings.filterwarnings("ignore", kind, FutureWarning)
         yield
+
+
+def _made(make: Callable[..., Any], name: str, **options: Any) -> Any:
+    if not name.startswith("Sokoban"):
+        return make(name, **options)
+    with downloading("the levels, InstaDeepAI/boxoban-levels", "huggingface.co", Exception):
+        return make(name, **options)
 
 
 def _sides(name: str, size: int) -> dict[str, int]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from pgjax.core.types import Array, PyTree
 from pgjax.environments import spaces
 from pgjax.environments.suites.adapted import Adapted, unbounded
-from pgjax.environments.suites.suite import Suite, imported
+from pgjax.environments.suites.suite import Suite, downloading, imported
 
 _Physics = Literal["jax", "warp"]
 
@@ -65,10 +65,9 @@ class Playground(Suite):
 
 
 def _loaded(registry: Any, name: str, impl: _Physics) -> Any:
-    try:
+    models = "MuJoCo Menagerie, the robots' models", "github.com/deepmind/mujoco_menagerie by git"
+    with downloading(*models, subprocess.CalledProcessError, OSError):
         return registry.load(name, config_overrides={"impl": impl})
-    except subprocess.CalledProcessError as error:
-        raise OSError(f"MuJoCo Menagerie, the robots' models, by git: {error}") from error
 
 
 def _finite(numbers: PyTree) -> tuple[PyTree, Array]:

@@ -1,9 +1,10 @@
 """What a suite must offer: names, and a function that makes an environment of a name."""
 
 import abc
+import contextlib
 import functools
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -110,6 +111,20 @@ def _made(suite: type[Suite], name: str, **options: Any) -> Any:
     except Exception as error:  # the other project's code may raise any
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"{suite.name}/{name} cannot be made here: {reason}") from error
+
+
+@contextlib.contextmanager
+def downloading(what: str, source: str, *errors: type[Exception]) -> Iterator[None]:
+    """Says in the message of these errors what a project downloads, and from where.
+
+    Raises:
+      OSError: one of these errors was raised inside.
+    """
+    try:
+        yield
+    except errors as error:
+        text = " ".join(str(error).split())
+        raise OSError(f"{what}, from {source}: {type(error).__name__}: {text}") from error
 
 
 def imported(module: str, extra: str) -> ModuleType:

@@ -12,7 +12,7 @@ import numpy as np
 from pgjax.core.types import Array, PyTree
 from pgjax.environments import spaces
 from pgjax.environments.suites.adapted import Adapted
-from pgjax.environments.suites.suite import Suite, imported
+from pgjax.environments.suites.suite import Suite, downloading, imported
 
 # Benchmarks of rules and goals.
 Benchmark = Literal["trivial-21k", "small-1m", "medium-1m", "medium-3m", "high-1m", "high-3m"]
@@ -114,7 +114,10 @@ def _params_of(name: str, params: Any, benchmark: str | None) -> Callable[[Array
         return lambda key: params
     if not hasattr(params, "ruleset"):
         raise ValueError(f"xminigrid/{name} has rules of its own and takes no benchmark")
-    loaded = imported("xminigrid", XMiniGrid.extra).load_benchmark(benchmark)
+    folder = imported("xminigrid.benchmarks", XMiniGrid.extra).DATA_PATH
+    # A file that an interrupted download has left is an error of another kind.
+    with downloading(f"the benchmark {benchmark}, kept in {folder}", "huggingface.co", Exception):
+        loaded = imported("xminigrid", XMiniGrid.extra).load_benchmark(benchmark)
     return lambda key: params.replace(ruleset=loaded.sample_ruleset(key))
 
 
