@@ -44,6 +44,24 @@ class Counter(GymnaxEnvironment):
         return spaces.Box(0.0, 100.0, (1,))
 
 
+@struct.dataclass
+class ContactState(EnvState):
+    """The forces of no contacts, as a physics has them whose model allows none."""
+
+    forces: Any = None
+
+
+class Contactless(Counter):
+    """Has an array without elements in its state."""
+
+    def reset_env(self, key, params):
+        return jnp.zeros(1), ContactState(time=0, forces=jnp.zeros((0, 3)))
+
+    def step_env(self, key, state, action, params):
+        obs, after, reward, terminated, info = super().step_env(key, state, action, params)
+        return obs, state.replace(time=after.time), reward, terminated, info
+
+
 class FiveValues(Counter):
     """Has the `step` of gymnax before 1.0, of five values."""
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from environments_for_tests import Counter
+from environments_for_tests import Contactless, Counter
 
 import pgjax
 from pgjax.environments import interface
@@ -53,6 +53,16 @@ def test_load_needs_nothing_but_the_path(path, trained):
 def test_training_goes_on_with_the_same_bits(path, trained):
     state, config = pgjax.load(path)
     assert_same_bits(pgjax.update(state, config), pgjax.update(trained, CONFIG))
+
+
+def test_arrays_without_elements_are_kept(tmp_path):
+    config = pgjax.actor_critic(Contactless(), num_updates=2, network=pgjax.MLP((4,)))
+    config = config.replace(**{"sampler.num_envs": 2, "sampler.length": 4})
+    pgjax.run(config, 0, tmp_path / "run")
+    state, _ = pgjax.load(tmp_path / "run", config)
+    assert any(leaf.shape == (2, 0, 3) for leaf in jax.tree.leaves(state.streams))
+    longer = pgjax.resume(tmp_path / "run", config=config.replace(num_updates=3))
+    assert_same_bits(longer.state, pgjax.update(state, config)[0])
 
 
 def test_a_run_folder_is_loaded_through_its_checkpoint(path, trained):
