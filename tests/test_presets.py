@@ -30,6 +30,14 @@ def test_unknown_ones():
         pgjax.preset("CartPole-v0")
 
 
+def test_an_object_is_told_which_functions_take_one():
+    env = pgjax.StickyActions("CartPole-v1", probability=0.1)
+    with pytest.raises(
+        TypeError, match=r"got StickyActions\(.*\): nothing .*; ppo\(env\) takes one$"
+    ):
+        pgjax.preset(env)
+
+
 def test_the_algorithms_begin_where_they_say():
     assert isinstance(pgjax.actor_critic("CartPole-v1").objective, pgjax.ScoreFunction)
     assert pgjax.actor_critic("CartPole-v1").ascent == pgjax.GradientStep()

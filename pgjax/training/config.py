@@ -323,7 +323,7 @@ def _check_estimator(estimator: Estimator) -> None:
     except TypeError:
         parameters = ", ".join(signature.parameters)
         raise TypeError(
-            f"estimator {name} has critic={critic!r}, with which its weights gets "
+            f"estimator {name} has critic={shown(critic)}, with which its weights gets "
             f"({', '.join(arguments)}), but it takes ({parameters})"
         ) from None
 

@@ -7,7 +7,8 @@ from typing import Any
 from pgjax.ascents.optimizers import SGD, Adam
 from pgjax.ascents.passes import Passes
 from pgjax.ascents.trust_region import TrustRegion
-from pgjax.core.components import check_int, unknown
+from pgjax.core.components import check_int
+from pgjax.core.names import shown, unknown
 from pgjax.environments import interface
 from pgjax.estimators.gae import GAE
 from pgjax.objectives.clipped_ratio import ClippedRatio
@@ -154,8 +155,14 @@ def preset(env: str, **changes: Any) -> Config:
 
     Raises:
       ValueError: an unknown id, or an environment without a tuned config.
+      TypeError: an environment object, for which nothing can have been tuned.
       ImportError: the environment's suite is not installed.
     """
+    if not isinstance(env, str):
+        raise TypeError(
+            f"preset takes the id of an environment, as 'CartPole-v1', got {shown(env)}: "
+            "nothing was tuned for an object; ppo(env) takes one"
+        )
     interface.make(env)
     env = interface.canonical(env)
     if env not in _tuned():
