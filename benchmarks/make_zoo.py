@@ -5,8 +5,8 @@ it. Of several seeds the best in episodes of its own is kept; the returns on its
 other episodes, and `pgjax evaluate zoo/ENV --seed 1000000 --eval-episodes 512` gives them again. A
 policy whose return is below that of the worst seed in results/returns.json is not written.
 
-It may be interrupted: runs go on from their checkpoints, and policies of the same config and seeds
-are kept. At the end it writes the table of docs/guides/zoo.md.
+It may be interrupted: runs go on from their checkpoints, and policies of the same config are kept,
+unless other seeds are asked for. At the end it writes the table of docs/guides/zoo.md.
 
     python benchmarks/make_zoo.py [--env CartPole-v1 ...] [--seed 0 1 2] [--runs runs/zoo]
 """
@@ -37,7 +37,7 @@ def main() -> None:
     """Trains, evaluates, and writes a folder for each policy."""
     flags = parser(__doc__.splitlines()[0])
     flags.add_argument("--env", nargs="+", metavar="ENV", help="these only")
-    flags.add_argument("--seed", nargs="+", type=int, default=[0], help="the seeds to train")
+    flags.add_argument("--seed", nargs="+", type=int, help="the seeds to train: 0")
     flags.add_argument("--runs", type=Path, help="folder of the run folders")
     flags = flags.parse_args()
     shipped = flags.out is None and not flags.quick
@@ -49,7 +49,7 @@ def main() -> None:
         if is_kept(folder / env, config, flags.seed):
             continue
         number = 16 if flags.quick else NUM_EPISODES
-        state, card = best(config, flags.seed, runs, number)
+        state, card = best(config, flags.seed or [0], runs, number)
         worst = -np.inf if flags.quick else worst_return(env)
         print(f"{env}: {card.stochastic}, worst seed before {worst}", flush=True)
         if card.stochastic.interval[1] < worst:
@@ -65,12 +65,13 @@ def main() -> None:
     print(f"written to {folder}")
 
 
-def is_kept(folder: Path, config: pgjax.Config, seeds: list[int]) -> bool:
-    """Whether a folder has the policy of the same config and seeds."""
+def is_kept(folder: Path, config: pgjax.Config, seeds: list[int] | None) -> bool:
+    """Whether a folder has the policy of the same config and, if they are given, seeds."""
     if not folder.is_dir():
         return False
     card, saved = (json.loads((folder / f"{name}.json").read_text()) for name in ("card", "config"))
-    return saved == json.loads(json.dumps(config_json.to_dict(config))) and card["seeds"] == seeds
+    same = saved == json.loads(json.dumps(config_json.to_dict(config)))
+    return same and seeds in (None, card["seeds"])
 
 
 def best(

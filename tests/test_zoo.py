@@ -47,8 +47,8 @@ def test_a_policy_loads_acts_and_fits_its_card(name):
         assert np.isfinite(leaf).all()
     with jax.disable_jit():  # one action is not worth a program
         deployed = Deployed(bind(checked(config), 0).policy, state.policy_variables)
-        space = deployed.environment.observation_space
-        obs = jax.tree.map(np.zeros_like, space.sample(jax.random.key(0)))
+        example = jax.eval_shape(deployed.environment.reset, jax.random.key(0))[0]
+        obs = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), example)
         action, _ = deployed.act(obs, deployed.initial_memory())
     assert deployed.environment.action_space.contains(action)
 
