@@ -47,10 +47,12 @@ def still_finite(tree: PyTree, old_tree: PyTree) -> Array:
 
     Some optimizers begin with an infinity, as the best loss so far.
     """
-    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(old_tree), strict=True)
-    floats = [pair for pair in pairs if jnp.issubdtype(pair[0].dtype, jnp.inexact)]
-    good = [jnp.all(jnp.isfinite(new) | (new == old)) for new, old in floats]
-    return jnp.all(jnp.stack([jnp.bool_(True), *good]))
+    good = {}
+    # One reduction for all leaves of a shape: parameters and an optimizer's moments have the same.
+    for new, old in zip(jax.tree.leaves(tree), jax.tree.leaves(old_tree), strict=True):
+        if jnp.issubdtype(new.dtype, jnp.inexact):
+            good[new.shape] = good.get(new.shape, True) & (jnp.isfinite(new) | (new == old))
+    return jnp.all(jnp.stack([jnp.bool_(True), *map(jnp.all, good.values())]))
 
 
 def either(flag: Array, tree: PyTree, other: PyTree) -> PyTree:
