@@ -16,6 +16,7 @@ from pgjax.core import distribution
 from pgjax.environments import interface
 from pgjax.environments.host.pools import Maker, Pools
 from pgjax.environments.suites import gymnasium as suite_of_gymnasium
+from pgjax.environments.suites import suite, table
 from pgjax.environments.suites.gymnasium import Gymnasium
 
 SMALL = {"network": pgjax.MLP((8,)), "num_updates": 2}
@@ -357,6 +358,23 @@ def test_a_failing_environment_ends_a_program_in_one_line(tmp_path, capsys, monk
     finally:
         del gymnasium.registry["Breaks-v0"]
     assert capsys.readouterr().err == "pgjax: Breaks-v0 raised KeyError: 'valve'\n"
+
+
+def test_a_checkpoint_whose_id_is_no_longer_registered_is_refused_and_kept(tmp_path, capsys):
+    gymnasium.register("Gone-v0", entry_point=Dice)
+    config = streams("gymnasium/Gone-v0?limit=3")
+    pgjax.save(tmp_path / "saved", pgjax.init(jax.random.key(0), config), config)
+    del gymnasium.registry["Gone-v0"]
+    for cache in (table.make, suite._made):  # as in another process
+        cache.cache_clear()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    contents = [path.read_bytes() for path in files]
+    for command in ("evaluate", "render"):
+        assert main([command, str(tmp_path / "saved")]) == 2
+        errors = capsys.readouterr().err
+        assert errors.startswith("pgjax: unknown gymnasium environment 'Gone-v0'; ")
+        assert errors.count("\n") == 1
+    assert [path.read_bytes() for path in files] == contents
 
 
 class FourValues(Dice):
