@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from environments_for_tests import Counter
+from environments_for_tests import Contactless, Counter
 from jax.sharding import Mesh
 
 import pgjax
@@ -62,6 +62,20 @@ def test_the_gradient_is_the_same_on_any_number_of_devices(estimator):
     for number in (1, 2, 4, 8) if plain else (8,):
         found = pgjax.policy_gradient(key, state, config, pgjax.make_mesh(number))
         close(found, (gradient, metrics), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.devices(2)
+def test_states_may_have_arrays_without_elements():
+    """XLA of JAX 0.11 ends the process over those that are divided."""
+    config = pgjax.actor_critic(Contactless(), num_updates=2, network=pgjax.MLP((4,)))
+    config = config.replace(**{"sampler.num_envs": 32, "sampler.length": 4})
+    alone = pgjax.run(config, 0).state
+    divided = pgjax.run(config, 0, mesh=pgjax.make_mesh(2)).state
+    close(divided.params, alone.params, rtol=2e-5, atol=2e-6)
+    assert any(leaf.shape == (32, 0, 3) for leaf in jax.tree.leaves(divided.streams))
+    rate = {"optimizer.learning_rate": [1e-3]}
+    sweep = pgjax.sweep(jax.random.key(0), config, rate, 2, pgjax.make_mesh(2))
+    assert np.isfinite(sweep.metrics.episode_return).all()
 
 
 @pytest.mark.devices(2)

@@ -93,10 +93,21 @@ def on_shares(function: Callable, mesh: Mesh | None, in_axes: tuple, out_axes: A
     """
     if mesh is None:
         return function
-    # `check_vma` does not know `custom_vmap`.
-    return jax.shard_map(
-        function, mesh=mesh, in_specs=_specs(in_axes), out_specs=_specs(out_axes), check_vma=False
-    )
+    specs = {"in_specs": _specs(in_axes), "out_specs": _specs(out_axes)}
+
+    def on_all(*args: Any) -> Any:
+        empty: list[Any] = []  # where the result has arrays without elements
+
+        def on_one(*filled):
+            result = function(*_emptied(filled, _empty_axes(args)))
+            empty.append(_empty_axes(result))
+            return _filled(result)
+
+        # `check_vma` does not know `custom_vmap`.
+        mapped = jax.shard_map(on_one, mesh=mesh, **specs, check_vma=False)
+        return _emptied(mapped(*_filled(args)), empty[-1])
+
+    return on_all
 
 
 def replicated(tree: PyTree, mesh: Mesh | None) -> PyTree:
@@ -115,12 +126,15 @@ def replicated(tree: PyTree, mesh: Mesh | None) -> PyTree:
 
 
 def divided(tree: PyTree, mesh: Mesh | None) -> PyTree:
-    """Divides arrays [n, …] evenly over the devices of the mesh; also while tracing."""
+    """Divides arrays [n, …] evenly over the devices of the mesh; also while tracing.
+
+    Arrays without elements are whole on each device: XLA ends the process over divided ones.
+    """
     if mesh is None:
         return tree
-    sharding = NamedSharding(mesh, PartitionSpec(_AXIS))
 
     def divide(leaf):
+        sharding = NamedSharding(mesh, PartitionSpec(_AXIS) if leaf.size else PartitionSpec())
         if is_traced(leaf):
             return jax.lax.with_sharding_constraint(leaf, sharding)
         if is_key(leaf):
@@ -157,6 +171,32 @@ def _through_key_data(move: Callable[[Array], Array], key: Array) -> Array:
     """Moves a key by its data: `device_put` moves no keys to other processes' devices."""
     wrap = jax.jit(jax.random.wrap_key_data, static_argnames="impl")
     return wrap(move(jax.random.key_data(key)), impl=jax.random.key_impl(key))
+
+
+# XLA ends the process over arrays without elements that are divided: those that pass between the
+# devices have one element along each empty axis.
+
+
+def _empty_axes(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: tuple(n == 0 for n in np.shape(leaf)), tree)
+
+
+def _filled(tree: PyTree) -> PyTree:
+    def fill(leaf):
+        shape = np.shape(leaf)
+        return leaf if all(shape) else jnp.zeros([max(n, 1) for n in shape], leaf.dtype)
+
+    return jax.tree.map(fill, tree)
+
+
+def _emptied(tree: PyTree, empty_axes: PyTree) -> PyTree:
+    def empty(leaf, axes):
+        if not any(axes):
+            return leaf
+        shape = [0 if is_empty else n for n, is_empty in zip(leaf.shape, axes, strict=True)]
+        return jnp.zeros(shape, leaf.dtype)
+
+    return jax.tree.map(empty, tree, empty_axes)
 
 
 def _specs(axes: Any) -> Any:
