@@ -9,6 +9,7 @@ from pgjax.ascents.optimizers import Optimizer
 from pgjax.core.chunks import check_minibatches
 from pgjax.core.components import component, option
 from pgjax.core.loops import any_in_batch
+from pgjax.core.trees import either
 from pgjax.core.types import Array
 from pgjax.objectives.objective import Step
 
@@ -46,15 +47,13 @@ class Passes(Ascent):
         def step(carry, batch):
             place, stopped, sums, num_steps = carry
             gradient = surrogate.gradient(place.params, batch, share)
-            if self.max_kl is not None:
-                stopped = stopped | (gradient.extra["kl"] > self.max_kl)
             loss = surrogate.loss(gradient, place.params, batch, share)
             ascended = optimizer.ascend(gradient.direction, place.opt_state, place.params, loss)
-            place, sums, num_steps = jax.tree.map(
-                lambda old, new: jnp.where(stopped, old, new),
-                (place, sums, num_steps),
-                (Place(*ascended), jax.tree.map(jnp.add, sums, gradient), num_steps + 1),
-            )
+            moved = Place(*ascended), jax.tree.map(jnp.add, sums, gradient), num_steps + 1
+            if self.max_kl is not None:
+                stopped = stopped | (gradient.extra["kl"] > self.max_kl)
+                moved = either(stopped, (place, sums, num_steps), moved)
+            place, sums, num_steps = moved
             return (place, stopped, sums, num_steps), None
 
         def epoch(carry):

@@ -195,7 +195,8 @@ class Fitted(Learned):
         """The gradient of the mean loss over a minibatch's valid steps."""
         ragged, mesh = self.setting.ragged, self.setting.mesh
         gradient = summed(_summed_loss_gradient, (self, state), data, valid, ragged, mesh)
-        return jax.tree.map(lambda x: x / jnp.maximum(jnp.sum(valid), 1), gradient)
+        number = jnp.maximum(jnp.sum(valid), 1)
+        return jax.tree.map(lambda x: x / number, gradient)
 
     def _descend(self, gradient: PyTree, state: CriticState) -> CriticState:
         """The state after one step of the optimizer."""

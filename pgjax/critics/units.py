@@ -96,7 +96,10 @@ def prepared(
     first_targets = targets(trajectories, zero_values, estimator, td_lambda)
     first_state = rescaled(state, *mean_and_deviation(first_targets, valid), jnp.sum(valid))
     is_first = state.num_fits == 0
-    return jax.tree.map(lambda new, old: jnp.where(is_first, new, old), first_state, state)
+    return state.replace(
+        centre=jnp.where(is_first, first_state.centre, state.centre),
+        scale=jnp.where(is_first, first_state.scale, state.scale),
+    )
 
 
 def lesson(
