@@ -58,6 +58,21 @@ def test_returns_are_those_of_the_results_page_and_of_the_benchmark():
         assert row[3:8] == [mean, f"{middle} ({low} to {high})", worst, mode, seconds], row
 
 
+def test_returns_of_other_suites_are_those_of_the_benchmark():
+    page = (ROOT / "docs" / "results.md").read_text()
+    table = re.search(r"<!-- suite returns -->\n(.*?)<!-- end of suite returns -->", page, re.DOTALL)
+    shown = [cells(line) for line in table[1].splitlines()[2:]]
+    lines = (ROOT / "benchmarks" / "results" / "suite_returns.md").read_text().splitlines()
+    measured = [cells(line) for line in lines if "/" in line and line.startswith("|")]
+    kept = [(*row[:3], row[3], row[4], f"{row[5]} ({row[6]})", *row[7:10]) for row in measured]
+    assert shown == [list(row) for row in kept]
+
+
+def cells(line):
+    """The cells of a line of a table, without the spaces that pad them."""
+    return [cell.strip() for cell in line.split("|")[1:-1]]
+
+
 def test_linked_files_exist():
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
