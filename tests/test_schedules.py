@@ -248,7 +248,8 @@ TAKES = {
     "memory_estimate": lambda s, c: jnp.int32(pgjax.memory_estimate(c).state),
 }
 ELSEWHERE = {
-    *("render", "evaluate_in_gymnasium", "sweep", "tune", "run", "resume", "save", "load", "export")
+    *("render", "evaluate_in_gymnasium", "sweep", "tune", "run", "resume", "save", "load", "export"),
+    *("load_policy", "profile"),
 }
 
 
@@ -303,6 +304,7 @@ def test_pictures_and_other_loops_take_schedules_too(tmp_path):
     assert pgjax.export(state, config, tmp_path / "e").difference < 1e-4
     pgjax.save(tmp_path / "c", state, config)
     assert pgjax.load(tmp_path / "c")[1].optimizer == config.optimizer
+    assert pgjax.load_policy(tmp_path / "c")[1].optimizer == config.optimizer
 
 
 @pytest.mark.slow

@@ -1,42 +1,16 @@
-"""Norms and magnitudes of trees."""
+"""Norms of trees, and whether they are finite."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgjax.core.trees import magnitude, norm, still_finite
+from pgjax.core.trees import norm, still_finite
 
 
-@pytest.mark.parametrize(
-    ("numbers", "expected"),
-    [
-        ([0.0, 0.0], 1.0),
-        ([1.0, -0.5], 1.0),
-        ([0.1, -5.0], 4.0),
-        ([7.0], 8.0),
-        ([1.2e-38], 2.0**-126),
-        ([3e38], 2.0**126),
-        ([1.0, np.inf], 1.0),
-        ([np.nan, 7.0], 1.0),
-    ],
-)
-def test_a_magnitude_is_the_nearest_power_of_two(numbers, expected):
-    assert float(magnitude({"x": jnp.array(numbers, jnp.float32)})) == expected
-
-
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
-def test_a_norm_is_exact_at_both_ends_of_a_dtypes_range(dtype):
-    limits = jnp.finfo(dtype)
-    for power in (np.log2(float(limits.tiny)), 0.0, np.floor(np.log2(float(limits.max))) - 3):
-        tree = [jnp.array(x, dtype) * jnp.array(2.0**power, dtype) for x in (3.0, [0.0, 4.0])]
-        found = norm(tree)
-        assert found.dtype == dtype
-        assert float(found) == 5.0 * 2.0**power
-
-
-def test_a_norm_of_two_precisions_keeps_numbers_beyond_the_lower_ones_range():
-    tree = [jnp.float32(2.0**80), jnp.array([0.0, 3.0], jnp.float16)]
-    assert float(norm(tree)) == 2.0**80
+@pytest.mark.parametrize("power", [-126, 0, 124])
+def test_a_norm_is_exact_at_both_ends_of_the_range(power):
+    tree = [jnp.float32(3.0 * 2.0**power), jnp.array([0.0, 4.0 * 2.0**power], jnp.float32)]
+    assert float(norm(tree)) == 5.0 * 2.0**power
 
 
 @pytest.mark.parametrize(

@@ -10,25 +10,21 @@ import optax
 from pgjax.core.types import Array, PyTree
 
 
-def magnitude(tree: PyTree) -> Array:
-    """The power of two nearest to the largest magnitude in a tree: float[].
+def exponent(tree: PyTree) -> Array:
+    """The exponent e of the power of two next above the largest magnitude in a tree: int32[].
 
-    1 if all numbers are 0, or one is not finite. Numbers divided by it, which rounds nothing, can
+    0 if all numbers are 0, or one is not finite. Numbers divided by 2ᵉ, which rounds nothing, can
     be squared: squares of numbers beyond 1e19 or below 1e-19 are out of float32's range.
     """
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x), initial=0.0) for x in jax.tree.leaves(tree)]))
-    limits = jnp.finfo(largest.dtype)
-    # The power and its inverse are in the range of normal numbers.
-    inside = jnp.clip(largest, limits.tiny, limits.max / 4)
-    scalable = (largest > 0) & jnp.isfinite(largest)
-    return jnp.where(scalable, jax.lax.reduce_precision(inside, limits.nexp, 0), 1.0)
+    return jnp.frexp(jnp.where(jnp.isfinite(largest), largest, 0.0))[1]
 
 
 def norm(tree: PyTree) -> Array:
     """The 2-norm of all numbers of a tree: float[]; correct for numbers of any magnitude."""
-    scale = magnitude(tree)
-    scaled = jax.tree.map(lambda x: (x / scale).astype(x.dtype), tree)
-    return optax.tree.norm(scaled) * scale
+    power = exponent(tree)
+    scaled = jax.tree.map(lambda x: jnp.ldexp(x, -power), tree)
+    return jnp.ldexp(optax.tree.norm(scaled), power)
 
 
 def dot(a: PyTree, b: PyTree) -> Array:

@@ -6,7 +6,7 @@ from flax import struct
 from jaxtyping import Bool, Float, Int, Int32
 
 from pgjax.core.chunks import mean_over
-from pgjax.core.trees import magnitude, norm
+from pgjax.core.trees import exponent, norm
 from pgjax.core.types import Array, PyTree, Record, Scalar, Trajectories
 from pgjax.estimators.estimator import Estimator, Values
 from pgjax.estimators.returns import advantages
@@ -147,11 +147,11 @@ def mean_and_deviation(
     values: Float[Array, "*steps"], valid: Bool[Array, "*steps"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Mean and standard deviation over valid steps, float[] each; correct for any magnitude."""
-    scale = magnitude(jnp.where(valid, values, 0.0))
-    scaled = values / scale
+    power = exponent(jnp.where(valid, values, 0.0))
+    scaled = jnp.ldexp(values, -power)
     mean = mean_over(scaled, valid)
     deviation = jnp.sqrt(mean_over(jnp.square(scaled - mean), valid))
-    return mean * scale, deviation * scale
+    return jnp.ldexp(mean, power), jnp.ldexp(deviation, power)
 
 
 def _report(error: Array, deviation: Array, valid: Array) -> dict[str, Array]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from pgjax.core.components import Component
-from pgjax.core.trees import magnitude
+from pgjax.core.trees import exponent
 from pgjax.core.types import Array, Trajectories
 
 
@@ -78,13 +78,13 @@ def standardized(
     give 0. The weight of a single valid step, which is its own mean, is not changed.
     """
     number, weights = jnp.sum(valid), jnp.where(valid, weights, 0.0)
-    scale = magnitude(weights)
-    scaled = weights / scale
+    power = exponent(weights)
+    scaled = jnp.ldexp(weights, -power)
     centre = jnp.sum(scaled) / jnp.maximum(number, 1)
     centred = jnp.where(valid, scaled - centre, 0.0)
     deviation = jnp.sqrt(jnp.sum(jnp.square(centred)) / jnp.maximum(number, 1))
     rounding = 8 * jnp.finfo(weights.dtype).eps * jnp.max(jnp.abs(returns))
     # Divided by 1 rather than by 0: that quotient is not selected, but would fail a check for NaN.
-    differs = ~(deviation * scale <= rounding)
+    differs = ~(jnp.ldexp(deviation, power) <= rounding)
     result = jnp.where(differs, centred / jnp.where(differs, deviation, 1.0), 0.0)
     return jnp.where(number > 1, result, weights)
