@@ -75,6 +75,7 @@ def speed(run: Path, window: float) -> list[float]:
     metrics = folders.read(run).metrics
     seconds, steps = metrics["seconds"], metrics["env_steps"]
     edges = np.searchsorted(seconds, np.arange(seconds[0], seconds[-1], window))
+    edges = np.unique(edges)  # a window in which nothing was written is part of the next
     return [significant(x) for x in np.diff(steps[edges]) / np.diff(seconds[edges])]
 
 

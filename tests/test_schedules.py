@@ -248,8 +248,8 @@ TAKES = {
     "memory_estimate": lambda s, c: jnp.int32(pgjax.memory_estimate(c).state),
 }
 ELSEWHERE = {
-    *("render", "evaluate_in_gymnasium", "sweep", "tune", "run", "resume", "save", "load", "export"),
-    *("load_policy", "profile"),
+    *("render", "evaluate_in_gymnasium", "sweep", "tune", "run", "resume", "profile"),
+    *("save", "load", "load_policy", "export"),
 }
 
 
@@ -316,6 +316,11 @@ def test_a_number_is_searched_beside_schedules():
     assert {tuning.setting(trial)[rate] for trial in tuning.trials} <= set(rates)
     assert np.isfinite([trial.returns for trial in tuning.trials]).all()
     assert tuning.best_config.estimator == config.estimator
+
+
+@pytest.mark.slow
+def test_a_profile_takes_schedules():
+    assert pgjax.profile(everywhere("CartPole-v1", num_updates=4)).update_seconds > 0
 
 
 def test_exact_answers_are_those_of_the_states_update():
