@@ -290,6 +290,11 @@ def _add_schedulers(parser: Parser) -> None:
             ),
         },
     )
+    _add_population(parser)
+
+
+def _add_population(parser: Parser) -> None:
+    """Adds the fields of `PopulationBased` that are no integers."""
     parser.add_argument(
         "--fraction",
         type=float,
