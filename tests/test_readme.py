@@ -76,3 +76,10 @@ def cells(line):
 def test_linked_files_exist():
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_the_results_page_links_every_table():
+    page = (ROOT / "docs" / "results.md").read_text()
+    links = set(re.findall(r"\]\(\.\./(benchmarks/results/[^)#]+\.md)\)", page))
+    tables = (ROOT / "benchmarks" / "results").glob("*.md")
+    assert links == {f"benchmarks/results/{table.name}" for table in tables}

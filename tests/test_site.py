@@ -118,13 +118,6 @@ def test_links_lead_to_files_and_anchors_that_are_there(site):
     assert not broken
 
 
-def test_the_results_lead_to_every_table(site):
-    folder, pages = site
-    links = pages[folder / "results.html"].links
-    for table in (ROOT / "benchmarks" / "results").glob("*.md"):
-        assert f"benchmarks/results/{table.stem}.html" in links
-
-
 def test_doctests_are_blocks_of_code(site):
     folder, _ = site
     for file in (folder / "reference").glob("*.html"):
