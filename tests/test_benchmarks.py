@@ -82,6 +82,15 @@ def test_suite_returns(tmp_path):
     assert "navix/Navix-Empty-5x5-v0" in (tmp_path / "suite_returns.md").read_text()
 
 
+def test_host(tmp_path):
+    pytest.importorskip("mujoco")
+    returns, speed = run("host", tmp_path)["processes"]
+    assert (returns["part"], speed["part"]) == ("returns", "speed")
+    assert positive(returns["seconds"], speed["seconds"])
+    assert returns["steps"] == speed["steps"] == 4096
+    assert "HalfCheetah-v5" in (tmp_path / "host.md").read_text()
+
+
 def test_tune():
     values = ["--set", "num_updates=2", "--grid", "optimizer.learning_rate=0.01,0.1"]
     sizes = ["--num-seeds", "2", "--episodes", "4"]

@@ -18,6 +18,7 @@ from pgjax.environments.host.pools import Maker, Pools
 from pgjax.environments.suites import gymnasium as suite_of_gymnasium
 from pgjax.environments.suites import suite, table
 from pgjax.environments.suites.gymnasium import Gymnasium
+from pgjax.training import presets
 
 SMALL = {"network": pgjax.MLP((8,)), "num_updates": 2}
 
@@ -243,6 +244,16 @@ def test_mujoco():
     _, metrics = pgjax.train(jax.random.key(0), config)
     assert metrics.finite.all()
     np.testing.assert_array_equal(metrics.episode_length, [6, 6])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("env_id", presets.hosts_tuned())
+def test_a_preset_traces(env_id):
+    pytest.importorskip("mujoco", reason="needs the extra pgjax-rl[mujoco]")
+    config = pgjax.preset(env_id)
+    assert config.num_updates * config.sampler.num_steps >= 10**6
+    _, metrics = jax.eval_shape(pgjax.train, jax.random.key(0), config.replace(num_updates=3))
+    assert metrics.episode_return.shape == (3,)
 
 
 def pools_of(make, processes=1):

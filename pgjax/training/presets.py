@@ -127,6 +127,11 @@ def suites_tuned() -> tuple[str, ...]:
     return tuple(tuned_settings.SUITES)
 
 
+def hosts_tuned() -> tuple[str, ...]:
+    """The ids of environments on the host that have a preset."""
+    return tuple(tuned_settings.HOST)
+
+
 def maker(name: str) -> Callable[..., Config]:
     """The function that makes an algorithm's config; in any case, by its usual names, or "preset".
 
@@ -150,7 +155,7 @@ def preset(env: str, **changes: Any) -> Config:
     """The best config that tuning found for an environment.
 
     Args:
-      env: an id of gymnax, or one that `suites_tuned` has.
+      env: an id of gymnax, or one that `suites_tuned` or `hosts_tuned` has.
       changes: as for `reinforce`.
 
     Raises:
@@ -172,4 +177,4 @@ def preset(env: str, **changes: Any) -> Config:
 
 
 def _tuned() -> dict[str, tuple[str, dict[str, Any]]]:
-    return {**tuned_settings.GYMNAX, **tuned_settings.SUITES}
+    return {**tuned_settings.GYMNAX, **tuned_settings.SUITES, **tuned_settings.HOST}

@@ -1,4 +1,4 @@
-"""The settings that tuning found: gymnax's environments, and those of other suites."""
+"""The settings that tuning found: gymnax's environments, those of other suites, and MuJoCo's."""
 
 from typing import Any
 
@@ -30,6 +30,12 @@ def _memory(size: int) -> dict[str, Any]:
 
 def _segments(num_envs: int, length: int) -> dict[str, Any]:
     return {"sampler.num_envs": num_envs, "sampler.length": length}
+
+
+def _passes(epochs: int, minibatches: int) -> dict[str, Any]:
+    """So many of both, for the policy and for the critic."""
+    numbers = {"epochs": epochs, "minibatches": minibatches}
+    return {f"{part}.{name}": n for part in ("ascent", "critic") for name, n in numbers.items()}
 
 
 # Without a bound, a few large steps undo the learning of a high rate. It is below most gradients'
@@ -172,5 +178,28 @@ SUITES: dict[str, tuple[str, dict[str, Any]]] = {
     "brax/inverted_pendulum": (
         "ppo",
         {**_CONTINUOUS, **_segments(64, 100), **_decaying(1e-3, 60)},
+    ),
+}
+
+# Many small steps: an environment on the host takes longer than a gradient.
+_MUJOCO = {
+    **_CONTINUOUS,
+    "network": MLP((256, 256), "relu"),
+    **_passes(epochs=10, minibatches=16),
+    **_segments(8, 256),
+    **_decaying(3e-4, 489),  # a million steps
+}
+
+# What `benchmarks/host.py` trains, beside another library.
+HOST: dict[str, tuple[str, dict[str, Any]]] = {
+    "gymnasium/HalfCheetah-v5": (
+        "ppo",
+        {**_MUJOCO, "estimator.discount": 0.98, "estimator.gae_lambda": 0.92},
+    ),
+    "gymnasium/Hopper-v5": ("ppo", _MUJOCO),
+    # A swimmer's stroke pays long after it began.
+    "gymnasium/Swimmer-v5": (
+        "ppo",
+        {**_MUJOCO, "estimator.discount": 0.9999, "estimator.gae_lambda": 0.98},
     ),
 }
