@@ -12,6 +12,7 @@ kept, and only the others are run.
 
 # ruff: noqa: E402
 
+import functools
 import json
 import math
 from pathlib import Path
@@ -194,13 +195,22 @@ def evaluate_seeds(
     num_seeds: int, states: Any, config: pgjax.Config, num_episodes: int, deterministic: bool
 ) -> np.ndarray:
     """The mean evaluation return of each seed: float[seeds], reward units."""
+    # A root of its own: `fold_in(key, 1)` is `split(key)[1]`, the key that a seed was trained with.
+    root = jax.random.key(EVALUATION_SEED + deterministic)
+    keys = jax.random.split(root, num_seeds)
+    return np.asarray(mean_returns(keys, states, config, num_episodes, deterministic))
+
+
+@functools.partial(jax.jit, static_argnames=("num_episodes", "deterministic"))
+def mean_returns(
+    keys: jax.Array, states: Any, config: pgjax.Config, num_episodes: int, deterministic: bool
+) -> jax.Array:
+    """float[seeds]; see `evaluate_seeds`."""
 
     def mean(key, state):
         return pgjax.evaluate(key, state, config, num_episodes, deterministic).mean
 
-    # A root of its own: `fold_in(key, 1)` is `split(key)[1]`, the key that a seed was trained with.
-    root = jax.random.key(EVALUATION_SEED + deterministic)
-    return np.asarray(jax.jit(jax.vmap(mean))(jax.random.split(root, num_seeds), states))
+    return jax.vmap(mean)(keys, states)
 
 
 def summary(returns: np.ndarray) -> dict[str, Any]:

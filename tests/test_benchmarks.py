@@ -105,6 +105,44 @@ def test_tune():
     assert returns == sorted(returns, reverse=True)
 
 
+def test_searches(tmp_path):
+    parts = run("searches", tmp_path)["parts"]
+    lines = parts["time 0"]["lines"]
+    assert lines["vmapped seeds"]["env_steps"] == 3 * 9 * 4 * 9  # seeds, updates, m, steps
+    for row in lines.values():
+        assert positive(*row.values())
+        parts_of_it = row["compile_seconds"] + row["running_seconds"]
+        assert math.isclose(parts_of_it, row["seconds"], rel_tol=1e-3)
+    stages = parts["Catch-bsuite, population"]["stages"]
+    assert (stages[0]["first"], stages[-1]["last"]) == (1, 9)
+    (stage,) = parts["Catch-bsuite, grid"]["stages"]
+    assert stage["setting"]["optimizer.learning_rate"] in (1e-3, 2e-3)
+    for found in ("successive halving", "population", "population, last setting", "grid", "preset"):
+        returns = parts[f"Catch-bsuite, {found}, anew"]["seeds"]
+        assert len(returns) == 2
+        assert all(-1.0 <= x <= 1.0 for x in returns)
+    assert "vmapped seeds" in (tmp_path / "searches.md").read_text()
+    assert run("searches", tmp_path)["parts"] == parts  # what is there is kept, its date too
+
+
+def test_settings_that_change_are_those_of_their_updates(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    searches = importlib.import_module("searches")
+    sizes = searches.QUICK_QUALITY["Catch-bsuite"]
+
+    def params(*stages):
+        configs = searches.by_update(sizes.config, stages)
+        return jax.tree.leaves(searches.fresh_states(searches.fresh_keys(sizes), configs).params)
+
+    learning = {"first": 1, "last": 3, "setting": {}}
+    still = {"first": 4, "last": 9, "setting": {"optimizer.learning_rate": 0.0}}
+    # From the fourth update on a rate of 0: as if training ended after the third.
+    trained, ended, never = params(learning, still), params(learning), params({**still, "first": 1})
+    for x, y in zip(trained, ended, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-6)
+    assert any(np.any(x != y) for x, y in zip(trained, never, strict=True))
+
+
 def test_gradient(tmp_path):
     found = run("gradient", tmp_path)
     for problem in ("5-state MDP", "CartPole-v1"):
