@@ -251,6 +251,7 @@ def test_mujoco():
 def test_a_preset_traces(env_id):
     pytest.importorskip("mujoco", reason="needs the extra pgjax-rl[mujoco]")
     config = pgjax.preset(env_id)
+    assert pgjax.preset(f"{env_id}?processes=2") == config.replace(env=f"{env_id}?processes=2")
     assert config.num_updates * config.sampler.num_steps >= 10**6
     _, metrics = jax.eval_shape(pgjax.train, jax.random.key(0), config.replace(num_updates=3))
     assert metrics.episode_return.shape == (3,)

@@ -1,6 +1,7 @@
 """Presets: a config for each algorithm, and a tuned config for each environment."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -115,6 +116,8 @@ _ALIASES = {
     "trpo": "natural_policy_gradient",
     "vpg": "reinforce",
 }
+# How many processes step an environment on the host changes no number.
+_PROCESSES = re.compile(r"\?processes=\d+$")
 
 
 def tuned() -> tuple[str, ...]:
@@ -155,7 +158,8 @@ def preset(env: str, **changes: Any) -> Config:
     """The best config that tuning found for an environment.
 
     Args:
-      env: an id of gymnax, or one that `suites_tuned` or `hosts_tuned` has.
+      env: an id of gymnax, or one that `suites_tuned` or `hosts_tuned` has; of the last with
+        `?processes=N` too.
       changes: as for `reinforce`.
 
     Raises:
@@ -170,9 +174,10 @@ def preset(env: str, **changes: Any) -> Config:
         )
     interface.make(env)
     env = interface.canonical(env)
-    if env not in _tuned():
+    task = _PROCESSES.sub("", env)
+    if task not in _tuned():
         raise ValueError(unknown(f"preset {env!r}: nothing was tuned for it", env, _tuned()))
-    name, tuned = _tuned()[env]
+    name, tuned = _tuned()[task]
     return ALGORITHMS[name](env, **tuned).replace(**changes)
 
 
