@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
 
+from pgjax.core.loops import short_step_unroll
 from pgjax.core.types import Array, Scalar
 
 
@@ -72,9 +73,8 @@ def reward_to_go(
         current_return = reward + discount * next_return
         return current_return, current_return
 
-    # Unrolled because eight steps of a few additions cost a CPU little more than one.
-    _, returns = jax.lax.scan(step, bootstrap_value, (rewards, discounts), reverse=True, unroll=8)
-    return returns
+    inputs, unroll = (rewards, discounts), short_step_unroll()
+    return jax.lax.scan(step, bootstrap_value, inputs, reverse=True, unroll=unroll)[1]
 
 
 def advantages(

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from pgjax.core.components import component, option
+from pgjax.core.loops import short_step_unroll
 from pgjax.core.types import Array, Trajectories
 from pgjax.environments.interface import Environment
 from pgjax.sampling.rollout import (
@@ -169,5 +170,6 @@ def _counted(trajectories: Trajectories, streams: Streams) -> Streams:
     zero = jnp.zeros_like(streams.returns)
     ended = trajectories.terminated | trajectories.truncated
     start = (streams.returns, streams.lengths, zero, zero, zero)
-    totals, _ = jax.lax.scan(row, start, (trajectories.reward, trajectories.valid, ended), unroll=8)
+    rows = trajectories.reward, trajectories.valid, ended
+    totals, _ = jax.lax.scan(row, start, rows, unroll=short_step_unroll())
     return Streams(streams.carry, *totals)
