@@ -191,9 +191,14 @@ def measured_times(sizes: Times) -> dict[str, Any]:
     return {"lines": {name: line(sizes) for name, line in LINES.items()}}
 
 
+def repeats_of(parts: dict[str, Any]) -> list[dict[str, Any]]:
+    """The lines of each repeat that is there."""
+    return [part["lines"] for name, part in parts.items() if name.startswith("time ")]
+
+
 def medians(parts: dict[str, Any]) -> dict[str, dict[str, float]]:
     """The medians of each line over the repeats that are there, by column."""
-    repeats = [part["lines"] for name, part in parts.items() if name.startswith("time ")]
+    repeats = repeats_of(parts)
     return {
         name: {
             column: statistics.median(lines[name][column] for lines in repeats)
@@ -379,7 +384,8 @@ def text(parts: dict[str, Any], times: Times, qualities: dict[str, Quality]) -> 
     """The tables of the parts that are there."""
     tables = []
     if rows := time_rows(medians(parts)):
-        caption = TIME_CAPTION.format(steps=steps_of(times.config), **times._asdict())
+        steps, repeats = steps_of(times.config), len(repeats_of(parts))
+        caption = TIME_CAPTION.format(number=times.num_trials, steps=steps, repeats=repeats)
         tables.append(caption + "\n" + markdown(TIME_HEADER, rows))
     for env, sizes in qualities.items():
         if rows := quality_rows(parts, env):
@@ -390,7 +396,7 @@ def text(parts: dict[str, Any], times: Times, qualities: dict[str, Quality]) -> 
 
 
 TIME_CAPTION = (
-    "{num_trials} trials of PPO on CartPole-v1, each of {steps:,} environment steps, beside as "
+    "{number} trials of PPO on CartPole-v1, each of {steps:,} environment steps, beside as "
     "many vmapped seeds of one config; one device, line after line, median of {repeats}. "
     "Successive halving has 3 seeds for each trial, and most trials stop early. Running: without "
     "compiling the programs that train. CPU: the process's own seconds, compilation in it. Ratios: "

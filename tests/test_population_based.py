@@ -201,6 +201,21 @@ def test_without_copies_the_population_is_a_sweep(slow_rates):
     )
 
 
+def test_a_short_last_interval_is_scored_over_as_many_updates_as_the_others():
+    # Episodes of 9 steps, all begun together, in updates of 4: none ends in the fourth update.
+    sampler = pgjax.Segments(num_envs=4, length=4)
+    config = pgjax.actor_critic(
+        "Catch-bsuite", network=pgjax.MLP(()), sampler=sampler, num_updates=4
+    )
+    pbt = pgjax.PopulationBased(interval=3, fraction=0.0)
+    space = {"estimator.discount": pgjax.Uniform(0.9, 1.0)}
+    tuning = pgjax.tune(KEY, config, space, num_trials=2, scheduler=pbt)
+    for trial, key in zip(tuning.trials, jax.random.split(KEY, 2), strict=True):
+        returns = np.asarray(pgjax.train(key, tuning.config(trial)).metrics.episode_return)
+        assert np.isnan(returns[3])
+        np.testing.assert_allclose(trial.returns[-1], np.nanmean(returns[1:]), rtol=1e-6)
+
+
 def test_copies_make_a_population_better_whose_rates_began_too_small(slow_rates):
     with_copies, without, _ = slow_rates
     assert max(trial.score() for trial in without.trials) < 0.5

@@ -23,7 +23,7 @@ from pgjax.runs.tuning.population import Population
 from pgjax.runs.tuning.result import Tuning
 from pgjax.runs.tuning.trials import Handover, Trial
 
-FORMAT = 2
+FORMAT = 3
 BEST = "best.json"
 _PART, _STATE = "population", "state/"
 _STATUSES = ("running", "stopped", "done")
@@ -69,7 +69,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def save(path: Path, trials: list[Trial], population: Population) -> None:
-    """Saves the trials and the population's states, in one step."""
+    """Saves the trials, and the population's states and last returns, in one step."""
     handovers = [trial.handovers for trial in trials]
     arrays = {
         "points": np.array([trial.point for trial in trials]),
@@ -79,6 +79,7 @@ def save(path: Path, trials: list[Trial], population: Population) -> None:
         "rounds": np.array([trial.rounds for trial in trials]),
         "statuses": np.array([_STATUSES.index(trial.status) for trial in trials]),
         "states": np.array(sorted(population.states), int),
+        "recent": np.array([population.recent[number] for number in sorted(population.states)]),
     }
     for number, state in population.states.items():
         leaves = checkpoints.to_arrays(state).items()
@@ -107,7 +108,8 @@ def load(path: Path, population: Population) -> list[Trial]:
         )
         for number, (point, returns, rounds, status, points, sources) in enumerate(columns)
     ]
-    for number in arrays["states"].tolist():
+    for number, recent in zip(arrays["states"].tolist(), arrays["recent"], strict=True):
+        population.recent[number] = recent
         leaves = run_blocks.below(f"{_STATE}{number}/", arrays)
         like = population.like(trials[number])
         population.states[number] = run_blocks.restored(leaves, like)

@@ -32,12 +32,15 @@ class Population:
 
     Attributes:
       states: for each trial, by number, those of its seeds, [num_seeds, …].
+      recent: for each trial, by number, float[num_seeds, WINDOW], the returns of its last updates;
+        NaN where no episode ended, and before its first update.
       compile_seconds, run_seconds: so far.
     """
 
     def __init__(self, plan: Plan, sizes: list[int]) -> None:
         self._plan, self._sizes = plan, sizes
         self.states: dict[int, TrainState] = {}
+        self.recent: dict[int, np.ndarray] = {}
         self.compile_seconds = self.run_seconds = 0.0
 
     def like(self, trial: Trial) -> TrainState:
@@ -53,32 +56,35 @@ class Population:
         Raises:
           Interrupted: after a signal; `states` are those before the round for some trials.
         """
-        groups: dict[tuple[int, int], list[_Run]] = {}
+        groups: dict[tuple[int, int, int], list[_Run]] = {}
         for trial in trials:
             config = checked(self._plan.config_at(trial.point))
             whole = self._plan.round_updates(config.num_updates)
             number = min(whole, config.num_updates - whole * trial.rounds)
-            key = (self._plan.program_number(config), number)
+            # The last round may be shorter, but its score is of as many updates as of the others.
+            key = (self._plan.program_number(config), number, min(WINDOW, whole))
             groups.setdefault(key, []).append(_Run(trial, config))
         advanced = []
-        for (program, number), runs in groups.items():
+        for (program, number, window), runs in groups.items():
             self._begin(program, [run for run in runs if run.trial.number not in self.states])
-            advanced += self._after_round(program, number, runs, signals)
+            advanced += self._after_round(program, number, window, runs, signals)
         return advanced
 
     def hand_over(self, sources: Mapping[int, int]) -> None:
-        """Gives trials the states of others, but for the keys.
+        """Gives trials the states of others, but for the keys, and the returns that led there.
 
         Args:
           sources: by the number of a trial, that of the other.
         """
-        before = dict(self.states)
+        before, recent = dict(self.states), dict(self.recent)
         for number, source in sources.items():
             self.states[number] = before[source].replace(key=before[number].key)
+            self.recent[number] = recent[source]
 
     def keep(self, numbers: set[int]) -> None:
         """Drops the states of all other trials."""
         self.states = {n: state for n, state in self.states.items() if n in numbers}
+        self.recent = {n: returns for n, returns in self.recent.items() if n in numbers}
 
     def _blocks(self, program: int, runs: list[_Run]) -> Iterator[tuple[np.ndarray, int, Config]]:
         """Indices of a block's runs, seed after seed of each trial, how many of them are no
@@ -100,13 +106,15 @@ class Population:
             block = engine.begun(*engine.replicated(keys[index], config), 0)
             self.compile_seconds += block.compile_seconds
             parts.append(_first(block.state, count))
-        self._store(runs, parts)
+        never = np.full((len(runs) * self._plan.options.num_seeds, WINDOW), np.nan)
+        self._store(runs, parts, never)
 
     def _after_round(
-        self, program: int, number: int, runs: list[_Run], signals: Signals
+        self, program: int, number: int, window: int, runs: list[_Run], signals: Signals
     ) -> list[Trial]:
-        """The trials of one program after so many more updates."""
-        engine, parts, returns = self._plan.programs[program], [], []
+        """The trials of one program after so many more updates, with their mean returns over the
+        last `window`."""
+        engine, parts, returns, finite = self._plan.programs[program], [], [], []
         states = _joined([self.states[run.trial.number] for run in runs])
         for index, count, config in self._blocks(program, runs):
             state = jax.tree.map(lambda x, index=index: x[index], states)
@@ -116,19 +124,24 @@ class Population:
             self.compile_seconds += block.compile_seconds
             self.run_seconds += block.run_seconds
             parts.append(_first(local(block.state), count))
-            returns.append(_window_means(block.metrics)[:count])
-        self._store(runs, parts)
-        rows = np.concatenate(returns).reshape(len(runs), 1, -1)
+            returns.append(block.metrics["episode_return"][:count].astype(float))
+            finite.append(block.metrics["finite"][:count, -1].astype(bool))
+        before = np.concatenate([self.recent[run.trial.number] for run in runs])
+        recent = np.hstack([before, np.concatenate(returns)])[:, -WINDOW:]
+        self._store(runs, parts, recent)
+        means = np.where(np.concatenate(finite), _finite_means(recent[:, -window:]), np.nan)
+        rows = means.reshape(len(runs), 1, -1)
         return [
             run.trial._replace(returns=np.concatenate([run.trial.returns, row]))
             for run, row in zip(runs, rows, strict=True)
         ]
 
-    def _store(self, runs: list[_Run], parts: list[TrainState]) -> None:
+    def _store(self, runs: list[_Run], parts: list[TrainState], recent: np.ndarray) -> None:
         states, seeds = _joined(parts), self._plan.options.num_seeds
         for position, run in enumerate(runs):
             rows = slice(position * seeds, (position + 1) * seeds)
             self.states[run.trial.number] = jax.tree.map(lambda x, rows=rows: x[rows], states)
+            self.recent[run.trial.number] = recent[rows]
 
 
 def _advanced(engine: Program, start: RunBlock, config: Config, signals: Signals) -> RunBlock:
@@ -145,15 +158,12 @@ def _advanced(engine: Program, start: RunBlock, config: Config, signals: Signals
     return block
 
 
-def _window_means(metrics: dict[str, np.ndarray]) -> np.ndarray:
-    """float[n]; the mean return of each run's last updates; NaN where no episode ended, or where
-    the last update was not finite."""
-    returns = metrics["episode_return"][:, -WINDOW:].astype(float)
+def _finite_means(returns: np.ndarray) -> np.ndarray:
+    """float[n]; the mean of the finite numbers of each row; NaN where there are none."""
     finite = np.isfinite(returns)
     count = finite.sum(-1)
     mean = np.where(finite, returns, 0.0).sum(-1) / np.maximum(count, 1)
-    valid = (count > 0) & metrics["finite"][:, -1].astype(bool)
-    return np.where(valid, mean, np.nan)
+    return np.where(count > 0, mean, np.nan)
 
 
 def _first(state: TrainState, count: int) -> TrainState:
