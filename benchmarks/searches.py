@@ -461,9 +461,10 @@ def trained_parts(parts: dict[str, Any], env: str) -> dict[str, Any]:
 
 def picture(parts: dict[str, Any], qualities: dict[str, Quality], path: Path) -> None:
     """Draws the returns of all fresh seeds, by search, an environment a panel."""
-    figure = Figure(figsize=(3 + 3 * len(qualities), 2.4), layout="constrained")
-    panels = figure.subplots(1, len(qualities), squeeze=False, sharey=True).ravel()
-    for panel, env in zip(panels, qualities, strict=True):
+    names = [env for env in qualities if trained_parts(parts, env)] or list(qualities)
+    figure = Figure(figsize=(3 + 3 * len(names), 2.4), layout="constrained")
+    panels = figure.subplots(1, len(names), squeeze=False, sharey=True).ravel()
+    for panel, env in zip(panels, names, strict=True):
         for label, part in trained_parts(parts, env).items():
             seeds = part["seeds"]
             panel.plot(seeds, [label] * len(seeds), "o", color="C0", alpha=0.5)
