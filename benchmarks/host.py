@@ -170,7 +170,7 @@ def picture(known: list[dict[str, Any]], path: Path) -> None:
                 panel.scatter(at, each, facecolors=face, edgecolors=f"C{place}")
         panel.axhline(PUBLISHED[env], color="0.6", linestyle=":", linewidth=1)
         panel.set(title=env, xlim=(-0.5, len(SYSTEMS) - 0.5))
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.1 * panel.get_ylim()[1])
         panel.set_xticks(range(len(SYSTEMS)), LABELS.values(), fontsize=8)
         panel.spines[["top", "right"]].set_visible(False)
     np.ravel(axes)[0].set_ylabel("return")
