@@ -1,6 +1,9 @@
 """Environments of Gymnasium for tests; imports no JAX, for which worker processes would wait."""
 
+import asyncio
 import os
+import signal
+import time
 
 import gymnasium
 import numpy as np
@@ -61,9 +64,90 @@ class Breaks(Dice):
     def step(self, action):
         if self.part == "step":
             raise KeyError("valve")
+        if self.part == "exit":
+            raise SystemExit(3)
+        if self.part == "cancel":
+            raise asyncio.CancelledError
         if self.part == "process":
             os._exit(1)
+        if self.part == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
         return super().step(action)
+
+
+class Robot(gymnasium.Env):
+    """Shows the time in an arm's angle and in two pixels, and pays it.
+
+    Args:
+      at: the step, 0 for the reset, that gives other values.
+      values: what it gives in place of "reward", "terminated", "info" or "result", or a function
+        of the right "obs".
+    """
+
+    observation_space = spaces.Dict(
+        {
+            "arm": spaces.Dict({"angle": spaces.Box(-9.0, 9.0, (2,)), "grip": spaces.Discrete(3)}),
+            "pixels": spaces.Box(0, 255, (2,), np.uint8),
+        }
+    )
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, at=0, **values):
+        self.at, self.values = at, values
+
+    def reset(self, *, seed=None, options=None):
+        self.time = 0
+        result = self._obs(), self._given("info", {})
+        return self._given("result", result)
+
+    def step(self, action):
+        self.time += 1
+        reward = self._given("reward", float(self.time))
+        ends = self._given("terminated", False), False
+        return self._given("result", (self._obs(), reward, *ends, self._given("info", {})))
+
+    def _obs(self):
+        obs = {
+            "arm": {"angle": np.full(2, self.time, np.float32), "grip": np.int64(1)},
+            "pixels": np.full(2, self.time, np.uint8),
+        }
+        return self._given("obs", lambda obs: obs)(obs)
+
+    def _given(self, name, right):
+        return self.values.get(name, right) if self.time == self.at else right
+
+
+class Shared(Robot):
+    """All of a process write their observations into the same arrays."""
+
+    observation_space = spaces.Box(0.0, 99.0, (2,))
+    obs = np.zeros(2, np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        self.seed = seed
+        return super().reset(seed=seed)
+
+    def _obs(self):
+        self.obs[:] = self.seed, self.time
+        return self.obs
+
+
+class Talks(Robot):
+    """Prints at each step, and is slow to close."""
+
+    def step(self, action):
+        print(f"step {self.time} of {os.getpid()}")
+        return super().step(action)
+
+    def close(self):
+        time.sleep(0.2)
+
+
+class Unsampled(gymnasium.spaces.Discrete):
+    """Cannot be sampled."""
+
+    def sample(self, mask=None, probability=None):
+        raise KeyError("seed")
 
 
 class Filmable(Dice):

@@ -629,6 +629,27 @@ def test_ctrl_c_that_python_drops_comes_again():
     assert done.stderr.endswith("pgjax: interrupted\n")
 
 
+_CLOSES = """
+import atexit, os, signal, time
+from pgjax.cli import main as cli
+
+def close():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+atexit.register(close)
+cli.main = lambda: print("done") or 0
+cli.entry()
+"""
+
+
+def test_ctrl_c_cuts_short_what_is_closed_at_the_end():
+    done = subprocess.run(
+        [sys.executable, "-c", _CLOSES], capture_output=True, text=True, timeout=50
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
 def test_names_of_runs_of_one_second_differ(monkeypatch):
     options = types.SimpleNamespace(name=None, seed=0)
     config = pgjax.Config(env="brax/ant?limit=5&backend=spring")

@@ -1,5 +1,6 @@
 """Environments of Gymnasium on the host: what is called, how often, and what is learned."""
 
+import asyncio
 import functools
 import json
 
@@ -336,7 +337,11 @@ FAILURES = {
     ("reset", 1): (TwoArguments, "TwoArguments: the broker is gone"),
     ("reset", 2): (RuntimeError, "RuntimeError: TwoArguments: the broker is gone"),
     ("step", 2): (KeyError, "KeyError: 'valve'"),
+    ("exit", 1): (SystemExit, "SystemExit: 3"),
+    ("exit", 2): (SystemExit, "SystemExit: 3"),
+    ("cancel", 1): (asyncio.CancelledError, "CancelledError"),
     ("process", 2): (RuntimeError, "RuntimeError: a process of the environments has ended"),
+    ("kill", 2): (RuntimeError, "RuntimeError: a process of the environments has ended"),
 }
 
 
@@ -353,8 +358,8 @@ def test_an_exception_has_the_environments_name_and_is_the_cause(where, expected
     assert str(failure.value) == f"Mine raised {text}"
     cause = failure.value.__cause__
     assert type(cause).__name__ == kind.__name__
-    if processes == 2 and part != "process":
-        assert "in " + ("__init__" if part == "make" else part) in cause.__notes__[0]
+    if processes == 2 and part not in ("process", "kill"):
+        assert "in " + {"make": "__init__", "exit": "step"}.get(part, part) in cause.__notes__[0]
     # The pool is closed, and the next one is as good as its environments.
     assert not pools._pools
 
@@ -440,8 +445,16 @@ ERRORS = [
     (NoInfo, TypeError, "NoInfo: reset.seed=0. must give 2 values, obs and info"),
     (NoSeed, TypeError, "NoSeed: reset.*it raised TypeError: .*unexpected keyword argument"),
     (Words, TypeError, "Words: observation_space must be made of Box, Discrete"),
-    (WrongShape, ValueError, r"WrongShape: the observation: expected the shape \(3,\)"),
-    (VectorReward, ValueError, "VectorReward: the reward must be a number"),
+    (
+        WrongShape,
+        ValueError,
+        r"WrongShape: observation of reset.*expected the shape \(3,\)",
+    ),
+    (
+        VectorReward,
+        ValueError,
+        r"VectorReward: reward of step 1: expected a finite number",
+    ),
 ]
 
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pgjax
 from pgjax.cli import flag_names, parsers, startup
-from pgjax.core.names import unknown
+from pgjax.core.names import told, unknown
 from pgjax.runs import schema
 
 _INTERRUPTED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
@@ -29,9 +29,22 @@ def entry() -> NoReturn:
         sys.stderr.flush()
         # An orderly exit would end Python while threads of the interrupted work still run.
         os._exit(code)
-    with contextlib.suppress(ValueError):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to interrupt
+    _leave_at_interrupt(code)
     sys.exit(code)
+
+
+def _leave_at_interrupt(code: int) -> None:
+    """Lets Ctrl-C end the process with its exit code: what is left is to close environments on the
+    host, which may take long."""
+
+    def leave(number, frame):
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        os._exit(code)
+
+    with contextlib.suppress(ValueError):  # not the main thread
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, leave)
 
 
 @contextlib.contextmanager
@@ -130,6 +143,10 @@ def _run(command: str, *arguments: str) -> int:
         return _fail(str(error), 4)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    except startup.Finished:
+        raise
+    except SystemExit as error:  # a component of the user's own, while it is traced
+        return _fail(f"code that pgjax called would end the program: {told(error)}", 2)
 
 
 def _fail(message: str, code: int) -> int:

@@ -39,8 +39,16 @@ _MOST_DEVICES = 4096  # of one process
 _MOST_SECONDS = 31 * 24 * 3600  # a month
 
 
+class Finished(SystemExit):
+    """A parser has printed what was asked for, and nothing is left to do."""
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are exceptions, for the caller to print in one line."""
+
+    def exit(self, status: int = 0, message: str | None = None) -> typing.NoReturn:
+        """Raises Finished, after `--help`."""
+        raise Finished(status)
 
     def error(self, message: str) -> typing.NoReturn:
         """Raises ValueError."""

@@ -90,6 +90,16 @@ def shown(value: object) -> str:
     return re.sub(r"\s*\n\s*", " ", without_addresses(repr(value)))
 
 
+def told(error: BaseException) -> str:
+    """An exception's kind and text in one line.
+
+    >>> told(SystemExit(3)), told(KeyError("valve")), told(OSError())
+    ('SystemExit: 3', "KeyError: 'valve'", 'OSError')
+    """
+    text = " ".join(str(error).split())
+    return type(error).__name__ + (f": {text}" if text else "")
+
+
 def without_addresses(text: str) -> str:
     """A text without the memory addresses that Python writes in `<function f at 0x7f…>`."""
     return _ADDRESS.sub("", text)

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from pgjax.core.names import unknown
+from pgjax.core.names import told, unknown
 from pgjax.environments import own_modules
 
 # The modules that the user has named: a folder may say `module:factory` of these.
@@ -34,7 +34,9 @@ def import_module(name: str) -> None:
         raise ValueError(f"--import takes a module's name, as my_module, got {name!r}{hint}")
     try:
         _imported(name)
-    except Exception as error:  # the user's own code may raise any
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the user's own code may raise any
         raise ValueError(f"module {name!r} cannot be imported: {_said(error)}") from error
     ALLOWED.add(name)
 
@@ -71,7 +73,9 @@ def made(name: str, resolve: Callable[[Any], Any]) -> Any:
             env = env() if callable(env) and not hasattr(env, "default_params") else env
             env = env() if isinstance(env, type) else env
         return resolve(env)
-    except Exception as error:  # the user's own code may raise any
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the user's own code may raise any
         raise ValueError(f"environment {name!r} cannot be imported: {_said(error)}") from error
 
 
@@ -86,13 +90,13 @@ def _imported(module: str) -> types.ModuleType:
         return importlib.import_module(module)
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     """An error with its kind, where that is not plain, and the line that raised it."""
     if isinstance(error, (ImportError, AttributeError, TypeError, SyntaxError, ValueError)):
         return str(error)
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{os.path.basename(last.filename)}, line {last.lineno}"
-    return f"{type(error).__name__}: {error} ({place})"
+    return f"{told(error)} ({place})"
 
 
 def _attribute(module: types.ModuleType, path: str) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from pgjax.core import distribution
+from pgjax.core.names import told
 from pgjax.environments.host.environment import HostEnvironment
 from pgjax.environments.interface import Environment
 from pgjax.pictures import drawing
@@ -94,12 +95,12 @@ def _probe(host: HostEnvironment) -> gymnasium.Env:
         raise distribution.MissingExtra(
             f"pictures of {host.name} need another package: {text}"
         ) from error
-    except Exception as error:  # the environment's own code may raise any
-        text = " ".join(str(error).split())
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the environment's own code may raise any
+        text = told(error)
         hint = "; without a display, MUJOCO_GL=egl or osmesa" if "OpenGL" in text else ""
-        raise ValueError(
-            f"{host.name} gives no pictures here: {type(error).__name__}: {text}{hint}"
-        ) from error
+        raise ValueError(f"{host.name} gives no pictures here: {text}{hint}") from error
     raise ValueError(
         f"{host.name} gives no pictures: the function that makes it must give it render_mode="
         f"{_MODE!r}, got {env.render_mode!r}"

@@ -1,7 +1,6 @@
 """Environments side by side in one process, which may be a worker's; imports no JAX."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -9,7 +8,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import batch_space, create_empty_array
 
-from pgjax.environments.host.resting import resting
+from pgjax.environments.host import contract
+from pgjax.environments.host.resting import Maker, Resting
 
 
 class Bundle(gymnasium.Env):
@@ -19,22 +19,17 @@ class Bundle(gymnasium.Env):
     first reset.
 
     Args:
-      make: makes one environment.
-      spaces: its observation space and action space.
+      maker: of one environment.
       number: k.
       first: the index of its first one among the n.
     """
 
-    def __init__(
-        self,
-        make: Callable[[], gymnasium.Env],
-        spaces: tuple[gymnasium.Space, gymnasium.Space],
-        number: int,
-        first: int,
-    ) -> None:
-        self._makers = [functools.partial(resting, make)] * number
-        self._space = spaces[0]
-        self.observation_space, self.action_space = (batch_space(space, number) for space in spaces)
+    def __init__(self, maker: Maker, number: int, first: int) -> None:
+        self._makers = [functools.partial(Resting, maker)] * number
+        self._space = maker.spaces[0]
+        self.observation_space, self.action_space = (
+            batch_space(space, number) for space in maker.spaces
+        )
         self._share = slice(first, first + number)
         self._obs: Any = None
 
@@ -44,7 +39,8 @@ class Bundle(gymnasium.Env):
         """Resets those that `options` marks: of all n, "mask" bool[n] and "seeds" int[n]."""
         mask, seeds = ((options or {})[name][self._share] for name in ("mask", "seeds"))
         if mask.any():
-            self._obs, _ = self._envs.reset(seed=seeds.tolist(), options={"reset_mask": mask})
+            obs, _ = self._envs.reset(seed=seeds.tolist(), options={"reset_mask": mask})
+            self._obs = self._checked(obs)
         return self._obs, {}
 
     @functools.cached_property
@@ -57,9 +53,17 @@ class Bundle(gymnasium.Env):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """A step of each."""
-        self._obs, rewards, _, _, infos = self._envs.step(action)
+        obs, rewards, _, _, infos = self._envs.step(action)
+        self._obs = self._checked(obs)
         ended = infos.get("ended", np.zeros(len(rewards), int))
         return self._obs, 0.0, False, False, {"rewards": rewards, "ended": ended}
+
+    def _checked(self, obs: Any) -> Any:
+        """The observations, if all their numbers can be."""
+        for row, path, fault in contract.faults(self._space, obs):
+            env: Any = self._envs.envs[row]
+            raise contract.WrongValue(f"observation{path} of {env.when()}: {fault}")
+        return obs
 
     def close(self) -> None:
         """Closes those that were made."""

@@ -48,7 +48,7 @@ class HostEnvironment(Environment):
         make_drawn: Callable[[], gymnasium.Env],
     ) -> None:
         self._name, self._limit = name, _limit(probe)
-        self.make_drawn, self.metadata = make_drawn, dict(probe.metadata)
+        self.make_drawn, self.metadata = make_drawn, dict(probe.metadata or {})
         self._observation_space = spaces.read(f"{name}: observation_space", probe.observation_space)
         self._action_space = spaces.read(f"{name}: action_space", probe.action_space)
         self._host_actions = probe.action_space

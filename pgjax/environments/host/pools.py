@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import gymnasium
 import jax
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
@@ -20,10 +19,11 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from pgjax.core.types import PyTree
 from pgjax.environments.host import failure, reporting
 from pgjax.environments.host.bundle import Bundle
-from pgjax.environments.host.resting import TERMINATED, TRUNCATED
+from pgjax.environments.host.resting import TERMINATED, TRUNCATED, Maker
 
 _MOST_POOLS = 4
 _LOST = -1  # calls
+_ENDED = "a process of the environments has ended"
 
 
 class Tokens(NamedTuple):
@@ -31,14 +31,6 @@ class Tokens(NamedTuple):
 
     pool: Any
     calls: Any
-
-
-class Maker(NamedTuple):
-    """A name for messages, a function that makes one environment, and the spaces of it."""
-
-    name: str
-    make: Callable[[], gymnasium.Env]
-    spaces: tuple[gymnasium.Space, gymnasium.Space]
 
 
 class _Pool:
@@ -55,7 +47,7 @@ class _Pool:
         shares = next(n for n in range(min(processes, number), 0, -1) if number % n == 0)
         self._shape = (number,) if shares == 1 else (shares, number // shares)
         firsts = range(0, number, number // shares)
-        share = functools.partial(Bundle, maker.make, maker.spaces, number // shares)
+        share = functools.partial(Bundle, maker, number // shares)
         bundles = [functools.partial(share, first) for first in firsts]
         self._env = bundles[0]() if shares == 1 else _divided(bundles)
         # Not of this process's choice: a checkpoint's tokens must not be those of another's pool.
@@ -84,8 +76,13 @@ class _Pool:
         return self._together(obs), info["rewards"].ravel(), info["ended"].ravel()
 
     def close(self) -> None:
-        """Ends its processes, if it has any."""
-        self._env.close()
+        """Closes the environments, and ends its processes, if it has any."""
+        try:
+            self._env.close()
+        except (EOFError, ConnectionError):  # a process has ended before
+            if not isinstance(self._env, AsyncVectorEnv):
+                raise
+            _end(self._env)
 
     def _called(self, call: Callable[..., tuple], *args: Any, **kwargs: Any) -> tuple:
         try:
@@ -94,7 +91,7 @@ class _Pool:
             if not isinstance(self._env, AsyncVectorEnv):
                 raise
             _end(self._env)
-            raise RuntimeError("a process of the environments has ended") from error
+            raise RuntimeError(_ENDED) from error
         reporting.raise_reported(results[-1])
         return results
 
@@ -187,9 +184,9 @@ class Pools:
             self._pools.remove(pool)
             with contextlib.suppress(Exception):  # the first error counts
                 pool.close()
-            if isinstance(error, Exception):
-                raise failure.of(self._maker.name, error) from error
-            raise
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            raise failure.of(self._maker.name, error) from error
 
     def _of(self, tokens: Tokens) -> _Pool | None:
         """The pool that some of the tokens belong to."""
@@ -210,7 +207,10 @@ class Pools:
             oldest = min(self._pools, key=lambda pool: pool.held)  # the first of equals
             self._pools.remove(oldest)
             oldest.close()
-        self._pools.append(_Pool(self._maker, number, self._processes))
+        try:
+            self._pools.append(_Pool(self._maker, number, self._processes))
+        except Exception as error:  # what starts the processes may raise any
+            raise failure.of(self._maker.name, error) from error
         return self._pools[-1]
 
     def _used(self, pool: _Pool) -> _Pool:
@@ -224,7 +224,11 @@ def _divided(bundles: Sequence[Callable[[], Bundle]]) -> AsyncVectorEnv:
     methods = multiprocessing.get_all_start_methods()
     context = "forkserver" if "forkserver" in methods else "spawn"
     makers = [functools.partial(reporting.reporting, make) for make in bundles]
-    return AsyncVectorEnv(makers, context=context, autoreset_mode=AutoresetMode.DISABLED)
+    try:
+        return AsyncVectorEnv(makers, context=context, autoreset_mode=AutoresetMode.DISABLED)
+    except (EOFError, ConnectionError) as error:
+        hint = '; a script needs `if __name__ == "__main__":`'
+        raise RuntimeError(f"{_ENDED} at its start{hint}") from error
 
 
 def _end(env: AsyncVectorEnv) -> None:

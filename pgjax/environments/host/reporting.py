@@ -35,7 +35,9 @@ class Reporting(gymnasium.Wrapper):
     def _reported(self, call: Callable[[], Any], rest: tuple) -> Any:
         try:
             return call()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the environment's own code may raise any
             return self.env.blank(), *rest, {_REPORT: _report(error)}
 
 
@@ -51,7 +53,7 @@ def raise_reported(info: dict[str, Any]) -> None:
         raise report
 
 
-def _report(error: Exception) -> Exception:
+def _report(error: BaseException) -> BaseException:
     """An exception or, where the pipe between the processes cannot carry it, its text."""
     lines = "".join(traceback.format_exception(error))
     error.add_note(lines)

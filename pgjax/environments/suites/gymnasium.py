@@ -1,18 +1,19 @@
 """Gymnasium: environments in Python, on the host."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import gymnasium
-import jax
 import numpy as np
 
 from pgjax.core import distribution
 from pgjax.core.components import check_int
-from pgjax.core.names import shown
-from pgjax.environments import elements
+from pgjax.core.names import shown, told
+from pgjax.environments.host import contract
+from pgjax.environments.host.bundle import Bundle
 from pgjax.environments.host.environment import HostEnvironment
+from pgjax.environments.host.resting import Maker, close
 from pgjax.environments.suites.suite import Suite
 
 # They compute with JAX, which a program that calls them may wait for in vain.
@@ -81,7 +82,7 @@ def from_gymnasium(
     Raises:
       ValueError: an unknown id (the message names the nearest), a limit below 1, processes below 1
         or above 1024, a space that policies do not know, an environment that cannot be made here.
-      TypeError: not Gymnasium's interface; a vector environment.
+      TypeError: not Gymnasium's interface; a vector environment; `reset` or `step` raised an error.
       ImportError: MuJoCo is not installed.
 
     >>> import pgjax
@@ -101,7 +102,13 @@ def from_gymnasium(
     if limit is not None:
         check_int("limit", limit, 1)
         env = functools.partial(_limited, env, limit)
-    return _environment(getattr(env, "__name__", "the environment"), env, processes, env)
+    name = getattr(env, "__name__", "the environment")
+    try:
+        return _environment(name, env, processes, env)
+    except (KeyboardInterrupt, ValueError, TypeError):
+        raise
+    except BaseException as error:  # the function may raise any
+        raise ValueError(f"{name} cannot be made here: {told(error)}") from error
 
 
 def _missing(name: str, error: Exception) -> str:
@@ -137,35 +144,33 @@ def _environment(
     try:
         name = probe.spec.id if probe.spec else type(probe.unwrapped).__name__
         environment = HostEnvironment(name, make, probe, processes, make_drawn)
-        _check(name, probe, environment.observation_space)
-    finally:
-        probe.close()
+        spaces = probe.observation_space, probe.action_space
+    except BaseException:
+        close(name, probe)
+        raise
+    _check(Bundle(Maker(name, lambda: probe, spaces), 1, 0), name)
     return environment
 
 
-def _check(name: str, env: gymnasium.Env, space: Any) -> None:
-    """Raises unless reset and a step keep to Gymnasium's interface, and the space holds the shapes
-    of observations."""
-    obs = _values(name, "reset(seed=0)", 2, "obs and info", lambda: env.reset(seed=0))[0]
-    env.action_space.seed(0)
-    action = env.action_space.sample()
-    told = "obs, reward, terminated, truncated and info"
-    following, reward, *_ = _values(name, "step", 5, told, lambda: env.step(action))
-    for value in (obs, following):
-        arrays = jax.tree.map(np.asarray, value)
-        for fault in elements.misfits(f"{name}: the observation", arrays, space):
-            raise ValueError(f"{fault.part}: expected {fault.expected}, got {fault.actual}")
-    if np.ndim(reward):
-        raise ValueError(f"{name}: the reward must be a number, got {shown(reward)}")
-
-
-def _values(name: str, part: str, number: int, told: str, call: Callable[[], Any]) -> tuple:
-    expected = f"{name}: {part} must give {number} values, {told}, as Gymnasium's do"
-    try:
-        values = call()
-    except Exception as error:  # an old interface shows in any of a wrapper's lines
-        raise TypeError(f"{expected}; it raised {type(error).__name__}: {error}") from error
-    if not isinstance(values, tuple) or len(values) != number:
-        given = f"{len(values)}" if isinstance(values, tuple) else repr(values)
-        raise TypeError(f"{expected}, got {given}")
-    return values
+def _check(bundle: Bundle, name: str) -> None:
+    """Raises unless reset and a step of the only one keep to Gymnasium's interface and to the
+    spaces, as those of training must; closes it."""
+    calls: dict[str, Callable[[], object]] = {
+        "reset(seed=0)": lambda: bundle.reset(
+            options={"mask": np.ones(1, bool), "seeds": np.zeros(1, int)}
+        ),
+        "step": lambda: bundle.step(bundle.action_space.sample()),
+    }
+    with contextlib.closing(bundle):
+        bundle.action_space.seed(0)
+        for part, call in calls.items():
+            try:
+                call()
+            except contract.FAULTS as error:
+                raise type(error)(f"{name}: {error}") from error
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # an old interface shows in any of a wrapper's lines
+                raise TypeError(
+                    f"{name}: {part} must be as in Gymnasium's interface; it raised {told(error)}"
+                ) from error

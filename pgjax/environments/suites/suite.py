@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import jax
 
 from pgjax.core import distribution
-from pgjax.core.names import unknown
+from pgjax.core.names import told, unknown
 from pgjax.environments.suites import options as suite_options
 from pgjax.environments.suites.options import Option
 
@@ -103,14 +103,13 @@ def _made(suite: type[Suite], name: str, **options: Any) -> Any:
         # As numbers, also while something else is traced.
         with jax.ensure_compile_time_eval():
             return suite().make(name, **options)
-    except (distribution.MissingExtra, ValueError):
+    except (KeyboardInterrupt, distribution.MissingExtra, ValueError):
         raise
     except OSError as error:
         reason = f"it loads data when it is made ({error})"
         raise ValueError(f"{suite.name}/{name} cannot be made here: {reason}") from error
-    except Exception as error:  # the other project's code may raise any
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{suite.name}/{name} cannot be made here: {reason}") from error
+    except BaseException as error:  # the other project's code may raise any
+        raise ValueError(f"{suite.name}/{name} cannot be made here: {told(error)}") from error
 
 
 @contextlib.contextmanager
