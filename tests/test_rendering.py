@@ -1,4 +1,6 @@
 import sys
+import threading
+import typing
 
 import jax
 import numpy as np
@@ -154,6 +156,48 @@ def test_an_environment_on_the_host_gives_its_own_pictures(tmp_path):
     assert found[0].shape[1] == 3 * 8 + 2 * drawing.SIZE
     assert returns.shape == (2,)
     assert not env._pools._pools  # those of training are others
+
+
+class OneThread(Filmable):
+    """Notes the thread of each call, as what draws with OpenGL cannot be called from another."""
+
+    threads: typing.ClassVar = set()
+
+    def __init__(self):
+        super().__init__()
+        self.threads.add(threading.get_ident())
+
+    def step(self, action):
+        self.threads.add(threading.get_ident())
+        return super().step(action)
+
+    def render(self):
+        self.threads.add(threading.get_ident())
+        return super().render()
+
+    def close(self):
+        self.threads.add(threading.get_ident())
+
+
+def test_what_is_filmed_is_called_by_one_thread():
+    env = pgjax.from_gymnasium(OneThread, limit=6)
+    OneThread.threads.clear()
+    camera = filming.camera(env)
+    recorded = camera.core(None).inner
+    _, tokens = recorded._pools.reset(np.arange(2))
+
+    def step():
+        recorded._pools.step(tokens, np.zeros((2, 2), int))
+
+    # JAX calls back from any thread.
+    caller = threading.Thread(target=step)
+    caller.start()
+    caller.join()
+    pictures = [camera.picture(None, step, index) for step in range(2) for index in range(2)]
+    assert [picture.getpixel((9, 9))[0] for picture in pictures] == [0, 0, 20, 20]
+    camera.close()
+    assert len(OneThread.threads) == 1
+    assert threading.get_ident() not in OneThread.threads
 
 
 NO_PICTURES = {

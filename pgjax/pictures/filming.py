@@ -1,6 +1,12 @@
-"""Pictures of environments on the host, by Gymnasium's own `render`."""
+"""Pictures of environments on the host, by Gymnasium's own `render`.
+
+What draws, OpenGL for instance, draws only in the thread that it was made in, and black elsewhere,
+while JAX calls back from any: environments that are filmed live in a thread of their own.
+"""
 
 import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gymnasium
@@ -22,27 +28,42 @@ class Filmed(gymnasium.Wrapper):
     """An environment that keeps a picture of its start and of each step after it.
 
     Args:
-      env: gives pictures.
+      make: makes one that gives pictures.
       reel: the list of them, as PNG; those of an earlier episode are dropped.
+      thread: of one worker, which calls all of the environment.
     """
 
-    def __init__(self, env: gymnasium.Env, reel: list[bytes]) -> None:
-        super().__init__(env)
-        self._reel = reel
+    def __init__(
+        self, make: Callable[[], gymnasium.Env], reel: list[bytes], thread: ThreadPoolExecutor
+    ) -> None:
+        super().__init__(thread.submit(make).result())
+        self._reel, self._thread = reel, thread
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """The environment's reset."""
-        result = self.env.reset(seed=seed, options=options)
-        self._reel[:] = [_png(self.env.render())]
-        return result
+
+        def reset() -> tuple[Any, dict[str, Any]]:
+            result = self.env.reset(seed=seed, options=options)
+            self._reel[:] = [_png(self.env.render())]
+            return result
+
+        return self._thread.submit(reset).result()
 
     def step(self, action: Any) -> Any:
         """The environment's step."""
-        result = self.env.step(action)
-        self._reel.append(_png(self.env.render()))
-        return result
+
+        def step() -> Any:
+            result = self.env.step(action)
+            self._reel.append(_png(self.env.render()))
+            return result
+
+        return self._thread.submit(step).result()
+
+    def close(self) -> None:
+        """The environment's close."""
+        self._thread.submit(self.env.close).result()
 
 
 def camera(host: HostEnvironment) -> Camera:
@@ -59,14 +80,15 @@ def camera(host: HostEnvironment) -> Camera:
             "`pgjax plot` draws its learning curve"
         )
     reels: list[list[bytes]] = []
+    thread = ThreadPoolExecutor(1, "pgjax-film")
 
     def make() -> gymnasium.Env:
         reels.append([])
-        return Filmed(host.make_drawn(), reels[-1])
+        return Filmed(host.make_drawn, reels[-1], thread)
 
-    probe = _probe(host)
+    probe = thread.submit(_probe, host).result()
     filmed = HostEnvironment(host.name, make, probe, 1, make)
-    probe.close()
+    thread.submit(probe.close).result()
 
     def core(environment: Environment) -> Environment:
         return Recorded(filmed)
@@ -76,6 +98,7 @@ def camera(host: HostEnvironment) -> Camera:
 
     def close() -> None:
         filmed.close()
+        thread.shutdown()
         reels.clear()
 
     seconds = 1 / (host.metadata.get("render_fps") or _OTHER_FRAMES_PER_SECOND)
