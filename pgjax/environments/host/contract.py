@@ -186,5 +186,6 @@ def _names(entries: Any) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, np.ndarray) and value.ndim:
         return f"{value.dtype}[{','.join(map(str, value.shape))}]"
-    text = shown(value)
+    # NumPy 2 writes a scalar as np.float32(inf), NumPy 1 as inf.
+    text = shown(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
