@@ -233,13 +233,19 @@ def test_the_command_resumes_a_folder_that_is_done(tuned, capsys):
 
 @pytest.mark.slow
 @pytest.mark.devices(4)
-def test_a_tuning_with_choices_of_size_is_a_program_for_each_on_several_devices():
+def test_a_tuning_with_choices_of_size_is_a_program_for_each_on_several_devices(tmp_path):
     pytest.importorskip("optuna")
     space = {RATE: pgjax.LogUniform(1e-4, 1e-1), "sampler.num_trajectories": [4, 8]}
-    one, four = (
-        pgjax.tune(KEY, CONFIG, space, search="random", mesh=mesh, **OPTIONS)
-        for mesh in (None, pgjax.make_mesh(4))
-    )
+    options = {"search": "random", **OPTIONS}
+    one = pgjax.tune(KEY, CONFIG, space, **options)
+    mesh, path = pgjax.make_mesh(4), tmp_path / "four"
+
+    def interrupt(trials):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        pgjax.tune(KEY, CONFIG, space, mesh=mesh, directory=path, on_round=interrupt, **options)
+    four = pgjax.resume_tune(path, mesh=mesh)
     assert len({trial.point[1] for trial in one.trials}) == 2
     for given, expected in zip(four.trials, one.trials, strict=True):
         np.testing.assert_allclose(given.returns[:1], expected.returns[:1], rtol=1e-3, atol=1e-3)

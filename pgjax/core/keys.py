@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pgjax.core.types import PyTree
 
@@ -25,6 +26,14 @@ def implementation(key: Any) -> Any:
 def unwrap_keys(tree: PyTree) -> PyTree:
     """The tree with each key replaced by its data, uint32[…, n]."""
     return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
+
+
+def on_host(tree: PyTree) -> PyTree:
+    """NumPy copies of arrays; keys as their data, uint32[…, n].
+
+    What is sliced and joined there needs no program for each shape, as JAX's arrays do.
+    """
+    return jax.tree.map(np.asarray, unwrap_keys(tree))
 
 
 def wrap_keys(data: PyTree, like: PyTree) -> PyTree:

@@ -58,8 +58,9 @@ class Program:
         return replicated((keys, config), self.mesh)
 
     def shapes(self, keys: Array, config: Config) -> TrainState:
-        """Shapes and dtypes of the states that `begun` makes."""
-        return jax.eval_shape(self._init(), keys, config)
+        """Shapes and dtypes of the states that `begun` makes, for any number of keys."""
+        init = functools.partial(_init_runs, varies=self.varies, mesh=None)
+        return jax.eval_shape(init, keys, config)
 
     def begun(self, keys: Array, config: Config, num_updates: int) -> RunBlock:
         """Runs before their first update.

@@ -109,10 +109,8 @@ def load(path: Path, population: Population) -> list[Trial]:
         for number, (point, returns, rounds, status, points, sources) in enumerate(columns)
     ]
     for number, recent in zip(arrays["states"].tolist(), arrays["recent"], strict=True):
-        population.recent[number] = recent
         leaves = run_blocks.below(f"{_STATE}{number}/", arrays)
-        like = population.like(trials[number])
-        population.states[number] = run_blocks.restored(leaves, like)
+        population.restore(trials[number], leaves, recent)
     return trials
 
 

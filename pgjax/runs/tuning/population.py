@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgjax.core.keys import on_host, wrap_keys
 from pgjax.core.parallel import local
-from pgjax.core.types import TrainState
+from pgjax.core.types import PyTree, TrainState
+from pgjax.runs import run_blocks
 from pgjax.runs.run_blocks import RunBlock
 from pgjax.runs.run_program import Program
 from pgjax.runs.signals import Interrupted, Signals
@@ -31,7 +33,8 @@ class Population:
     """The states of trials, which it advances by a round.
 
     Attributes:
-      states: for each trial, by number, those of its seeds, [num_seeds, …].
+      states: for each trial, by number, those of its seeds, [num_seeds, …]; NumPy arrays, and the
+        data of keys.
       recent: for each trial, by number, float[num_seeds, WINDOW], the returns of its last updates;
         NaN where no episode ended, and before its first update.
       compile_seconds, run_seconds: so far.
@@ -39,16 +42,32 @@ class Population:
 
     def __init__(self, plan: Plan, sizes: list[int]) -> None:
         self._plan, self._sizes = plan, sizes
-        self.states: dict[int, TrainState] = {}
+        self.states: dict[int, PyTree] = {}
+        self._likes: dict[int, TrainState] = {}
         self.recent: dict[int, np.ndarray] = {}
         self.compile_seconds = self.run_seconds = 0.0
 
-    def like(self, trial: Trial) -> TrainState:
+    def restore(self, trial: Trial, arrays: dict[str, np.ndarray], recent: np.ndarray) -> None:
+        """Takes what a folder holds of a trial.
+
+        Raises:
+          ValueError: the arrays are not those of its states.
+        """
+        self.states[trial.number] = on_host(run_blocks.restored(arrays, self._like(trial)))
+        self.recent[trial.number] = recent
+
+    def trained(self, trial: Trial) -> TrainState:
+        """The states of a trial's seeds, [num_seeds, …]."""
+        return wrap_keys(_on_device(self.states[trial.number]), self._like(trial))
+
+    def _like(self, trial: Trial) -> TrainState:
         """Shapes and dtypes of a trial's states."""
         config = checked(self._plan.config_at(trial.point))
-        program = self._plan.programs[self._plan.program_number(config)]
-        keys = self._plan.keys([trial.number])
-        return program.shapes(keys, program.stacked([config], len(keys)))
+        number = self._plan.program_number(config)
+        if number not in self._likes:
+            program, keys = self._plan.programs[number], self._plan.keys([trial.number])
+            self._likes[number] = program.shapes(keys, program.stacked([config], len(keys)))
+        return self._likes[number]
 
     def advance(self, trials: Sequence[Trial], signals: Signals) -> list[Trial]:
         """The trials after one more round, in another order.
@@ -105,7 +124,7 @@ class Population:
         for index, count, config in self._blocks(program, runs):
             block = engine.begun(*engine.replicated(keys[index], config), 0)
             self.compile_seconds += block.compile_seconds
-            parts.append(_first(block.state, count))
+            parts.append(_first(on_host(block.state), count))
         never = np.full((len(runs) * self._plan.options.num_seeds, WINDOW), np.nan)
         self._store(runs, parts, never)
 
@@ -116,14 +135,15 @@ class Population:
         last `window`."""
         engine, parts, returns, finite = self._plan.programs[program], [], [], []
         states = _joined([self.states[run.trial.number] for run in runs])
+        like = self._like(runs[0].trial)
         for index, count, config in self._blocks(program, runs):
-            state = jax.tree.map(lambda x, index=index: x[index], states)
+            state = wrap_keys(_on_device(_rows(states, index)), like)
             ended = np.arange(len(index)) >= count
             _, config = engine.replicated(self._plan.key, config)
             block = _advanced(engine, engine.block(state, ended, number), config, signals)
             self.compile_seconds += block.compile_seconds
             self.run_seconds += block.run_seconds
-            parts.append(_first(local(block.state), count))
+            parts.append(_first(on_host(local(block.state)), count))
             returns.append(block.metrics["episode_return"][:count].astype(float))
             finite.append(block.metrics["finite"][:count, -1].astype(bool))
         before = np.concatenate([self.recent[run.trial.number] for run in runs])
@@ -140,7 +160,7 @@ class Population:
         states, seeds = _joined(parts), self._plan.options.num_seeds
         for position, run in enumerate(runs):
             rows = slice(position * seeds, (position + 1) * seeds)
-            self.states[run.trial.number] = jax.tree.map(lambda x, rows=rows: x[rows], states)
+            self.states[run.trial.number] = _rows(states, rows)
             self.recent[run.trial.number] = recent[rows]
 
 
@@ -166,9 +186,17 @@ def _finite_means(returns: np.ndarray) -> np.ndarray:
     return np.where(count > 0, mean, np.nan)
 
 
-def _first(state: TrainState, count: int) -> TrainState:
-    return jax.tree.map(lambda x: x[:count], state)
+def _first(states: PyTree, count: int) -> PyTree:
+    return _rows(states, slice(count))
 
 
-def _joined(states: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *states)
+def _rows(states: PyTree, index: slice | np.ndarray) -> PyTree:
+    return jax.tree.map(lambda x: x[index], states)
+
+
+def _joined(states: Sequence[PyTree]) -> PyTree:
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *states)
+
+
+def _on_device(states: PyTree) -> PyTree:
+    return jax.tree.map(jnp.array, states)

@@ -144,7 +144,7 @@ def _tuned(
             break
         trials = _after_round(plan, trials, population, running, path, signals)
         watch(trials)
-    best = population.states[best_of(trials).number]
+    best = population.trained(best_of(trials))
     seconds = population.compile_seconds, population.run_seconds
     return Tuning(tuple(trials), *seconds, plan, best)
 
