@@ -68,6 +68,12 @@ def test_returns_of_other_suites_are_those_of_the_benchmark():
     assert shown == [list(row) for row in kept]
 
 
+def test_the_table_of_tasks_on_the_host_is_the_benchmarks():
+    page = (ROOT / "docs" / "results.md").read_text()
+    shown = page.split("<!-- host -->\n")[1].split("<!-- end of host -->")[0]
+    assert (ROOT / "benchmarks" / "results" / "host.md").read_text().endswith(f"\n\n{shown}")
+
+
 def cells(line):
     """The cells of a line of a table, without the spaces that pad them."""
     return [cell.strip() for cell in line.split("|")[1:-1]]
