@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from pgjax.core import exports as _exports
+from pgjax.core import late_drawing as _late_drawing
 from pgjax.core import moved as _moved
 
 __version__ = "0.1.0"
@@ -13,6 +14,7 @@ __version__ = "0.1.0"
 __all__ = sorted(_exports.homes())  # pyright: ignore[reportUnsupportedDunderAll]
 
 sys.meta_path.append(_moved.Finder)
+sys.meta_path.insert(0, _late_drawing.Finder)
 
 
 # Imported when first used: gymnax starts JAX's devices when it is imported, and what must come
