@@ -121,7 +121,10 @@ def save(folder: Path, quick: bool, known: list[dict[str, Any]]) -> None:
     of_both = versions(("stable_baselines3", "torch", "gymnasium", "mujoco"))
     write(folder, "host", {"quick": quick, "beside": of_both, "processes": known})
     rows = [
-        row(env, system, known) for env in ZOO for system in SYSTEMS if returns(known, env, system)
+        row(env, system, known)
+        for env in ZOO
+        for system in SYSTEMS
+        if returns(known, env, system) or speeds(known, env, system)
     ]
     (folder / "host.md").write_text(CAPTION + "\n" + markdown(HEADER, rows))
     picture(known, folder / "host.png")
@@ -139,7 +142,8 @@ def row(env: str, system: str, known: list[dict[str, Any]]) -> tuple[str, ...]:
     cells = [env, LABELS[system]]
     for name in ("return", "mode"):
         each = [result[name] for result in seeds]
-        cells += [f"{statistics.mean(each):.5g}", ", ".join(f"{x:.5g}" for x in each)]
+        mean = f"{statistics.mean(each):.5g}" if each else "—"
+        cells += [mean, ", ".join(f"{x:.5g}" for x in each) or "—"]
     cells.append(f"{PUBLISHED[env]}" if system == "sb3" else "—")
     own, other = speeds(known, env, system), speeds(known, env, "sb3")
     if not own:

@@ -172,6 +172,8 @@ def test_a_copy_is_its_source_to_the_bit_but_for_the_key(slow_rates):
     *_, copies = slow_rates
     assert len(copies) >= 5
     for copy, before, source in copies:
+        # What is dropped is not kept by a view.
+        assert all(leaf.base is None for leaf in jax.tree.leaves(source))
         keys = [state.key for state in (copy, before, source)]
         np.testing.assert_array_equal(keys[0], keys[1])
         assert (keys[0] != keys[2]).any(axis=-1).all()

@@ -29,7 +29,7 @@ def unwrap_keys(tree: PyTree) -> PyTree:
 
 
 def on_host(tree: PyTree) -> PyTree:
-    """NumPy copies of arrays; keys as their data, uint32[…, n].
+    """NumPy's arrays, which may share memory with the given ones; keys as their data, uint32[…, n].
 
     What is sliced and joined there needs no program for each shape, as JAX's arrays do.
     """

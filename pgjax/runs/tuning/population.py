@@ -124,7 +124,7 @@ class Population:
         for index, count, config in self._blocks(program, runs):
             block = engine.begun(*engine.replicated(keys[index], config), 0)
             self.compile_seconds += block.compile_seconds
-            parts.append(_first(on_host(block.state), count))
+            parts.append(_rows(on_host(block.state), slice(count)))
         never = np.full((len(runs) * self._plan.options.num_seeds, WINDOW), np.nan)
         self._store(runs, parts, never)
 
@@ -143,7 +143,7 @@ class Population:
             block = _advanced(engine, engine.block(state, ended, number), config, signals)
             self.compile_seconds += block.compile_seconds
             self.run_seconds += block.run_seconds
-            parts.append(_first(on_host(local(block.state)), count))
+            parts.append(_rows(on_host(local(block.state)), slice(count)))
             returns.append(block.metrics["episode_return"][:count].astype(float))
             finite.append(block.metrics["finite"][:count, -1].astype(bool))
         before = np.concatenate([self.recent[run.trial.number] for run in runs])
@@ -160,7 +160,8 @@ class Population:
         states, seeds = _joined(parts), self._plan.options.num_seeds
         for position, run in enumerate(runs):
             rows = slice(position * seeds, (position + 1) * seeds)
-            self.states[run.trial.number] = _rows(states, rows)
+            # Copies: a view would keep the states of the trials that are dropped.
+            self.states[run.trial.number] = jax.tree.map(np.copy, _rows(states, rows))
             self.recent[run.trial.number] = recent[rows]
 
 
@@ -186,10 +187,6 @@ def _finite_means(returns: np.ndarray) -> np.ndarray:
     return np.where(count > 0, mean, np.nan)
 
 
-def _first(states: PyTree, count: int) -> PyTree:
-    return _rows(states, slice(count))
-
-
 def _rows(states: PyTree, index: slice | np.ndarray) -> PyTree:
     return jax.tree.map(lambda x: x[index], states)
 
@@ -199,4 +196,5 @@ def _joined(states: Sequence[PyTree]) -> PyTree:
 
 
 def _on_device(states: PyTree) -> PyTree:
+    # Copies: the program that they are given to takes their memory.
     return jax.tree.map(jnp.array, states)
