@@ -114,6 +114,10 @@ for bandit in BernoulliBandit-misc GaussianBandit-misc; do
   tune $bandit reinforce --set "$(memory 32)" sampler.num_trajectories=128 num_updates=60 \
     --num-seeds 2 --grid $rate=3e-3,1e-2
 done
+# Without entropy most seeds stop pulling the arm that costs 1 on average, before they know when.
+tune GaussianBandit-misc reinforce --set "$(memory 32)" sampler.num_trajectories=256 num_updates=150 \
+  "$rate=$(falling 1e-2 150)" --episodes 128 \
+  --grid objective.entropy_coefficient="0.0,$(falling 0.5 75),$(falling 1.0 75)"
 tune BernoulliBandit-misc reinforce --set "$(memory 32)" sampler.num_trajectories=128 num_updates=100 \
   --num-seeds 10 --episodes 128 --grid estimator.discount=0.9,1.0 \
   "$rate=$(falling 3e-3 100),$(falling 5e-3 100),$(falling 1e-2 100)"
