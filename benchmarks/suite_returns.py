@@ -35,6 +35,7 @@ PUBLISHED = {
     "navix/Navix-Empty-5x5-v0": "1 is the maximum",
     "navix/Navix-Empty-8x8-v0": "1 is the maximum",
     "navix/Navix-DoorKey-5x5-v0": "1 is the maximum",
+    "navix/Navix-DoorKey-8x8-v0?limit=640": "1 is the maximum",
     "jumanji/Snake-v1?size=6": "35 is the maximum",
     "brax/inverted_pendulum": "1000 is the maximum",
 }

@@ -27,7 +27,10 @@ from pgjax.training.config import checked
 ROOT = Path(__file__).parents[1]
 # Brax says that it and JAXopt are no longer developed, and uses what MJX says is deprecated.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:Brax System", "ignore:JAXopt", "ignore:Accessing `:DeprecationWarning"
+    "ignore:Brax System",
+    "ignore:JAXopt",
+    "ignore:Accessing `:DeprecationWarning",
+    "ignore:jax.core.pytype_aval_mappings:DeprecationWarning",  # TensorFlow Probability, of Navix
 )
 
 

@@ -179,6 +179,10 @@ SUITES: dict[str, tuple[str, dict[str, Any]]] = {
     "navix/Navix-Empty-5x5-v0": ("ppo", {**_GRIDWORLD, **_decaying(2e-3, 75)}),
     "navix/Navix-Empty-8x8-v0": ("ppo", {**_GRIDWORLD, **_decaying(2e-3, 120)}),
     "navix/Navix-DoorKey-5x5-v0": ("ppo", {**_GRIDWORLD, **_decaying(2e-3, 240)}),
+    "navix/Navix-DoorKey-8x8-v0?limit=640": (
+        "ppo",
+        {**_GRIDWORLD, **_segments(64, 128), **_decaying(2e-3, 360)},
+    ),
     "jumanji/Snake-v1?size=6": ("ppo", {**_GRIDWORLD, **_decaying(2e-3, 240)}),
     "jumanji/Cleaner-v0": ("ppo", {**_GRIDWORLD, **_segments(64, 100), **_decaying(2e-3, 300)}),
     "brax/inverted_pendulum": (
