@@ -129,7 +129,7 @@ def blocks_run(env, horizon):
     keys, active = jax.random.split(jax.random.key(0), 4), jnp.ones(4, bool)
     keys, start = actor.begin(keys, active)
     bounds, count = rollout.episode_limits(horizon), lambda n, *_: n + 1
-    _, blocks = rollout.unroll(actor, keys, start, bounds, 0, count)
+    *_, blocks = rollout.unroll(actor, keys, start, bounds, 0, count)
     return int(blocks)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from pgjax.core.components import component, option
 from pgjax.core.types import Array, Trajectories
 from pgjax.environments.interface import Environment
-from pgjax.sampling.rollout import Actor, episode_limits, recorded_steps
+from pgjax.sampling.rollout import Actor, episode_limits, few_of, recorded_steps
 from pgjax.sampling.sampler import Sampler, horizon
 
 
@@ -65,7 +65,7 @@ class Episodes(Sampler):
         Returns:
           [T', n] trajectories, where T' is T rounded up to a multiple of a block; and `streams`.
         """
-        limits = episode_limits(horizon(self, actor.environment))
+        limits = episode_limits(horizon(self, actor.environment))._replace(few=few_of(len(keys)))
         keys, start = actor.begin(keys, active)
         trajectories, _ = recorded_steps(actor, keys, start, limits)
         return trajectories, streams

@@ -13,6 +13,7 @@ from pgjax.core.types import Array, PyTree, Trajectories
 from pgjax.environments.interface import Environment
 from pgjax.policies.distributions import Distribution
 from pgjax.policies.policy import Policy
+from pgjax.sampling.compaction import Compaction
 
 # Steps between two checks whether any trajectory still runs. Noise is drawn and results are stored
 # once a block; the longer it is, the more steps follow the last episode's end.
@@ -139,16 +140,29 @@ class RolloutLimits(NamedTuple):
       horizon: steps, after which whole episodes are truncated.
       block: steps between two checks whether any trajectory still runs.
       restarts: whether a new episode starts after an episode's end.
+      few: once so many trajectories or fewer run, `recorded_steps` computes those alone; 0: all,
+        to the end. Only without restarts.
     """
 
     horizon: int
     block: int
     restarts: bool = False
+    few: int = 0
 
 
 def episode_limits(horizon: int) -> RolloutLimits:
     """The limits of a rollout of whole episodes."""
     return RolloutLimits(horizon, padded_block(horizon))
+
+
+def few_of(number: int) -> int:
+    """The `few` of a rollout of so many trajectories on this device: an eighth, or 0.
+
+    On a CPU a step takes as long as its trajectories are many, down to 16; on an accelerator as
+    long as one of an eighth. The second loop is another second of compiling.
+    """
+    few = number // 8
+    return few if few >= 16 and jax.default_backend() == "cpu" else 0
 
 
 def padded_block(length: int) -> int:
@@ -170,7 +184,8 @@ def unroll(
     limits: RolloutLimits,
     recorded: PyTree,
     record: Callable[[PyTree, Array, Steps], PyTree],
-) -> tuple[Carry, PyTree]:
+    first_step: int | Array = 0,
+) -> tuple[Array, Carry, PyTree]:
     """Runs n trajectories, block by block, until all have ended or the horizon is reached.
 
     Args:
@@ -182,16 +197,21 @@ def unroll(
       recorded: the first value of a fold over blocks of K steps.
       record: makes its next value, `record(recorded, first_step, steps)`, where the leaves of
         `steps` are [K, n, …].
+      first_step: int or int32[]; the number of the next step, whole blocks after 0.
 
     Returns:
-      The carry after the last block, and the last value of `recorded`.
+      The number of the step after the last block, the carry, and the last value of `recorded`.
+      With `limits.few`, so many may still run.
     """
     length = limits.block
 
     def unfinished(loop):
         first_step, carry, _ = loop
         below_horizon = first_step < limits.horizon
-        return below_horizon if limits.restarts else below_horizon & any_in_batch(carry.running)
+        if limits.restarts:
+            return below_horizon
+        more = jnp.sum(carry.running) > limits.few if limits.few else carry.running
+        return below_horizon & any_in_batch(more)
 
     def block(loop):
         first_step, carry, recorded = loop
@@ -221,9 +241,7 @@ def unroll(
             carry, steps = jax.lax.scan(row, carry, rows)
         return first_step + length, carry, record(recorded, first_step, steps)
 
-    loop = (jnp.int32(0), carry, recorded)
-    _, carry, recorded = jax.lax.while_loop(unfinished, block, loop)
-    return carry, recorded
+    return jax.lax.while_loop(unfinished, block, (jnp.int32(first_step), carry, recorded))
 
 
 def _scan_first(
@@ -252,6 +270,10 @@ def recorded_steps(
 ) -> tuple[Trajectories, Carry]:
     """Runs n trajectories and records all steps.
 
+    With `limits.few` there are two loops, and the second computes those that still run after the
+    first. A trajectory has keys of its own and takes the same steps in either: the sample is that
+    of one loop, and no length is preferred.
+
     Returns:
       Trajectories [T', n], where T' is the horizon rounded up to a multiple of a block; and the
       carry after them.
@@ -266,7 +288,14 @@ def recorded_steps(
             steps,
         )
 
-    carry, stored = unroll(actor, keys, carry, limits, empty, record)
+    step, carry, stored = unroll(actor, keys, carry, limits, empty, record)
+    if limits.few:
+        few = Compaction.of(carry.running, limits.few)
+        members = few.gather(carry)
+        members = members._replace(running=members.running & few.filled)
+        limits, keys = limits._replace(few=0), few.gather(keys)
+        _, members, stored = unroll(actor, keys, members, limits, stored, few.write, step)
+        carry = few.spread(members, carry)
     ends = {"final_obs": carry.obs, "final_memory": carry.memory}
     return Trajectories(**stored._asdict(), **ends), carry
 

@@ -78,7 +78,7 @@ def _evaluate(key, state, config, num_episodes, deterministic) -> Evaluation:
     keys, start = actor.begin(keys, jnp.ones(num_episodes, bool))
     zeros = (jnp.zeros(num_episodes), jnp.zeros(num_episodes, jnp.int32))
     limits = rollout.episode_limits(bound.horizon())
-    _, (returns, lengths) = rollout.unroll(actor, keys, start, limits, zeros, add)
+    *_, (returns, lengths) = rollout.unroll(actor, keys, start, limits, zeros, add)
     interval = bootstrap_interval(bootstrap_key, returns)
     return Evaluation(returns, lengths, jnp.mean(returns), interval)
 
