@@ -35,14 +35,13 @@ from pgjax.core import parallel
 
 parallel.use_cores()  # before gymnax, which starts JAX's devices when it is imported
 
-import jax.numpy as jnp
 from common import compile_ahead, markdown, measure, parser, results_folder, significant, write
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from matplotlib.figure import Figure
 
 import pgjax
-from pgjax.training import updates
-from pgjax.training.config import bind, checked
+from pgjax.runs import device_limits, update_parts
+from pgjax.training.config import checked
 
 PARTS = ("rollout", "weights", "gradient", "update")
 HEADER = ("part", "ms, one device", "M steps/s", "ms, all devices", "M steps/s")
@@ -93,26 +92,10 @@ def seconds_of_parts(
 ) -> dict[str, float]:
     """Median seconds of each part."""
     state = parallel.replicated(state, mesh)
-    key = parallel.replicated(jax.random.key(1), mesh)
-    bound = bind(config, 0, mesh)
-    sample = jax.jit(partial(updates.sample, bound=bound))
-    trajectories, _ = sample(key, state)
-
-    def gradient(state, trajectories):
-        surrogate = updates.task(state, trajectories, bound).surrogate
-        return surrogate.gradient(state.params, surrogate.batch())
-
-    programs: dict[str, tuple[Any, tuple]] = {
-        "rollout": (sample, (key, state)),
-        "weights": (jax.jit(config.estimator.weights), (trajectories,)),
-        "gradient": (jax.jit(gradient), (state, trajectories)),
-        "update": (jax.jit(partial(pgjax.update, config=config, mesh=mesh)), (state,)),
-    }
-    seconds = {}
-    for name, (program, arguments) in programs.items():
-        compiled, _ = compile_ahead(program, *arguments)
-        seconds[name] = significant(measure(partial(compiled, *arguments), repeats=20).median)
-    return seconds
+    parts = update_parts.parts_of(state, config, mesh)
+    update = jax.jit(partial(pgjax.update, config=config, mesh=mesh))
+    seconds = {**parts._asdict(), "update": device_limits.seconds_of(update, state)}
+    return {name: significant(seconds[name]) for name in PARTS}
 
 
 def early(update: Callable, config: pgjax.Config, trained: pgjax.TrainState) -> dict[str, float]:
@@ -134,21 +117,8 @@ def early(update: Callable, config: pgjax.Config, trained: pgjax.TrainState) -> 
 
 def limits_of(mesh: Mesh | None, quick: bool) -> dict[str, float]:
     """Floating-point operations a second of a large product; bytes a second of a large copy."""
-    size, length = (512, 2**20) if quick else (4096, 2**27)
-    rows = PartitionSpec("devices") if mesh is not None else None
-
-    def divided(x: jax.Array) -> jax.Array:
-        return x if mesh is None else jax.device_put(x, NamedSharding(mesh, rows))
-
-    left = divided(jax.random.normal(jax.random.key(0), (size, size)))
-    right = parallel.replicated(jax.random.normal(jax.random.key(1), (size, size)), mesh)
-    product, _ = compile_ahead(jax.jit(jnp.matmul), left, right)
-    long = divided(jnp.ones(length))
-    copy, _ = compile_ahead(jax.jit(lambda x: x + 1.0), long)
-    return {
-        "flops": significant(2 * size**3 / measure(partial(product, left, right)).median),
-        "copy_bytes": significant(2 * long.nbytes / measure(partial(copy, long)).median),
-    }
+    limits = device_limits.limits_of(mesh, (512, 2**20) if quick else (4096, 2**27))
+    return {"flops": significant(limits.operations), "copy_bytes": significant(limits.copied_bytes)}
 
 
 def operations(update: Callable, state: pgjax.TrainState) -> dict[str, float]:

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,12 @@ def print_rows(rows: dict[str, str]) -> None:
                 print(f"  {line}")
             name = ""
         print(f"  {name:{_NAME_WIDTH}s}{text}")
+
+
+def print_paragraphs(texts: Iterable[str]) -> None:
+    """Prints texts, each broken into lines of at most 80 columns."""
+    for text in texts:
+        print(textwrap.fill(text, _WIDTH))
 
 
 def short(number: float) -> str:

@@ -90,6 +90,7 @@ def _profile(config: Config, options: argparse.Namespace, mesh: Mesh) -> int:
     if processes.is_first():
         print(f"{config.env}, on {diagnosis.device_line(mesh.size)}")
         printing.print_rows(result.rows())
+        printing.print_paragraphs(result.sentences())
     return 0
 
 

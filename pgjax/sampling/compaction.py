@@ -9,7 +9,7 @@ from pgjax.core.types import Array, PyTree
 
 
 class Compaction(NamedTuple):
-    """At most w chosen ones of n trajectories, in w slots.
+    """Slots for at most w chosen ones of n trajectories.
 
     Attributes:
       members: int32[w]; the trajectory in each slot, in their order; n in a slot without one.
@@ -45,7 +45,7 @@ class Compaction(NamedTuple):
         return jax.tree.map(lambda x: x[jnp.minimum(self.members, len(x) - 1)], tree)
 
     def spread(self, tree: PyTree, others: PyTree) -> PyTree:
-        """The slots' leaves, [w, …], at their trajectories, and `others`, [n, …], elsewhere."""
+        """`tree`, [w, …], of the slots at their trajectories, and `others`, [n, …], elsewhere."""
 
         def spread_leaf(x: Array, other: Array) -> Array:
             chosen = self.chosen.reshape(self.chosen.shape + (1,) * (x.ndim - 1))
