@@ -129,16 +129,26 @@ def test_a_batch_of_seeds_takes_the_steps_of_each():
 
 
 def test_an_eighth_runs_by_itself_on_a_cpu(monkeypatch):
+    environment = bind(checked(CONFIGS["CartPole"]), 0).environment
+    few_of = partial(rollout.few_of, environment)
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    assert [rollout.few_of(n) for n in (1, 64, 127, 128, 1000)] == [0, 0, 0, 16, 125]
+    assert list(map(few_of, (1, 64, 127, 128, 1000))) == [0, 0, 0, 16, 125]
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert rollout.few_of(4096) == 0
+    assert few_of(4096) == 0
+
+
+def test_an_environment_on_the_host_steps_all_of_its_copies():
+    config = pgjax.reinforce("gymnasium/CartPole-v1", sampler=pgjax.Episodes(128), num_updates=1)
+    environment = bind(checked(config), 0).environment
+    assert rollout.few_of(environment, 128) == 0
+    _, metrics = pgjax.train(jax.random.key(0), config)
+    assert metrics.num_episodes == [128]
 
 
 def trained(monkeypatch, few, mesh=None):
     config = pgjax.Config(env="CartPole-v1", sampler=pgjax.Episodes(48), num_updates=3)
     with monkeypatch.context() as patch:
-        patch.setattr("pgjax.sampling.episodes.few_of", lambda number: few)
+        patch.setattr("pgjax.sampling.episodes.few_of", lambda environment, number: few)
         return jax.jit(lambda: pgjax.train(jax.random.key(0), config, mesh))()
 
 

@@ -65,7 +65,8 @@ class Episodes(Sampler):
         Returns:
           [T', n] trajectories, where T' is T rounded up to a multiple of a block; and `streams`.
         """
-        limits = episode_limits(horizon(self, actor.environment))._replace(few=few_of(len(keys)))
+        few = few_of(actor.environment, len(keys))
+        limits = episode_limits(horizon(self, actor.environment))._replace(few=few)
         keys, start = actor.begin(keys, active)
         trajectories, _ = recorded_steps(actor, keys, start, limits)
         return trajectories, streams

@@ -155,14 +155,16 @@ def episode_limits(horizon: int) -> RolloutLimits:
     return RolloutLimits(horizon, padded_block(horizon))
 
 
-def few_of(number: int) -> int:
+def few_of(environment: Environment, number: int) -> int:
     """The `few` of a rollout of so many trajectories on this device: an eighth, or 0.
 
     On a CPU a step takes as long as its trajectories are many, down to 16; on an accelerator as
-    long as one of an eighth. The second loop is another second of compiling.
+    long as one of an eighth. The second loop is another second of compiling. An environment on the
+    host steps all of its copies in one call.
     """
     few = number // 8
-    return few if few >= 16 and jax.default_backend() == "cpu" else 0
+    usable = few >= 16 and jax.default_backend() == "cpu" and not environment.on_host
+    return few if usable else 0
 
 
 def padded_block(length: int) -> int:
