@@ -142,7 +142,7 @@ def test_an_environment_on_the_host_steps_all_of_its_copies():
     environment = bind(checked(config), 0).environment
     assert rollout.few_of(environment, 128) == 0
     _, metrics = pgjax.train(jax.random.key(0), config)
-    assert metrics.num_episodes == [128]
+    assert metrics.num_episodes[0] == 128
 
 
 def trained(monkeypatch, few, mesh=None):
